@@ -1,0 +1,147 @@
+"""How well and how fast the built-in encoder finds things: ``python benchmarks/builtin_quality.py [FOLDER]``.
+
+``$MMSEARCH_TEST_DATA`` names a folder with ``photos/`` (images and labels.jsonl) and ``flickr8k/`` (images,
+captions.tsv, dev.txt). FOLDER is another encoder of the same layout. Prints one JSON object and writes it to
+``benchmarks/results/builtin_quality.json``.
+
+- mAP: mean over object names of the average precision of all photos, ranked by "a photo of a NAME."
+- R@k text to image: share of captions whose own image is among the first k of all dev images.
+- R@k image to text: share of images with at least one of their captions among the first k of all captions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+from mmsearch.encoders.base import EncoderOptions, FloatArray
+from mmsearch.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder
+
+RESULT = Path(__file__).parent / "results" / "builtin_quality.json"
+COLD = """
+import time; start = time.perf_counter()
+from pathlib import Path
+from mmsearch.encoders.builtin import BuiltinEncoder
+BuiltinEncoder(Path({directory!r})).encode_texts(["mountain lake"])
+print(time.perf_counter() - start)
+"""
+
+
+def average_precision(scores: FloatArray, relevant: np.ndarray) -> float:
+    """Mean of the precisions at the ranks of the relevant; scores (n,), relevant (n,) bool, at least one."""
+    found = relevant[np.argsort(-scores, kind="stable")]
+    precision = np.cumsum(found) / np.arange(1, len(found) + 1)
+    return float(precision[found].mean())
+
+
+def object_map(encoder: BuiltinEncoder, photos: Path) -> tuple[float, float, int]:
+    """(mAP over object names, that of random order on average, number of names) on ``photos``."""
+    labels = [json.loads(line) for line in (photos / "labels.jsonl").read_text().splitlines()]
+    images = encode_files(encoder, [photos / "images" / label["image"] for label in labels])
+    names = sorted({name for label in labels for name in label["objects"]})
+    scores = encoder.encode_texts([f"a photo of a {name}." for name in names]) @ images.T
+    relevant = np.array([[name in label["objects"] for label in labels] for name in names])
+    shuffled = np.random.default_rng(0).random((20, *scores.shape))
+    chance = [average_precision(s, r) for draw in shuffled for s, r in zip(draw, relevant, strict=True)]
+    found = [average_precision(s, r) for s, r in zip(scores, relevant, strict=True)]
+    return float(np.mean(found)), float(np.mean(chance)), len(names)
+
+
+def caption_recall(encoder: BuiltinEncoder, flickr: Path) -> dict[str, dict[str, float]]:
+    """R@1, 5 and 10 in percent, both directions, on the dev images and all their captions."""
+    names = (flickr / "dev.txt").read_text().split()
+    position = {name: i for i, name in enumerate(names)}
+    lines = (flickr / "captions.tsv").read_text().splitlines()
+    pairs = [line.split("\t", 1) for line in lines if line.split("\t", 1)[0] in position]
+    owner = np.array([position[image] for image, _ in pairs])
+    images = encode_files(encoder, [flickr / "images" / name for name in names])
+    scores = encoder.encode_texts([caption for _, caption in pairs]) @ images.T
+
+    own = scores[np.arange(len(owner)), owner]
+    image_rank = (scores > own[:, None]).sum(1)
+    best_own = np.full(len(names), -np.inf, dtype=np.float32)
+    np.maximum.at(best_own, owner, own)
+    caption_rank = (scores > best_own).sum(0)
+    return {
+        direction: {f"R@{k}": round(100 * float((rank < k).mean()), 2) for k in (1, 5, 10)}
+        for direction, rank in (("text_to_image", image_rank), ("image_to_text", caption_rank))
+    }
+
+
+def encode_files(encoder: BuiltinEncoder, files: list[Path]) -> FloatArray:
+    """Rows of picture files, a batch at a time."""
+    batches = [files[i : i + encoder.batch_size] for i in range(0, len(files), encoder.batch_size)]
+    return np.concatenate([encoder.encode_images([Image.open(f).convert("RGB") for f in b]) for b in batches])
+
+
+def speed(encoder: BuiltinEncoder, flickr: Path, seconds: float = 5.0) -> dict[str, float]:
+    """Best of repeated rounds: pictures a second through the tower alone, texts a second, cold text query."""
+    lines = (flickr / "captions.tsv").read_text().splitlines()
+    captions = [line.split("\t", 1)[1] for line in lines[:256]]
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    pixels = np.stack([encoder.prepare_image(Image.fromarray(noise))] * encoder.batch_size)
+    code = COLD.format(directory=str(encoder.directory))
+    cold = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout) for _ in range(5)
+    ]
+    return {
+        "images_per_s": round(best_rate(lambda: len(encoder.encode_prepared(pixels)), seconds), 1),
+        "texts_per_s": round(best_rate(lambda: len(encoder.encode_texts(captions)), seconds), 1),
+        "cold_text_s_best": round(min(cold), 3),
+        "cold_text_s_median": round(float(np.median(cold)), 3),
+    }
+
+
+def best_rate(work: object, seconds: float) -> float:
+    """The best items a second of one call of ``work`` (which returns how many) within about ``seconds``."""
+    assert callable(work)
+    end, best = time.perf_counter() + seconds, 0.0
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        best = max(best, work() / (time.perf_counter() - start))
+    return best
+
+
+def main() -> None:
+    """Measures, prints, writes."""
+    data = os.environ.get("MMSEARCH_TEST_DATA")
+    if not data:
+        sys.exit("MMSEARCH_TEST_DATA must name the folder with photos/ and flickr8k/")
+    directory = Path(sys.argv[1]) if len(sys.argv) > 1 else SHIPPED_WEIGHTS
+    encoder = BuiltinEncoder(directory, EncoderOptions(threads=2))
+    found, chance, names = object_map(encoder, Path(data, "photos"))
+    commit = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, check=False)
+    result = {
+        "encoder": encoder.spec.describe(),
+        "bytes": sum(file.stat().st_size for file in directory.iterdir()),
+        "photos_mAP": round(found, 4),
+        "photos_mAP_random": round(chance, 4),
+        "object_names": names,
+        "flickr8k_dev": caption_recall(encoder, Path(data, "flickr8k")),
+        "threads": 2,
+        "batch_size": encoder.batch_size,
+        "speed": speed(encoder, Path(data, "flickr8k")),
+        "commit": commit.stdout.strip() if commit.returncode == 0 else None,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "versions": {"python": platform.python_version(), "onnxruntime": onnxruntime.__version__},
+        "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    text = json.dumps(result, indent=2)
+    print(text)
+    if directory == SHIPPED_WEIGHTS:
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

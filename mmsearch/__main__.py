@@ -1,0 +1,5 @@
+"""`python -m mmsearch` is the command line."""
+
+from mmsearch.cli import main
+
+main()

@@ -1,0 +1,10 @@
+"""The SQLite database of an index: which documents, contents, segments and vectors there are.
+
+Its transaction is the commit point of indexing: a vector counts once its row stands here. Readers use one
+connection a thread and see a consistent state (WAL), also while another process writes.
+"""
+
+from mmsearch.catalogue.catalogue import Catalogue, RowArray
+from mmsearch.catalogue.rows import Found, KnownDocument, NewContent, NewSegment, Root, Tower
+
+__all__ = ["Catalogue", "Found", "KnownDocument", "NewContent", "NewSegment", "Root", "RowArray", "Tower"]

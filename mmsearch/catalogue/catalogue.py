@@ -1,0 +1,268 @@
+"""All statements that read and write the catalogue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mmsearch.catalogue.database import CatalogueDatabase
+from mmsearch.catalogue.rows import Found, KnownDocument, NewContent, Root, Tower
+from mmsearch.types import MODALITIES, EncoderSpec, Modality
+
+RowArray = npt.NDArray[np.int64]
+_MANY = 30_000
+"""Values bound to one statement at most; SQLite allows 32,766."""
+
+
+class Catalogue(CatalogueDatabase):
+    """The database of one index directory."""
+
+    # Towers
+
+    def add_tower(self, spec: EncoderSpec, file: str) -> Tower:
+        """Registers an encoder and the vector file that will hold its vectors."""
+        cursor = self.sql.execute(
+            "INSERT INTO towers (spec, dim, file) VALUES (?, ?, ?)",
+            [json.dumps(asdict(spec)), spec.dim, file],
+        )
+        return Tower(int(cursor.lastrowid or 0), spec, file, 0)
+
+    def towers(self) -> list[Tower]:
+        """All encoders of the index, in the order of their arrival."""
+        rows = self.sql.execute("SELECT id, spec, file, row_count FROM towers ORDER BY id")
+        return [Tower(id_, EncoderSpec(**json.loads(spec)), file, count) for id_, spec, file, count in rows]
+
+    def row_count(self, tower_id: int) -> int:
+        """Committed rows of a tower's vector file."""
+        return int(self._scalar("SELECT row_count FROM towers WHERE id = ?", [tower_id]))
+
+    def state(self, tower_id: int) -> tuple[int, int]:
+        """A pair that changes whenever vectors of the tower come or go."""
+        row = self.sql.execute(
+            "SELECT row_count, (SELECT count(*) FROM dead_rows d WHERE d.tower_id = t.id) FROM towers t WHERE t.id = ?",
+            [tower_id],
+        ).fetchone()
+        return (int(row[0]), int(row[1]))
+
+    def dead_rows(self, tower_id: int) -> RowArray:
+        """Rows of the vector file that no segment owns any more, ascending."""
+        rows = self.sql.execute("SELECT row FROM dead_rows WHERE tower_id = ? ORDER BY row", [tower_id])
+        return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+    def rows_of_modalities(self, tower_id: int, modalities: Iterable[Modality]) -> RowArray:
+        """Live rows whose segment is of one of the modalities, ascending."""
+        wanted = list(modalities)
+        rows = self.sql.execute(
+            f"SELECT row FROM vectors WHERE tower_id = ? AND modality IN ({_marks(wanted)})",
+            [tower_id, *wanted],
+        )
+        return np.sort(np.fromiter((row[0] for row in rows), dtype=np.int64))
+
+    def modalities(self, tower_id: int) -> set[Modality]:
+        """Which modalities have vectors at all."""
+        return {
+            name
+            for name in MODALITIES
+            if self._scalar("SELECT 1 FROM vectors WHERE tower_id = ? AND modality = ? LIMIT 1", [tower_id, name])
+        }
+
+    # Roots
+
+    def roots(self) -> list[Root]:
+        """All roots, oldest first."""
+        rows = self.sql.execute("SELECT id, path, is_relative FROM roots ORDER BY id")
+        return [Root(id_, path, bool(relative)) for id_, path, relative in rows]
+
+    def add_root(self, path: str, *, is_relative: bool) -> Root:
+        """Registers a root."""
+        cursor = self.sql.execute("INSERT INTO roots (path, is_relative) VALUES (?, ?)", [path, int(is_relative)])
+        return Root(int(cursor.lastrowid or 0), path, is_relative)
+
+    def absorb_root(self, inner: int, outer: int, prefix: str) -> None:
+        """Moves all documents of root ``inner`` to root ``outer``, where they lie below ``prefix``."""
+        for table in ("documents", "skipped"):
+            self.sql.execute(
+                f"UPDATE OR REPLACE {table} SET root_id = ?, path = ? || '/' || path WHERE root_id = ?",
+                [outer, prefix, inner],
+            )
+        self.sql.execute("DELETE FROM roots WHERE id = ?", [inner])
+
+    def drop_empty_roots(self, keep: Iterable[int] = ()) -> None:
+        """Forgets roots without documents and without skipped files."""
+        kept = list(keep)
+        self.sql.execute(
+            f"""DELETE FROM roots WHERE id NOT IN ({_marks(kept)})
+                AND NOT EXISTS (SELECT 1 FROM documents WHERE root_id = roots.id)
+                AND NOT EXISTS (SELECT 1 FROM skipped WHERE root_id = roots.id)""",
+            kept,
+        )
+
+    # Documents
+
+    def documents_below(self, root_id: int, prefix: str = "") -> Iterator[KnownDocument]:
+        """Documents of a root at or below ``prefix`` (all for ``""``), ascending by path in code point order."""
+        where, parameters = _below(prefix)
+        rows = self.sql.execute(
+            f"""SELECT d.id, d.path, d.size, d.mtime_ns, c.decoding, d.content_id
+                FROM documents d JOIN contents c ON c.id = d.content_id
+                WHERE d.root_id = ? AND {where.format("d.path")} ORDER BY d.path""",
+            [root_id, *parameters],
+        )
+        return map(KnownDocument._make, rows)
+
+    def find_content(self, hash_: bytes, decoding: str, tower_id: int) -> tuple[int, Modality] | None:
+        """The content with these bytes whose segments all have vectors of the tower; its id and modality."""
+        row = self.sql.execute(
+            """SELECT id, modality FROM contents c WHERE hash = ? AND decoding = ? AND NOT EXISTS (
+                 SELECT 1 FROM segments s LEFT JOIN vectors v ON v.segment_id = s.id AND v.tower_id = ?
+                 WHERE s.content_id = c.id AND v.row IS NULL)""",
+            [hash_, decoding, tower_id],
+        ).fetchone()
+        return None if row is None else (row[0], row[1])
+
+    def documents_of_content(self, content_id: int) -> list[tuple[int, Root, str]]:
+        """Where a content lies: document id, root and path of each document."""
+        rows = self.sql.execute(
+            """SELECT d.id, r.id, r.path, r.is_relative, d.path FROM documents d JOIN roots r ON r.id = d.root_id
+               WHERE d.content_id = ? ORDER BY d.id""",
+            [content_id],
+        )
+        return [(id_, Root(root, root_path, bool(rel)), path) for id_, root, root_path, rel, path in rows]
+
+    def add_content(self, tower: Tower, content: NewContent) -> int:
+        """Writes a content, its segments and the rows of their vectors; returns the content's id."""
+        info = asdict(content.info)
+        columns = ["hash", "decoding", "modality", *info]
+        cursor = self.sql.execute(
+            f"INSERT INTO contents ({', '.join(columns)}) VALUES ({_marks(columns)})",
+            [content.hash, content.decoding, content.modality, *info.values()],
+        )
+        content_id = int(cursor.lastrowid or 0)
+        for ordinal, segment in enumerate(content.segments):
+            cursor = self.sql.execute(
+                "INSERT INTO segments (content_id, ordinal, start_s, end_s, text) VALUES (?, ?, ?, ?, ?)",
+                [content_id, ordinal, segment.start_s, segment.end_s, segment.text],
+            )
+            self.sql.execute(
+                "INSERT INTO vectors (tower_id, row, segment_id, modality) VALUES (?, ?, ?, ?)",
+                [tower.id, segment.row, cursor.lastrowid, content.modality],
+            )
+        return content_id
+
+    def set_row_count(self, tower_id: int, rows: int) -> None:
+        """Declares the first ``rows`` rows of the tower's vector file committed."""
+        self.sql.execute("UPDATE towers SET row_count = ? WHERE id = ?", [rows, tower_id])
+
+    def put_document(
+        self, root_id: int, path: str, modality: Modality, size: int, mtime_ns: int, content_id: int
+    ) -> None:
+        """Adds a document, or points the one at this path to its new content; it is no longer skipped."""
+        self.sql.execute(
+            """INSERT INTO documents (root_id, path, modality, size, mtime_ns, content_id) VALUES (?, ?, ?, ?, ?, ?)
+               ON CONFLICT (root_id, path) DO UPDATE SET modality = excluded.modality, size = excluded.size,
+               mtime_ns = excluded.mtime_ns, content_id = excluded.content_id""",
+            [root_id, path, modality, size, mtime_ns, content_id],
+        )
+        self.sql.execute("DELETE FROM skipped WHERE root_id = ? AND path = ?", [root_id, path])
+
+    def move_document(self, document_id: int, root_id: int, path: str, size: int, mtime_ns: int) -> None:
+        """A document's file was found at another place with the same content."""
+        self.sql.execute(
+            "DELETE FROM documents WHERE root_id = ? AND path = ? AND id <> ?", [root_id, path, document_id]
+        )
+        self.sql.execute(
+            "UPDATE documents SET root_id = ?, path = ?, size = ?, mtime_ns = ? WHERE id = ?",
+            [root_id, path, size, mtime_ns, document_id],
+        )
+        self.sql.execute("DELETE FROM skipped WHERE root_id = ? AND path = ?", [root_id, path])
+
+    def remove_documents(self, documents: Sequence[tuple[int, int, str]]) -> int:
+        """Removes documents given as (id, root id, path), unless they moved since; returns how many."""
+        before = self.sql.total_changes
+        self.sql.executemany("DELETE FROM documents WHERE id = ? AND root_id = ? AND path = ?", documents)
+        return int(self.sql.total_changes - before)
+
+    def remove_below(self, root_id: int, prefix: str) -> int:
+        """Removes the documents and skipped files of a root at or below ``prefix``; returns how many documents."""
+        where, parameters = _below(prefix)
+        condition = f"root_id = ? AND {where.format('path')}"
+        cursor = self.sql.execute(f"DELETE FROM documents WHERE {condition}", [root_id, *parameters])
+        self.sql.execute(f"DELETE FROM skipped WHERE {condition}", [root_id, *parameters])
+        return int(cursor.rowcount)
+
+    def drop_unused_contents(self) -> None:
+        """Forgets contents that no document points at; their vectors' rows become dead."""
+        self.sql.execute(
+            "DELETE FROM contents WHERE NOT EXISTS (SELECT 1 FROM documents WHERE content_id = contents.id)"
+        )
+
+    # Skipped files
+
+    def skipped_below(self, root_id: int, prefix: str = "") -> dict[str, list[Any]]:
+        """Path → [size, mtime_ns, ctime_ns, decoding, reason] of the files that were skipped last time."""
+        where, parameters = _below(prefix)
+        rows = self.sql.execute(
+            f"""SELECT path, size, mtime_ns, ctime_ns, decoding, reason FROM skipped
+                WHERE root_id = ? AND {where.format("path")}""",
+            [root_id, *parameters],
+        )
+        return {path: rest for path, *rest in rows}
+
+    def put_skipped(
+        self, root_id: int, path: str, size: int, mtime_ns: int, ctime_ns: int, decoding: str, reason: str
+    ) -> None:
+        """Remembers why a file was skipped."""
+        self.sql.execute(
+            "INSERT OR REPLACE INTO skipped VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [root_id, path, size, mtime_ns, ctime_ns, decoding, reason],
+        )
+
+    def forget_skipped(self, root_id: int, paths: Iterable[str]) -> None:
+        """Drops the memory of skipped files that are gone."""
+        self.sql.executemany("DELETE FROM skipped WHERE root_id = ? AND path = ?", [(root_id, path) for path in paths])
+
+    # What a search and `status` ask
+
+    def find_rows(self, tower_id: int, rows: Sequence[int]) -> list[Found]:
+        """The documents behind rows of the vector file; a row owned by several documents comes once for each."""
+        found: list[Found] = []
+        for start in range(0, len(rows), _MANY):
+            part = [int(row) for row in rows[start : start + _MANY]]
+            cursor = self.sql.execute(
+                f"""SELECT v.row, d.id, r.path, r.is_relative, d.path, d.modality,
+                           s.ordinal, s.start_s, s.end_s, s.text
+                    FROM vectors v JOIN segments s ON s.id = v.segment_id
+                    JOIN documents d ON d.content_id = s.content_id JOIN roots r ON r.id = d.root_id
+                    WHERE v.tower_id = ? AND v.row IN ({_marks(part)})""",
+                [tower_id, *part],
+            )
+            found.extend(Found._make(row)._replace(root_is_relative=bool(row[3])) for row in cursor)
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """Documents of each modality, and segments, skipped files and dead rows."""
+        per_modality = dict(self.sql.execute("SELECT modality, count(*) FROM documents GROUP BY modality").fetchall())
+        numbers = {name: per_modality.get(name, 0) for name in ("image", "video", "text")}
+        for table in ("segments", "skipped", "dead_rows"):
+            numbers[table] = self._scalar(f"SELECT count(*) FROM {table}")
+        return numbers
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _below(prefix: str) -> tuple[str, list[str]]:
+    """A condition (with ``{0}`` for the column) for paths equal to ``prefix`` or below it.
+
+    ``'/'`` is followed by ``'0'``, so the range holds exactly the strings that start with ``prefix/``, and an
+    index on the path serves it, unlike LIKE, which would also take ``_`` and ``%`` in names for wildcards.
+    """
+    if not prefix:
+        return "1", []
+    return "({0} = ? OR ({0} >= ? AND {0} < ?))", [prefix, prefix + "/", prefix + "0"]

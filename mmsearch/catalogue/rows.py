@@ -1,0 +1,73 @@
+"""What the catalogue hands out and takes in: one type for each kind of row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mmsearch.types import EncoderSpec, MediaInfo, Modality
+
+
+class Tower(NamedTuple):
+    """One encoder's vectors in this index."""
+
+    id: int
+    spec: EncoderSpec
+    file: str
+    row_count: int
+
+
+class KnownDocument(NamedTuple):
+    """What is known of a file from the last run."""
+
+    id: int
+    path: str
+    size: int
+    mtime_ns: int
+    decoding: str
+    content_id: int
+
+
+class Root(NamedTuple):
+    """A folder whose files are documents. ``path`` may be relative to the index directory."""
+
+    id: int
+    path: str
+    is_relative: bool
+
+
+class Found(NamedTuple):
+    """A segment as a search result needs it."""
+
+    row: int
+    document_id: int
+    root: str
+    root_is_relative: bool
+    path: str
+    modality: Modality
+    ordinal: int
+    start_s: float | None
+    end_s: float | None
+    text: str | None
+
+
+@dataclass(frozen=True)
+class NewSegment:
+    """A segment to be committed, with the row of the vector file that holds its vector."""
+
+    row: int
+    start_s: float | None = None
+    end_s: float | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class NewContent:
+    """A content to be committed with all its segments, in order."""
+
+    hash: bytes
+    decoding: str
+    modality: Modality
+    info: MediaInfo
+    segments: Sequence[NewSegment]

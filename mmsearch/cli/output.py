@@ -1,0 +1,165 @@
+"""What the command line prints: tables for people, lines for pipes, JSON Lines for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from mmsearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from mmsearch.types import Hit, Report
+
+SCHEMA = 1
+"""Of the JSON that is printed; raised when a field changes its meaning or goes away."""
+
+
+def fail(message: str, code: int = 2) -> NoReturn:
+    """Ends the program with one line on what is wrong."""
+    print(f"mmsearch: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def print_report(report: Report, place: Any, *, as_json: bool) -> None:
+    """What a run of indexing did to the index at ``place``."""
+    if as_json:
+        print_json(
+            {
+                "indexed": report.indexed,
+                "unchanged": report.unchanged,
+                "updated": report.updated,
+                "removed": report.removed,
+                "skipped": [{"path": skip.path, "reason": skip.reason} for skip in report.skipped],
+                "segments": report.segments,
+                "interrupted": report.interrupted,
+                "seconds": dict(report.seconds),
+            }
+        )
+        return
+    seconds = report.seconds.get("total", 0.0)
+    print(
+        f"{report.indexed:,} indexed, {report.updated:,} updated, {report.unchanged:,} unchanged, "
+        f"{report.removed:,} removed, {len(report.skipped):,} skipped in {seconds:.1f} s  ({place})"
+    )
+    _print_skipped(report)
+
+
+def _print_skipped(report: Report, each: int = 5) -> None:
+    """Skipped files by reason, the first few of each: `--json` has them all."""
+    by_reason: dict[str, list[str]] = {}
+    for skip in report.skipped:
+        by_reason.setdefault(skip.reason, []).append(skip.path)
+    for reason, paths in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+        print(f"skipped {count_of(len(paths), 'file')}: {reason}")
+        for path in paths[:each]:
+            print(f"    {_printable(path)}")
+        if len(paths) > each:
+            print(f"    … and {len(paths) - each:,} more (all of them with --json)")
+
+
+def print_suggestion() -> None:
+    """One line on what would search better than the built-in encoder."""
+    from mmsearch.encoders.models import SUGGESTED
+
+    print(
+        f"hint: made with the built-in encoder; `mmsearch models pull {SUGGESTED}` gets one that finds more "
+        "(1.5 GB, several times slower on a CPU), for a new --index",
+        file=sys.stderr,
+    )
+
+
+class Style:
+    """How hits are printed."""
+
+    def __init__(self, json_: bool, paths: bool, null: bool) -> None:
+        if json_ and (paths or null):
+            raise UsageError("--json and --paths/-0 exclude each other")
+        self.json, self.paths, self.null = json_, paths, null
+
+
+def print_hits(hits: list[Hit], style: Style) -> None:
+    """Hits, one a line, or as a table on a terminal."""
+    if style.json:
+        for hit in hits:
+            print_json(
+                {
+                    "rank": hit.rank,
+                    "score": round(hit.score, 6),
+                    "path": hit.path,
+                    "modality": hit.modality,
+                    "segment": hit.segment,
+                    "start_s": hit.start_s,
+                    "end_s": hit.end_s,
+                    "text": hit.text,
+                }
+            )
+    elif style.null:
+        for hit in hits:
+            sys.stdout.write(hit.path + "\0")
+    elif style.paths:
+        for hit in hits:
+            print(hit.path)
+    elif sys.stdout.isatty():
+        _print_table(hits)
+    else:
+        for hit in hits:
+            print(f"{hit.rank}\t{hit.score:.3f}\t{_where(hit)}")
+
+
+def _print_table(hits: list[Hit]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("", justify="right", style="dim")
+    table.add_column("score", justify="right")
+    table.add_column("file", overflow="fold")
+    for hit in hits:
+        line = Text(_where(hit))
+        if hit.text:
+            line.append(f"\n{hit.text[:300]}", style="italic")
+        table.add_row(str(hit.rank), f"{hit.score:.3f}", line)
+    Console().print(table)
+
+
+def _where(hit: Hit) -> str:
+    """A hit's path, and for a video the moment in it."""
+    path = _printable(hit.path)
+    if hit.start_s is None:
+        return path
+    moment = _clock(hit.start_s)
+    if hit.end_s is not None and hit.end_s > hit.start_s:
+        moment += f"–{_clock(hit.end_s)}"
+    return f"{path} {moment}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours:d}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes:d}:{rest:04.1f}"
+
+
+def _printable(path: str) -> str:
+    """A path that cannot break the line or the terminal; `--json` and `-0` print it unchanged."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in path)
+
+
+def print_json(values: dict[str, Any]) -> None:
+    """One JSON line; every line says which schema it follows."""
+    print(json.dumps({"schema": SCHEMA, **values}, ensure_ascii=False))
+
+
+def count_of(number: int, noun: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def bytes_of(number: float) -> str:
+    """A size for people."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"

@@ -1,0 +1,144 @@
+"""Texts: passages of prose and Markdown, rows of caption tables, sidecar captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from mmsearch.decoders.base import Decoded, DecodedSegment, DecodeOptions, Decoder
+from mmsearch.decoders.caption_table import Row, table_rows
+from mmsearch.decoders.image_metadata import read_xmp
+from mmsearch.decoders.passages import cut, markdown_to_text, passages
+from mmsearch.decoders.text_encoding import decode_text
+from mmsearch.errors import MediaError
+from mmsearch.types import MediaInfo, Modality
+
+MAX_PROSE_BYTES = 20_000_000
+MAX_ROWS = 1_000_000
+MAX_SIDECAR_BYTES = 65_536
+MAX_XMP_SIDECAR_BYTES = 1_000_000
+
+_MARKDOWN = {".md", ".markdown"}
+_TABLES = {".csv", ".tsv", ".jsonl", ".ndjson"}
+
+
+class TextDecoder(Decoder):
+    """Texts.
+
+    - Prose (.txt, .text, .md, .markdown): one segment a paragraph, with the heading before it; paragraphs
+      that the text tower cannot read whole are cut at sentences. Files above 20 MB are refused.
+    - Tables (.csv, .tsv, .jsonl, .ndjson): one segment a row, from the first column named as in
+      :data:`~mmsearch.decoders.caption_table.CAPTION_COLUMNS`; a row that is too long is cut like a
+      paragraph. Rows are streamed; damaged rows are left out and counted in the note, rows beyond a million
+      are left out.
+    """
+
+    modality: Modality = "text"
+    suffixes = frozenset({".txt", ".text"} | _MARKDOWN | _TABLES)
+
+    def decode(self, path: Path, options: DecodeOptions) -> Decoded:
+        """See :meth:`Decoder.decode`."""
+        if path.suffix.lower() in _TABLES:
+            return _decode_table(path, options)
+        text = _read_prose(path)
+        if path.suffix.lower() in _MARKDOWN:
+            text = markdown_to_text(text)
+        found = passages(text, options.max_tokens, options.count_tokens)
+        first = next(found, None)
+        if first is None:
+            raise MediaError("no text in it")
+        return Decoded(MediaInfo(), (DecodedSegment(text=passage) for passage in chain([first], found)))
+
+
+def _read_prose(path: Path) -> str:
+    data = _read_bytes(path, MAX_PROSE_BYTES + 1)
+    if not data:
+        raise MediaError("empty file")
+    if len(data) > MAX_PROSE_BYTES:
+        raise MediaError(
+            f"too large: {path.stat().st_size / 1e6:.1f} MB of text, the limit is "
+            f"{MAX_PROSE_BYTES // 10**6} MB; split the file"
+        )
+    return decode_text(data).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read_bytes(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(limit)
+    except OSError as error:
+        raise MediaError(f"cannot be read: {error.strerror or error}") from error
+
+
+class _TableReading:
+    """One table while it is read: its segments, and what had to be left out."""
+
+    def __init__(self, path: Path, options: DecodeOptions) -> None:
+        self._path = path
+        self._options = options
+        self._damaged = 0
+        self._cut_short = False
+
+    def segments(self) -> Iterator[DecodedSegment]:
+        rows = 0
+        for row in self._rows():
+            if row is None:
+                self._damaged += 1
+                continue
+            if rows == MAX_ROWS:
+                self._cut_short = True
+                break
+            rows += 1
+            for passage in cut(row, self._options.max_tokens, self._options.count_tokens):
+                yield DecodedSegment(text=passage)
+        if not rows:
+            raise MediaError("no row with a caption")
+
+    def _rows(self) -> Iterator[Row]:
+        try:
+            with self._path.open("rb") as stream:
+                yield from table_rows(stream, self._path.suffix.lower())
+        except OSError as error:
+            raise MediaError(f"cannot be read: {error.strerror or error}") from error
+
+    def info(self) -> MediaInfo:
+        notes = []
+        if self._damaged:
+            notes.append(f"{self._damaged} rows without a readable caption were left out")
+        if self._cut_short:
+            notes.append(f"only the first {MAX_ROWS} rows were read")
+        return MediaInfo(note="; ".join(notes) or None)
+
+
+def _decode_table(path: Path, options: DecodeOptions) -> Decoded:
+    reading = _TableReading(path, options)
+    return Decoded(MediaInfo(), reading.segments(), reading.info)
+
+
+def read_sidecar(path: Path) -> str | None:
+    """The caption that stands beside a photo or video, or ``None``.
+
+    For ``photo.jpg`` these are looked at, the first with text counts: ``photo.jpg.txt``, ``photo.txt``,
+    ``photo.jpg.xmp``, ``photo.xmp``. Text is read up to 64 KB; of XMP the title, description and keywords are
+    taken. A sidecar that cannot be read is none.
+    """
+    for suffix in (".txt", ".xmp"):
+        for sidecar in (path.with_name(path.name + suffix), path.with_suffix(suffix)):
+            caption = _read_sidecar_file(sidecar) if sidecar != path else None
+            if caption:
+                return caption
+    return None
+
+
+def _read_sidecar_file(sidecar: Path) -> str | None:
+    if not sidecar.is_file():
+        return None
+    try:
+        if sidecar.suffix == ".xmp":
+            xmp = read_xmp(_read_bytes(sidecar, MAX_XMP_SIDECAR_BYTES))
+            lines = [*xmp.get("title", ()), *xmp.get("description", ()), ", ".join(xmp.get("subject", ()))]
+            return "\n".join(line for line in lines if line) or None
+        return decode_text(_read_bytes(sidecar, MAX_SIDECAR_BYTES)).strip() or None
+    except MediaError:
+        return None

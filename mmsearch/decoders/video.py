@@ -1,0 +1,391 @@
+"""Videos: moments with a start and an end, each shown by one frame. The only file that imports PyAV.
+
+A video is read once, from front to back, packet by packet; nothing ever seeks. Packets are collected up to
+the next keyframe, and :func:`~mmsearch.decoders.video_sampling.plan_group` says what of the group is decoded:
+where keyframes are dense enough only they are, elsewhere the frames up to the last wanted moment, without
+those that no other frame depends on and without the loop filter. Memory holds one group of compressed packets
+and one picture, however long the video is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmsearch.decoders.base import Decoded, DecodedSegment, DecodeOptions, Decoder
+from mmsearch.decoders.similarity import Thumbnail, is_other_shot, thumbnail
+from mmsearch.decoders.video_frame import glance, pixel_shape, read_info, to_picture
+from mmsearch.decoders.video_sampling import MIN_GAP, Chooser, Group, Merger, plan_group
+from mmsearch.errors import MediaError
+from mmsearch.types import MediaInfo, Modality
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_GROUP_BYTES = 32_000_000
+MAX_GROUP_S = 30.0
+"""A group of pictures beyond either is read in parts."""
+
+CODEC_THREADS = 2
+"""A video; several are read at once by several workers."""
+
+_FIRST_PACKETS = 40
+_INSTANT = 1e-4
+_JUMP_S = 1.0
+EXACT_S = 0.25
+"""A cut between keyframes is looked for if it may be off by more."""
+
+_DEMUXERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg"
+
+
+class CodecUse(Enum):
+    """What a codec is opened for."""
+
+    SEQUENCE = "sequence"
+    KEYFRAMES = "keyframes"
+
+
+class VideoDecoder(Decoder):
+    """Videos.
+
+    Looks at a video at most ``options.frame_interval_s`` seconds apart, more often at shot cuts, and merges
+    neighbours that show the same: segments are contiguous and together last as long as the video. Times are
+    seconds since the start of the presentation, right for variable frame rates. Pictures are upright, of
+    square pixels, and scaled to twice ``options.min_side`` on the shorter side, never enlarged.
+
+    A damaged or missing end loses only what is missing: ``final_info().note`` says so.
+    """
+
+    modality: Modality = "video"
+    suffixes = frozenset(
+        (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts", ".mts",
+         ".m2ts", ".ogv")
+    )  # fmt: skip
+
+    def decode(self, path: Path, options: DecodeOptions) -> Decoded:
+        """See :meth:`Decoder.decode`. The file is opened here for its header, and again for its segments."""
+        with _opened(path, options) as (container, stream):
+            info = read_info(container, stream, _first_frame(container, stream))
+        reading = _Reading(path, options, info)
+        return Decoded(info, reading.segments(), reading.final_info)
+
+
+@contextmanager
+def _opened(path: Path, options: DecodeOptions, use: CodecUse = CodecUse.SEQUENCE) -> Iterator[tuple[Any, Any]]:
+    """The container and its video stream; FFmpeg's errors become reasons.
+
+    Playlists and everything else that could make FFmpeg open other files or the network is not among the
+    demuxers, and ``file`` is the only protocol.
+    """
+    import av
+
+    try:
+        if path.stat().st_size == 0:
+            raise MediaError("empty file")
+        with av.open(
+            f"file:{path.absolute()}",
+            metadata_errors="replace",
+            options={"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"},
+        ) as container:
+            stream = _video_stream(container, options)
+            _prepare_codec(stream.codec_context, options, use)
+            yield container, stream
+    except MediaError:
+        raise
+    except (MemoryError, RecursionError) as error:
+        raise MediaError("there was not enough memory to decode this video") from error
+    except (av.error.FFmpegError, ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise MediaError(_reason(error)) from error
+
+
+def _reason(error: BaseException) -> str:
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if isinstance(error, (PermissionError, FileNotFoundError, IsADirectoryError)):
+        return f"cannot be read: {said}"
+    if "Invalid data" in said or "End of file" in said:
+        return f"damaged video or not a video at all: its structure cannot be read ({said})"
+    return f"the video cannot be read: {said}"
+
+
+def _video_stream(container: Any, options: DecodeOptions) -> Any:
+    """The largest real video stream; cover pictures of music do not count."""
+    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+    if not streams:
+        kinds = sorted({stream.type for stream in container.streams} - {"video"})
+        raise MediaError(f"no video in it: it holds only {' and '.join(kinds) or 'a cover picture or nothing'}")
+    streams = [stream for stream in streams if stream.codec_context is not None]
+    if not streams:
+        raise MediaError("its video is coded in a way that is not known here")
+    stream = max(streams, key=lambda one: (one.codec_context.width or 0) * (one.codec_context.height or 0))
+    context = stream.codec_context
+    megapixels = (context.width or 0) * (context.height or 0) / 1e6
+    if megapixels > options.max_megapixels:
+        raise MediaError(
+            f"too large: frames of {context.width} × {context.height} are {megapixels:.1f} megapixels, the limit is "
+            f"{options.max_megapixels:g}; raise it with --max-megapixels"
+        )
+    if not context.width or not context.height:
+        raise MediaError("damaged video: the size of its frames is not known")
+    return stream
+
+
+def _prepare_codec(context: Any, options: DecodeOptions, use: CodecUse) -> None:
+    """Sequences are decoded fast, without what no sampled frame needs; keyframes alone, and at once."""
+    limits = {"max_pixels": str(max(1, int(options.max_megapixels * 1e6)))}
+    if use is CodecUse.SEQUENCE:
+        context.thread_type, context.thread_count = "FRAME", CODEC_THREADS
+        context.skip_frame = "NONREF"
+        context.options = {**limits, "skip_loop_filter": "all"}
+    else:
+        # Threads that work on several frames would hold a single one back.
+        context.thread_type, context.thread_count = "SLICE", CODEC_THREADS
+        context.options = limits
+
+
+def _is_cover(stream: Any) -> bool:
+    from av.stream import Disposition
+
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _first_frame(container: Any, stream: Any) -> Any:
+    """The frame that tells how the video is turned, or ``None``: it is damaged, and said to be later."""
+    import av
+
+    try:
+        for packet in islice(container.demux(stream), _FIRST_PACKETS):
+            for frame in packet.decode():
+                return frame
+    except (av.error.FFmpegError, OSError, ValueError):
+        pass
+    return None
+
+
+class _Reading:
+    """One video while it is read: its segments, and what is only known at the end."""
+
+    def __init__(self, path: Path, options: DecodeOptions, info: MediaInfo) -> None:
+        self._path = path
+        self._options = options
+        self._info = info
+        self._damaged_packets = 0
+        self._end_s = 0.0
+        self._broken: str | None = None
+
+    def segments(self) -> Iterator[DecodedSegment]:
+        """The moments of the video, in order."""
+        merger: Merger[Image] = Merger()
+        found = False
+        for time, picture in self._chosen():
+            found = True
+            for moment in merger.add(time, picture, thumbnail(picture)):
+                yield DecodedSegment(image=moment.picture, start_s=moment.start, end_s=moment.end)
+        if not found:
+            raise MediaError(f"damaged video: none of its frames can be decoded ({self._broken or 'all are damaged'})")
+        for moment in merger.finish(self._end_s):
+            yield DecodedSegment(image=moment.picture, start_s=moment.start, end_s=moment.end)
+
+    def final_info(self) -> MediaInfo:
+        """The header's description, with what was missing in the file."""
+        notes = [] if self._broken is None else [f"reading stopped at {self._end_s:.1f} s: {self._broken}"]
+        if self._damaged_packets:
+            notes.append(f"{self._damaged_packets} damaged packets were left out")
+        expected = self._info.duration_s
+        if expected is not None and self._end_s < expected - max(2.0, 0.02 * expected) and not self._broken:
+            notes.append(f"it ends at {self._end_s:.1f} s, although its header says {expected:.1f} s")
+        duration = expected if expected is not None else (round(self._end_s, 3) or None)
+        return replace(self._info, duration_s=duration, note="; ".join(notes) or None)
+
+    def _chosen(self) -> Iterator[tuple[float, Image]]:
+        """The frames to keep, as pictures with their times."""
+        chooser: Chooser[Any] = Chooser(self._options.frame_interval_s)
+        side = 2 * self._options.min_side
+        with ExitStack() as opened:
+            container, stream = opened.enter_context(_opened(self._path, self._options))
+            # The second opening is for its codec alone: it looks ahead at keyframes while the first is amid a group.
+            _, scout = opened.enter_context(_opened(self._path, self._options, CodecUse.KEYFRAMES))
+            shape = pixel_shape(stream)
+            for look in self._looks(container, stream, scout, chooser):
+                for time, frame in chooser.choose(look.time, look.frame, look.small):
+                    yield max(0.0, time), to_picture(frame, side, shape)
+            for time, frame in chooser.finish():
+                yield max(0.0, time), to_picture(frame, side, shape)
+
+    def _looks(self, container: Any, stream: Any, scout: Any, chooser: Chooser[Any]) -> Iterator[Look]:
+        """Decodes as little as the plans of the groups ask for, and what lies around a cut between keyframes."""
+        interval = self._options.frame_interval_s
+        last_wanted = last_look = -math.inf
+        longest, last_small, key = 0, None, None
+        for packets, group, following in self._groups(container, stream):
+            plan = plan_group(group, interval, last_wanted, last_look)
+            chooser.want(plan.wanted)
+            last_wanted = plan.wanted[-1] if plan.wanted else last_wanted
+            inside = _GroupFrames(stream, packets, group, self._decode)
+            if plan.decode != "nothing" and not group.continued:
+                key = key or self._key_look(scout, packets[0])
+            looks = chain(
+                [key] if key is not None else [],
+                inside.until(last_wanted) if plan.decode == "until wanted" or (plan.wanted and key is None) else [],
+                inside.until(math.inf) if plan.decode == "all" else [],
+            )
+            for look in looks:
+                last_look, last_small = look.time, look.small
+                yield look
+            key = None
+            longest = max(longest, group.frames)
+            if following is not None and group.end - last_look >= MIN_GAP * interval:
+                key = self._key_look(scout, following)
+            # A keyframe before its turn stands where the encoder saw the cut; others come some time after it.
+            regular = group.frames > 0.9 * longest and group.end - last_look > EXACT_S
+            if following is None or (key is not None and regular and is_other_shot(last_small, key.small)):
+                for look in inside.until(math.inf):
+                    last_look, last_small = look.time, look.small
+                    yield look
+            inside.close()
+
+    def _key_look(self, scout: Any, packet: Any) -> Look | None:
+        """One keyframe by itself, at once."""
+        if not packet.is_keyframe:
+            return None
+        found = [*self._decode(scout, packet), *self._decode(scout, None)]
+        scout.codec_context.flush_buffers()
+        return found[0] if found else None
+
+    def _decode(self, stream: Any, packet: Any) -> Iterator[Look]:
+        """The sound frames that one more packet gives (``None``: the end)."""
+        import av
+
+        try:
+            frames = stream.codec_context.decode(packet)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            if isinstance(error, MemoryError):
+                raise
+            self._damaged_packets += packet is not None
+            return
+        for frame in frames:
+            if frame.pts is not None and not frame.is_corrupt:
+                # Not frame.time: frames that come out at the end have lost their time base.
+                yield Look(float(frame.pts * stream.time_base), frame, glance(frame))
+
+    def _groups(self, container: Any, stream: Any) -> Iterator[tuple[list[Any], Group, Any]]:
+        """Packets up to the next keyframe, or as many as may be held at once; and the packet that follows."""
+        packets: list[Any] = []
+        size, start, latest, continued = 0, 0.0, 0.0, False
+        for packet in self._packets(container, stream):
+            time = _seconds(packet)
+            full = size > MAX_GROUP_BYTES or latest - start > MAX_GROUP_S
+            if packets and (packet.is_keyframe or full):
+                end = max(start, time) if packet.is_keyframe else latest
+                continues = not packet.is_keyframe
+                yield packets, Group(start, end, len(packets), continued, continues), packet
+                packets, size, continued = [], 0, continues
+            if not packets:
+                start = latest = time
+            packets.append(packet)
+            size += packet.size
+            latest = max(latest, time)
+        if packets:
+            yield packets, Group(start, max(latest, self._end_s), len(packets), continued), None
+
+    def _packets(self, container: Any, stream: Any) -> Iterator[Any]:
+        """The packets of the stream, up to the first that cannot be read, with their times on one clock."""
+        import av
+
+        clock = _Clock(_origin(container, stream), stream)
+        try:
+            for packet in container.demux(stream):
+                if packet.size and clock.set(packet):
+                    self._end_s = max(self._end_s, _seconds(packet) + clock.duration(packet))
+                    yield packet
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            self._broken = _reason(error)
+
+
+@dataclass(frozen=True)
+class Look:
+    """A decoded frame, its time in seconds, and a glance at it."""
+
+    time: float
+    frame: Any
+    small: Thumbnail
+
+
+class _GroupFrames:
+    """The frames inside one group, decoded on demand; those before its keyframe need the group before."""
+
+    def __init__(
+        self, stream: Any, packets: list[Any], group: Group, decode: Callable[[Any, Any], Iterator[Look]]
+    ) -> None:
+        self._stream = stream
+        self._packets = packets
+        self._group = group
+        self._decode = decode
+        self._fed = 0
+
+    def until(self, moment: float) -> Iterator[Look]:
+        """Frames in the order of time, up to the first at or after ``moment``; goes on where it stopped."""
+        while self._fed < len(self._packets):
+            packet = self._packets[self._fed]
+            self._fed += 1
+            reached = False
+            for look in self._sound(self._decode(self._stream, packet)):
+                reached = reached or look.time >= moment
+                yield look
+            if reached:
+                return
+        if not self._group.continues:
+            yield from self._sound(self._decode(self._stream, None))
+
+    def close(self) -> None:
+        """Forgets what the decoder still holds of this group, unless it goes on."""
+        if self._fed and not self._group.continues:
+            self._stream.codec_context.flush_buffers()
+
+    def _sound(self, looks: Iterator[Look]) -> Iterator[Look]:
+        return (look for look in looks if self._group.continued or look.time >= self._group.start - _INSTANT)
+
+
+class _Clock:
+    """Rewrites the times of packets: they start at 0, and never jump back where recordings were joined."""
+
+    def __init__(self, origin: float, stream: Any) -> None:
+        self._base = stream.time_base
+        self._shift = -round(origin / self._base)
+        rate = stream.average_rate
+        self._usual = max(1, round(1 / rate / self._base)) if rate else 1
+        self._last: int | None = None
+
+    def set(self, packet: Any) -> bool:
+        """Sets the times of a packet; ``False`` if it has none and none can be guessed."""
+        decoding = packet.dts if packet.dts is not None else packet.pts
+        if decoding is None:
+            decoding = (self._last or 0) + self._usual - self._shift
+        if self._last is not None and (decoding + self._shift - self._last) * self._base < -_JUMP_S:
+            self._shift = self._last + self._usual - decoding
+        self._last = decoding + self._shift
+        shown = (packet.pts if packet.pts is not None else decoding) + self._shift
+        if not (abs(shown) < 2**62 and abs(self._last) < 2**62):
+            return False
+        packet.pts, packet.dts = shown, self._last
+        return True
+
+    def duration(self, packet: Any) -> float:
+        """Seconds for which the frame of a packet is shown."""
+        return float((packet.duration or self._usual) * self._base)
+
+
+def _seconds(packet: Any) -> float:
+    return float(packet.pts * packet.time_base)
+
+
+def _origin(container: Any, stream: Any) -> float:
+    """Seconds at which players start counting: the earliest time of all streams."""
+    if container.start_time is not None:
+        return float(container.start_time) / 1e6
+    return float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0

@@ -1,0 +1,309 @@
+"""The built-in encoder: two ONNX towers that ship with the package and run on the CPU, without torch.
+
+Its folder holds ``encoder.json``, which names everything else in it::
+
+    {"format": 1, "name": "builtin", "digest": SHA-256 of digest_files, "digest_files": [file, ...],
+     "dim": 384, "score_type": "cosine",
+     "image": {"file": "image.onnx", "size": 260, "zoom": 0.94, "crop": 0.5, "batch_size": 8},
+     "text": {"file": "text.onnx", "tokenizer": "tokenizer.json", "max_tokens": 256, "prompt": "{}"}}
+
+Other weights in another folder of this layout are another encoder; the code is the same. The image graph maps
+``pixels`` (n, size, size, 3) uint8 to ``vector`` (n, dim) float32; the text graph maps ``input_ids`` and
+``attention_mask`` (n, length) int64 to ``vector``. Both give rows of length 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from mmsearch.encoders.base import Encoder, EncoderOptions, FloatArray
+from mmsearch.errors import EncoderError, ModelMissing, VectorError
+from mmsearch.types import EncoderSpec, ScoreType
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+    from PIL.Image import Image
+    from tokenizers import Tokenizer
+
+SHIPPED_WEIGHTS = Path(__file__).parent / "builtin_weights"
+FORMAT = 1
+TOKENS_PER_RUN = 2048
+"""Padded tokens that one run of the text tower gets at most: it bounds memory, whatever the texts are."""
+
+
+@dataclass(frozen=True)
+class Framing:
+    """What the image tower sees of a picture, as a square of ``size`` pixels.
+
+    Of the sides, the middle ``zoom`` is kept; of the longer side beyond the shorter, ``crop`` decides what
+    happens: 0 keeps it all and squeezes it into the square, 1 cuts it off, and between the aspect ratio r
+    is first cut to r^(1-crop), the rest squeezed.
+    """
+
+    size: int
+    zoom: float
+    crop: float
+
+    def box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom, in pixels, of what is kept of a picture."""
+        ratio = width / height
+        kept_width = self.zoom * width * min(1.0, ratio**-self.crop)
+        kept_height = self.zoom * height * min(1.0, ratio**self.crop)
+        left, top = (width - kept_width) / 2, (height - kept_height) / 2
+        return left, top, left + kept_width, top + kept_height
+
+    def apply(self, image: Image) -> npt.NDArray[np.uint8]:
+        """An upright picture of any mode to (size, size, 3) uint8."""
+        from PIL.Image import Resampling
+
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
+        # Above 3x, reducing_gap averages whole pixels first: several times faster, and the same to the eye.
+        square = rgb.resize((self.size, self.size), Resampling.BICUBIC, box=self.box(*rgb.size), reducing_gap=3.0)
+        return np.asarray(square, dtype=np.uint8)
+
+    def describe(self) -> str:
+        """The part of an encoder's identity that is not in its weights."""
+        return f"{self.size} px bicubic, zoom {self.zoom:g}, crop {self.crop:g}"
+
+
+@dataclass(frozen=True)
+class BuiltinDescription:
+    """``encoder.json``, read and checked."""
+
+    spec: EncoderSpec
+    digest_files: tuple[str, ...]
+    framing: Framing
+    image_file: str
+    batch_size: int
+    text_file: str
+    tokenizer_file: str
+    max_tokens: int
+    prompt: str
+
+    @classmethod
+    def read(cls, directory: Path) -> BuiltinDescription:
+        """Reads ``directory/encoder.json``.
+
+        Raises:
+            ModelMissing: there is none, or a file that it names is not there.
+            EncoderError: it cannot be understood.
+        """
+        path = directory / "encoder.json"
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            description = cls._from_fields(fields)
+        except OSError as error:
+            raise ModelMissing(
+                f"no encoder weights in {directory}: encoder.json cannot be read ({error.strerror}); "
+                "reinstall mmsearch or name a folder that holds an exported encoder"
+            ) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise EncoderError(
+                f"{path} does not describe an encoder ({type(error).__name__}: {error}); export the encoder again"
+            ) from error
+        for name in (description.image_file, description.text_file, description.tokenizer_file):
+            if not (directory / name).is_file():
+                raise ModelMissing(f"{path} names {name}, which is not in that folder; copy the whole folder")
+        return description
+
+    @classmethod
+    def _from_fields(cls, fields: dict[str, Any]) -> BuiltinDescription:
+        if fields["format"] != FORMAT:
+            raise ValueError(f"layout {fields['format']!r}, this version of mmsearch reads {FORMAT}")
+        image, text = fields["image"], fields["text"]
+        framing = Framing(int(image["size"]), float(image["zoom"]), float(image["crop"]))
+        if not (framing.size > 0 and 0 < framing.zoom <= 1 and 0 <= framing.crop <= 1):
+            raise ValueError(f"size must be positive, zoom in (0, 1], crop in [0, 1]; found {framing}")
+        if fields["score_type"] not in get_args(ScoreType):
+            raise ValueError(f"score_type must be one of {get_args(ScoreType)}, found {fields['score_type']!r}")
+        prompt = str(text.get("prompt", "{}"))
+        if prompt.count("{}") != 1:
+            raise ValueError(f"the text prompt needs {{}} exactly once; found {prompt!r}")
+        preprocessing = framing.describe() + ("" if prompt == "{}" else f", prompt {prompt!r}")
+        spec = EncoderSpec(
+            name=str(fields["name"]),
+            digest=str(fields["digest"]),
+            dim=int(fields["dim"]),
+            preprocessing=preprocessing,
+            score_type=fields["score_type"],
+            logit_scale=fields.get("logit_scale"),
+            logit_bias=fields.get("logit_bias"),
+        )
+        return cls(
+            spec=spec,
+            digest_files=tuple(fields["digest_files"]),
+            framing=framing,
+            image_file=image["file"],
+            batch_size=int(image.get("batch_size", 8)),
+            text_file=text["file"],
+            tokenizer_file=text["tokenizer"],
+            max_tokens=int(text["max_tokens"]),
+            prompt=prompt,
+        )
+
+
+class BuiltinEncoder(Encoder):
+    """Runs the towers of one folder. Each tower opens when it is first used, so a text query never waits for
+    the image tower. A row does not depend on the other rows of its batch.
+
+    Raises:
+        ModelMissing: the folder is not complete.
+        EncoderError: its description or a tower cannot be used, or a device other than the CPU is asked for.
+    """
+
+    def __init__(self, directory: Path = SHIPPED_WEIGHTS, options: EncoderOptions | None = None) -> None:
+        self._options = options or EncoderOptions()
+        if self._options.device not in ("auto", "cpu"):
+            raise EncoderError(
+                f"the built-in encoder runs on the CPU only, device {self._options.device!r} was asked for; "
+                "use device 'auto', or an open_clip model for a GPU"
+            )
+        self.directory = directory
+        self._description = BuiltinDescription.read(directory)
+        self._opening = threading.Lock()
+        self._sessions: dict[str, InferenceSession] = {}
+        self._tokenizers: dict[int | None, Tokenizer] = {}
+        self.spec = self._description.spec
+        self.input_size = round(self._description.framing.size / self._description.framing.zoom)
+        self.batch_size = self._options.batch_size or self._description.batch_size
+        self.max_text_tokens = self._description.max_tokens
+
+    def prepare_image(self, image: Image) -> npt.NDArray[np.uint8]:
+        """A picture of any mode, upright, to (size, size, 3) uint8."""
+        return self._description.framing.apply(image)
+
+    def encode_prepared(self, inputs: npt.NDArray[np.generic]) -> FloatArray:
+        """(n, size, size, 3) uint8 to (n, dim) rows of length 1.
+
+        Raises:
+            VectorError: ``inputs`` has another shape or type.
+        """
+        size = self._description.framing.size
+        if inputs.shape[1:] != (size, size, 3) or inputs.dtype != np.uint8:
+            raise VectorError(
+                f"the image tower takes (n, {size}, {size}, 3) uint8 as prepare_image makes them, "
+                f"found {inputs.shape} {inputs.dtype}"
+            )
+        if len(inputs) == 0:
+            return np.zeros((0, self.spec.dim), dtype=np.float32)
+        return self._run(self._description.image_file, {"pixels": inputs})
+
+    def encode_texts(self, texts: Sequence[str]) -> FloatArray:
+        """n texts to (n, dim) rows of length 1, in their order; a text beyond ``max_text_tokens`` is cut."""
+        rows = np.zeros((len(texts), self.spec.dim), dtype=np.float32)
+        if not len(texts):
+            return rows
+        tokens = [self._tokenize(text, self.max_text_tokens) for text in texts]
+        for members in _similar_lengths([len(ids) for ids in tokens]):
+            rows[members] = self._encode_tokens([tokens[i] for i in members])
+        return rows
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a text takes uncut, start, end and the model's prompt included."""
+        return len(self._tokenize(text, None))
+
+    def _tokenize(self, text: str, limit: int | None) -> list[int]:
+        """Token ids of a text in the model's prompt, start and end included, at most ``limit`` of them."""
+        prompted = self._description.prompt.replace("{}", text)
+        # Bytes that a file name or argument could not decode are lone surrogates, which no tokenizer takes.
+        valid = prompted.encode("utf-8", "replace").decode("utf-8")
+        ids: list[int] = self._tokenizer(limit).encode(valid).ids
+        return ids
+
+    def _encode_tokens(self, tokens: Sequence[Sequence[int]]) -> FloatArray:
+        longest = max(len(ids) for ids in tokens)
+        input_ids = np.zeros((len(tokens), longest), dtype=np.int64)
+        attention_mask = np.zeros_like(input_ids)
+        for row, ids in enumerate(tokens):
+            input_ids[row, : len(ids)] = ids
+            attention_mask[row, : len(ids)] = 1
+        return self._run(self._description.text_file, {"input_ids": input_ids, "attention_mask": attention_mask})
+
+    def _run(self, tower: str, inputs: dict[str, npt.NDArray[Any]]) -> FloatArray:
+        session = self._session(tower)
+        try:
+            vectors: FloatArray = session.run(["vector"], inputs)[0]
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            raise EncoderError(f"encoder {self.spec.name} failed to run: {error}") from error
+        if vectors.shape[1:] != (self.spec.dim,):
+            raise EncoderError(
+                f"encoder {self.spec.name} gave vectors of shape {vectors.shape}, its encoder.json says "
+                f"(n, {self.spec.dim}); export it again"
+            )
+        return vectors
+
+    def _tokenizer(self, limit: int | None) -> Tokenizer:
+        """The tokenizer that cuts at ``limit`` tokens; it is never changed once another thread can see it."""
+        from tokenizers import Tokenizer
+
+        with self._opening:
+            if limit not in self._tokenizers:
+                path = self.directory / self._description.tokenizer_file
+                try:
+                    tokenizer = Tokenizer.from_file(str(path))
+                except Exception as error:  # tokenizers raises bare Exception
+                    raise EncoderError(f"{path} cannot be read as a tokenizer: {error}") from error
+                tokenizer.no_padding()
+                tokenizer.no_truncation()
+                if limit is not None:
+                    tokenizer.enable_truncation(limit)
+                self._tokenizers[limit] = tokenizer
+            return self._tokenizers[limit]
+
+    def _session(self, tower: str) -> InferenceSession:
+        with self._opening:
+            if tower not in self._sessions:
+                self._sessions[tower] = self._open(tower)
+            return self._sessions[tower]
+
+    def _open(self, tower: str) -> InferenceSession:
+        import onnxruntime
+
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = self._options.threads or _available_cores()
+        settings.log_severity_level = 3
+        if tower == self._description.text_file:
+            # The fusions of the higher levels open later and run no faster on a text tower.
+            settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        # Spinning threads would take the cores from the workers that decode the next pictures.
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        path = self.directory / tower
+        try:
+            return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            raise EncoderError(f"{path} cannot be opened: {error}") from error
+
+
+def digest_of_weights(directory: Path) -> str:
+    """Hex SHA-256 over the files that define the vectors, in the order in which encoder.json names them."""
+    digest = hashlib.sha256()
+    for name in BuiltinDescription.read(directory).digest_files:
+        digest.update((directory / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _similar_lengths(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Row numbers in groups of similar length, so that little is padded; see ``TOKENS_PER_RUN``."""
+    group: list[int] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if group and lengths[row] * (len(group) + 1) > TOKENS_PER_RUN:
+            yield group
+            group = []
+        group.append(row)
+    yield group
+
+
+def _available_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

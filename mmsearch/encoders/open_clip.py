@@ -1,0 +1,338 @@
+"""The encoder for models of open_clip, on torch. Nothing here reaches the network.
+
+Importing this module imports torch; the registry does so only when such a model is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mmsearch.encoders.base import Encoder, EncoderOptions, FloatArray
+from mmsearch.encoders.models import missing
+from mmsearch.encoders.text_module import text_module
+from mmsearch.encoders.tokenizer import ClipTokenizer, HubTokenizer, TextTokenizer, TokenArray
+from mmsearch.encoders.weights import DIRECTORY_PREFIX, LocalModel, hub_file
+from mmsearch.errors import EncoderError, VectorError
+from mmsearch.types import EncoderSpec
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Measured: on a CPU small batches are faster (the activations stay in the caches); a GPU needs many images.
+_BATCH_SIZE = {"cpu": 16, "mps": 32, "cuda": 256}
+_WIDEST = 16
+_keep_alive: list[Any] = []
+
+
+class OpenClipEncoder(Encoder):
+    """Both towers of one open_clip model: float32 on a CPU, bfloat16 or float16 on a GPU.
+
+    ``prepare_image`` resizes and crops with the model's own transform and gives (h, w, 3) uint8; scaling and
+    normalisation happen on the device, so that a quarter of the bytes travel.
+
+    Raises (on construction):
+        ModelMissing: the tokenizer is not on this machine.
+        EncoderError: the weights do not fit their configuration, or the device does not exist.
+    """
+
+    def __init__(self, local: LocalModel, options: EncoderOptions | None = None) -> None:
+        options = options or EncoderOptions()
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        self.local = local
+        self.device = _device(options.device)
+        model, config = load_model(local)
+        self.tokenizer = load_tokenizer(local, config)
+        self.spec = _spec(local, model, config)
+        self._transform, self._mean, self._std = _preprocessing(model.visual.preprocess_cfg)
+        self.input_size = max(_pair(model.visual.preprocess_cfg["size"]))
+        self.batch_size = options.batch_size or _BATCH_SIZE[self.device.type]
+        self.max_text_tokens = self.tokenizer.context_length
+        self._lock = threading.Lock()
+        # Read above in float32: 4.605 (the logarithm of the usual scale, 100) is not a bfloat16.
+        self._dtype = _dtype(self.device)
+        model.requires_grad_(False)
+        self._model = _fuse(model).to(device=self.device, dtype=self._dtype)
+        self.text_module = text_module(self._model)
+        self._image_tower: Callable[[torch.Tensor], torch.Tensor] = self._model.encode_image
+        if options.compile:
+            self._image_tower = torch.compile(self._image_tower)
+
+    def prepare_image(self, image: Image) -> npt.NDArray[np.generic]:
+        """Resized and cropped as the model wants it: (h, w, 3) uint8."""
+        width, height = image.size
+        if max(width, height) > _WIDEST * min(width, height) and self._crops:
+            # Only the middle square survives; scaling a 1 × 5,000 image up first would take gigabytes.
+            half = 2 * min(width, height)
+            x, y = width // 2, height // 2
+            image = image.crop((max(x - half, 0), max(y - half, 0), min(x + half, width), min(y + half, height)))
+        return np.asarray(self._transform(image))
+
+    def encode_prepared(self, inputs: npt.NDArray[np.generic]) -> FloatArray:
+        """(n, h, w, 3) uint8 to (n, dim) rows of length 1."""
+        expected = (*_pair(self._model.visual.preprocess_cfg["size"]), 3)
+        if inputs.shape[1:] != expected or inputs.dtype != np.uint8:
+            raise VectorError(
+                f"prepared images have the shape {inputs.shape} and type {inputs.dtype}; expected (n,"
+                f" {', '.join(map(str, expected))}) uint8, as prepare_image gives them"
+            )
+        return self._in_batches(inputs, self._image_rows)
+
+    def prepare_for_queries(self) -> None:
+        """Exports the text tower, so that a query needs no torch."""
+        from mmsearch.encoders.text_export import export_text_tower
+
+        export_text_tower(self)
+
+    def encode_texts(self, texts: Sequence[str]) -> FloatArray:
+        """n texts to (n, dim) rows of length 1."""
+        tokens = self.tokenizer(texts)
+        # Short texts with short ones: a causal tower is run no further than the longest of its batch.
+        order = np.argsort(self.text_module.lengths(tokens), kind="stable")
+        rows = self._in_batches(tokens[order], self._text_rows)
+        return rows[np.argsort(order)]
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, special ones included, before it is cut."""
+        return self.tokenizer.count(text)
+
+    @property
+    def _crops(self) -> bool:
+        return bool(self._model.visual.preprocess_cfg["resize_mode"] == "shortest")
+
+    def _in_batches(self, inputs: npt.NDArray[Any], encode: Callable[[npt.NDArray[Any]], torch.Tensor]) -> FloatArray:
+        """Runs ``encode`` over slices; when memory runs out, halves the batch size for good, tries again."""
+        rows = np.zeros((len(inputs), self.spec.dim), dtype=np.float32)
+        start = 0
+        while start < len(inputs):
+            batch = inputs[start : start + self.batch_size]
+            try:
+                with self._lock, torch.inference_mode():
+                    found = encode(batch).float().cpu().numpy()
+            except Exception as error:
+                if not _out_of_memory(error):
+                    raise EncoderError(f"{self.spec.name} failed on {self.device}: {error}") from error
+                if len(batch) == 1:
+                    raise EncoderError(
+                        f"{self.spec.name} needs more memory than {self.device} has, even for one input;"
+                        " use another device (--device cpu) or a smaller model"
+                    ) from error
+                found = None
+            if found is None:  # outside of `except`: the traceback there still holds the tensors of the failure
+                self.batch_size = max(1, min(self.batch_size, len(batch)) // 2)
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                continue
+            rows[start : start + len(batch)] = found
+            start += len(batch)
+        return rows
+
+    def _image_rows(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
+        pixels = self._to_device(images).permute(0, 3, 1, 2).to(torch.float32) / 255
+        mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self._mean, self._std))
+        features = self._image_tower(((pixels - mean) / std).to(self._dtype))
+        return torch.nn.functional.normalize(features.float(), dim=-1)
+
+    def _text_rows(self, tokens: TokenArray) -> torch.Tensor:
+        longest = int(self.text_module.lengths(tokens).max())
+        rows: torch.Tensor = self.text_module(self._to_device(tokens[:, :longest]))
+        return rows
+
+    def _to_device(self, array: npt.NDArray[Any]) -> torch.Tensor:
+        tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+
+def load_model(local: LocalModel) -> tuple[Any, dict[str, Any]]:
+    """The model in float32 on the CPU, in evaluation mode, and its configuration."""
+    open_clip = import_open_clip()
+    with _offline():
+        try:
+            if local.directory is not None:
+                name = DIRECTORY_PREFIX + str(local.directory)
+                model = open_clip.create_model(name, require_pretrained=True)
+                return model.eval(), open_clip.get_model_config(name)
+            tag = open_clip.get_pretrained_cfg(local.architecture, local.tag)
+            model = open_clip.create_model(
+                local.architecture,
+                pretrained=str(local.checkpoint),
+                require_pretrained=True,
+                # open_clip only warns when a tag was trained with QuickGELU and the name says nothing of it.
+                force_quick_gelu=tag.get("quick_gelu", False),
+                force_preprocess_cfg=tag,
+            )
+            return model.eval(), open_clip.get_model_config(local.architecture)
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            if isinstance(error, ImportError) and "transformers" in str(error):
+                raise EncoderError(f"{local.name} needs the package transformers: pip install transformers") from error
+            raise EncoderError(f"{local.name} cannot be loaded from {local.checkpoint}: {reason}") from error
+
+
+def load_tokenizer(local: LocalModel, config: dict[str, Any]) -> TextTokenizer:
+    """The tokenizer that the model was trained with.
+
+    Raises:
+        ModelMissing: it lies on the hub and was not fetched.
+        EncoderError: it is of a kind that neither mmsearch nor the installed packages can run.
+    """
+    text = config["text_cfg"]
+    length = int(text.get("context_length", 77))
+    options = dict(text.get("tokenizer_kwargs") or {})
+    hub_name = str(text.get("hf_tokenizer_name") or "").removeprefix("hf-hub:")
+    if set(options) - {"clean", "strip_sep_token"} or text.get("tokenizer_mode"):
+        raise EncoderError(f"{local.name} has a tokenizer with the unknown settings {text}; use another model")
+    if not hub_name:
+        return ClipTokenizer.from_open_clip(length, **options)
+    if local.repo is None and local.directory is not None:
+        path: Path | None = local.directory / "tokenizer.json"
+    else:
+        path = hub_file(hub_name, "tokenizer.json")
+    if path is None or not path.is_file():
+        if path is not None:
+            raise EncoderError(f"{local.directory} holds no tokenizer.json, which {local.name} needs beside it")
+        raise missing(local.name)
+    return HubTokenizer.from_directory(path.parent, length, **options)
+
+
+def pretrained_places() -> dict[str, tuple[str, str]]:
+    """Every ``ARCHITECTURE/TAG`` of the installed open_clip: hub repository and file name (may be empty)."""
+    open_clip = import_open_clip()
+    places = {}
+    for architecture, tag in open_clip.list_pretrained():
+        place = open_clip.get_pretrained_cfg(architecture, tag).get("hf_hub")
+        if place:
+            repo, _, filename = place.rpartition("/")
+            places[f"{architecture}/{tag}"] = (repo, filename)
+    return places
+
+
+def import_open_clip() -> Any:
+    """The open_clip package, also where torch is a CPU build and torchvision is not."""
+    _define_missing_operators()
+    import open_clip
+
+    return open_clip
+
+
+def _define_missing_operators() -> None:
+    """Lets torchvision be imported beside a CPU build of torch.
+
+    PyPI has only torchvision wheels built for CUDA. Their compiled library needs libraries that a CPU build
+    of torch lacks, so it is not loaded, and ``import torchvision`` then dies over the missing operators
+    ``nms`` and ``qnms``. open_clip needs only the transforms, which are Python: declaring the two is enough.
+    """
+    if torch.version.cuda is not None or getattr(torch.version, "hip", None) or _keep_alive:
+        return
+    spec = find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return  # open_clip's own import error says what is missing
+    library = next(iter(Path(spec.origin).parent.glob("_C*.so")), None)
+    if library is not None:
+        with contextlib.suppress(OSError):
+            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call,unused-ignore]
+    if not hasattr(torch.ops.torchvision, "nms"):
+        fragment: Any = cast("Any", torch.library).Library("torchvision", "FRAGMENT")
+        for operator in ("nms", "qnms"):
+            fragment.define(operator + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _keep_alive.append(fragment)
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """Makes every request through huggingface_hub fail at once: opening a model never reaches the network."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _spec(local: LocalModel, model: Any, config: dict[str, Any]) -> EncoderSpec:
+    cfg = model.visual.preprocess_cfg
+    height, width = _pair(cfg["size"])
+    numbers = " ".join(f"{key} {','.join(f'{v:.6g}' for v in _triple(cfg[key]))}" for key in ("mean", "std"))
+    bias = None if getattr(model, "logit_bias", None) is None else float(model.logit_bias.item())
+    return EncoderSpec(
+        name=local.name,
+        digest=local.digest,
+        dim=int(config["embed_dim"]),
+        preprocessing=f"{height}x{width} {cfg['resize_mode']} {cfg['interpolation']} {numbers}",
+        score_type="cosine" if bias is None else "sigmoid",
+        logit_scale=float(model.logit_scale.exp().item()),
+        logit_bias=bias,
+    )
+
+
+def _preprocessing(cfg: dict[str, Any]) -> tuple[Callable[[Image], Image], list[float], list[float]]:
+    """The model's own transform up to where pixels become numbers, and how it normalises them."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    steps = image_transform_v2(PreprocessCfg(**cfg), is_train=False).transforms
+    if [type(step).__name__ for step in steps[-2:]] != ["MaybeToTensor", "Normalize"]:
+        raise EncoderError(f"the installed open_clip has transforms of an unknown form: {steps}")
+
+    def resize_and_crop(image: Image) -> Image:
+        for step in steps[:-2]:
+            image = step(image)
+        return image
+
+    return resize_and_crop, _triple(cfg["mean"]), _triple(cfg["std"])
+
+
+def _fuse(model: Any) -> Any:
+    """Merges the training-time branches of MobileCLIP's convolutions: the same function, half as long."""
+    if any(hasattr(module, "reparameterize") for module in model.visual.modules()):
+        import timm.utils
+
+        reparameterize: Any = timm.utils.__dict__["reparameterize_model"]
+        model.visual = reparameterize(model.visual, inplace=True).to(memory_format=torch.channels_last)
+    return model
+
+
+def _device(name: str) -> torch.device:
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    if name not in _BATCH_SIZE:
+        raise EncoderError(f"there is no device {name!r}; choose auto, cpu, cuda or mps")
+    if (name == "cuda" and not cuda) or (name == "mps" and not mps):
+        raise EncoderError(f"torch {torch.__version__} finds no {name} device here; use --device cpu or auto")
+    return torch.device(name)
+
+
+def _dtype(device: torch.device) -> torch.dtype:
+    if device.type == "cpu":
+        return torch.float32
+    if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8:
+        return torch.bfloat16
+    return torch.float16
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return True
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
+
+
+def _triple(value: float | Sequence[float]) -> list[float]:
+    return [float(value)] * 3 if isinstance(value, (int, float)) else [float(v) for v in value]

@@ -1,0 +1,261 @@
+"""What is on disk: walking folders, what is ignored, and the identity of a file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from pathspec import GitIgnoreSpec
+
+from mmsearch.errors import MediaError, UsageError
+
+IGNORE_FILE = ".mmsearchignore"
+ALWAYS_IGNORED = frozenset(
+    {"@eaDir", "node_modules", "__MACOSX", "__pycache__", "$RECYCLE.BIN", "System Volume Information"}
+)
+"""Folders of other programs that hold no photos of anybody."""
+_NO_PATTERN = (ValueError, re.error)
+"""What pathspec raises for a line that is no pattern."""
+
+
+class FileEntry(NamedTuple):
+    """A regular file; ``path`` is POSIX and relative to the root."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class Unreadable(NamedTuple):
+    """Something that was seen and cannot be read; ``is_directory`` when all below it is unknown."""
+
+    path: str
+    reason: str
+    is_directory: bool
+
+
+class _Below(NamedTuple):
+    """A folder to walk next."""
+
+    directory: str
+    relative: str
+    ignore: _Ignore
+
+
+@dataclass(frozen=True)
+class WalkRules:
+    """What the walk leaves out.
+
+    Hidden names (leading dot) are left out unless ``hidden``. ``exclude`` holds patterns in gitignore syntax,
+    relative to the root; a file ``.mmsearchignore`` in any folder adds patterns for what lies below it.
+    """
+
+    hidden: bool = False
+    exclude: tuple[str, ...] = ()
+
+
+def walk(root: Path, rules: WalkRules, below: str = "") -> Iterator[FileEntry | Unreadable]:
+    """Files of ``root`` (at or below the relative path ``below``), ascending by path in code point order.
+
+    That order is the catalogue's, so both can be compared in one pass without holding either. Symbolic links
+    to files count as files. Links to folders are followed only out of the root, and only once: what lies in the
+    root is met under its own name, and a loop ends where it starts.
+    """
+    start = root / below if below else root
+    ignore = _Ignore(rules, root, below)
+    if not os.path.isdir(start):  # noqa: PTH112  (Path.is_dir raises where it may not look)
+        try:
+            status = start.stat()
+        except OSError as error:
+            yield Unreadable(below, _reason(error), is_directory=False)
+            return
+        yield FileEntry(below, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return
+    yield from _Walker(root, rules).walk(str(start), below, ignore)
+
+
+class _Walker:
+    """One walk: remembers which folders were entered through links."""
+
+    def __init__(self, root: Path, rules: WalkRules) -> None:
+        self._real_root = os.path.realpath(root)
+        self._hidden = rules.hidden
+        self._linked: set[tuple[int, int]] = set()
+
+    def walk(self, directory: str, relative: str, ignore: _Ignore) -> Iterator[FileEntry | Unreadable]:
+        """Depth first with a stack of its own: folders may be nested deeper than Python calls may be."""
+        open_folders = [self._folder(directory, relative, ignore)]
+        while open_folders:
+            met = next(open_folders[-1], None)
+            if met is None:
+                open_folders.pop()
+            elif isinstance(met, _Below):
+                open_folders.append(self._folder(*met))
+            else:
+                yield met
+
+    def _folder(self, directory: str, relative: str, ignore: _Ignore) -> Iterator[FileEntry | Unreadable | _Below]:
+        """What lies in one folder, sorted; its subfolders stand for what lies in them."""
+        try:
+            entries = sorted(os.scandir(directory), key=_sort_key)
+        except OSError as error:
+            yield Unreadable(_shown(relative), _reason(error), is_directory=True)
+            return
+        ignore = ignore.with_file_in(directory, relative)
+        prefix = relative + "/" if relative else ""
+        for entry in entries:
+            path = prefix + entry.name
+            if entry.name.startswith(".") and not self._hidden:
+                continue
+            is_directory = _is_directory(entry)
+            if entry.name in ALWAYS_IGNORED or ignore.matches(path, is_directory):
+                continue
+            if is_directory:
+                if _is_index(entry.path):
+                    continue  # one of ours, kept beside the photos
+                refusal = self._refusal_of_link(entry)
+                if refusal is None:
+                    yield _Below(entry.path, path, ignore)
+                else:
+                    yield Unreadable(_shown(path), refusal, is_directory=False)
+            else:
+                yield _file(entry, path)
+
+    def _refusal_of_link(self, entry: os.DirEntry[str]) -> str | None:
+        if not entry.is_symlink():
+            return None
+        target = os.path.realpath(entry.path)
+        if target == self._real_root or self._real_root.startswith(target.rstrip("/") + "/"):
+            return "a link to a folder above itself (a loop)"
+        if target.startswith(self._real_root.rstrip("/") + "/"):
+            return "a link to a folder that is indexed under its own name"
+        status = entry.stat()
+        if (status.st_dev, status.st_ino) in self._linked:
+            return "a link to a folder that another link has already led to"
+        self._linked.add((status.st_dev, status.st_ino))
+        return None
+
+
+def _file(entry: os.DirEntry[str], path: str) -> FileEntry | Unreadable:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return Unreadable(_shown(path), "its name is not valid UTF-8: rename it", is_directory=False)
+    try:
+        status = entry.stat()
+    except FileNotFoundError:
+        return Unreadable(path, "a link that leads nowhere", is_directory=False)
+    except OSError as error:
+        return Unreadable(path, _reason(error), is_directory=False)
+    if not stat.S_ISREG(status.st_mode):
+        return Unreadable(path, "not a regular file", is_directory=False)
+    return FileEntry(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _shown(path: str) -> str:
+    """A path as it can be printed and stored: bytes that are not UTF-8 become escapes, others stay as they are."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _is_index(directory: str) -> bool:
+    """``os.path`` and not ``Path.exists``, which raises in a folder that may not be entered."""
+    return all(os.path.exists(os.path.join(directory, name)) for name in ("manifest.json", "catalogue.sqlite"))  # noqa: PTH110, PTH118
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that loops onto itself
+        return False
+
+
+def _sort_key(entry: os.DirEntry[str]) -> str:
+    """A folder sorts as its name with the slash that follows it in paths: so whole paths come out sorted."""
+    return entry.name + "/" if _is_directory(entry) else entry.name
+
+
+class _Ignore:
+    """The ignore patterns in force in one folder: those of the run and of every ``.mmsearchignore`` above."""
+
+    def __init__(self, rules: WalkRules, root: Path, below: str) -> None:
+        self._specs: tuple[tuple[int, GitIgnoreSpec], ...] = ()
+        if rules.exclude:
+            self._specs = ((0, _excluding(rules.exclude)),)
+        parts = Path(below).parts if below else ()
+        for depth in range(len(parts)):  # files in the folders above the start hold for it too
+            above = "/".join(parts[:depth])
+            self._specs = self.with_file_in(str(root / above), above)._specs
+
+    def with_file_in(self, directory: str, relative: str) -> _Ignore:
+        try:
+            lines = (Path(directory) / IGNORE_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return self
+        deeper = object.__new__(_Ignore)
+        start = len(relative) + 1 if relative else 0
+        deeper._specs = (*self._specs, (start, _lenient(lines)))
+        return deeper
+
+    def matches(self, path: str, is_directory: bool) -> bool:
+        name = path + "/" if is_directory else path
+        return any(spec.match_file(name[start:]) for start, spec in self._specs)
+
+
+def _excluding(patterns: Sequence[str]) -> GitIgnoreSpec:
+    try:
+        return GitIgnoreSpec.from_lines(patterns)
+    except _NO_PATTERN as error:
+        raise UsageError(f"a pattern to exclude makes no sense: {error}; write it as in a .gitignore file") from error
+
+
+def _lenient(lines: Sequence[str]) -> GitIgnoreSpec:
+    """As git does: a line that is no pattern excludes nothing, the others hold."""
+    try:
+        return GitIgnoreSpec.from_lines(lines)
+    except _NO_PATTERN:
+        return GitIgnoreSpec.from_lines([line for line in lines if _is_pattern(line)])
+
+
+def _is_pattern(line: str) -> bool:
+    try:
+        GitIgnoreSpec.from_lines([line])
+    except _NO_PATTERN:
+        return False
+    return True
+
+
+def content_hash(path: Path, expected: FileEntry, stopped: Callable[[], bool] = lambda: False) -> bytes:
+    """BLAKE2b (160 bits) of all bytes of a file.
+
+    Raises:
+        MediaError: the file cannot be read, or changed since ``expected`` was seen.
+    """
+    digest = hashlib.blake2b(digest_size=20)
+    try:
+        with path.open("rb", buffering=0) as file:
+            while not stopped() and (block := file.read(1 << 20)):
+                digest.update(block)
+            status = os.fstat(file.fileno())
+    except OSError as error:
+        raise MediaError(_reason(error)) from error
+    if (status.st_size, status.st_mtime_ns) != (expected.size, expected.mtime_ns):
+        raise MediaError("it changed while it was being read: it will be read at the next run")
+    return digest.digest()
+
+
+def common_root(path: Path, roots: Sequence[Path]) -> Path | None:
+    """The root that ``path`` lies in, or is."""
+    return next((root for root in roots if path == root or root in path.parents), None)
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    return (error.strerror or type(error).__name__).lower()

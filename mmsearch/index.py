@@ -1,0 +1,241 @@
+"""One index directory: where it lies, what it is made of, who may write to it.
+
+manifest.json       format, encoder, recipe: written last at creation, replaced atomically
+catalogue.sqlite    documents, segments, which rows of the vector file are committed
+vectors-<key>.f16   the flat matrix of the encoder whose weights digest starts with <key>
+writer.lock         held by the one process that writes
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import numpy.typing as npt
+
+from mmsearch.catalogue import Catalogue, Found, Root, Tower
+from mmsearch.errors import (
+    EncoderMismatch,
+    IndexBusy,
+    IndexDamaged,
+    IndexMissing,
+    IndexTooNew,
+    UsageError,
+)
+from mmsearch.types import EncoderSpec
+from mmsearch.vector_file import VectorFile, sync_directory
+
+FORMAT = 1
+"""Of the directory's layout; raised when an older mmsearch could no longer read it."""
+MANIFEST = "manifest.json"
+CATALOGUE = "catalogue.sqlite"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an index says of itself. ``model`` is the name that opens the encoder again."""
+
+    model: str
+    encoder: EncoderSpec
+    recipe: str = "exact"
+    format: int = FORMAT
+
+    @classmethod
+    def read(cls, directory: Path) -> Manifest:
+        """Reads and checks the manifest of an index directory."""
+        path = directory / MANIFEST
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            found = int(content["format"])
+            if found > FORMAT:
+                raise IndexTooNew(
+                    f"the index {directory} has format {found}, this mmsearch knows formats up to {FORMAT}: "
+                    "upgrade mmsearch to use it"
+                )
+            return cls(content["model"], EncoderSpec(**content["encoder"]), content["recipe"], found)
+        except FileNotFoundError as error:
+            raise IndexMissing(f"there is no index at {directory}: make one with `mmsearch index FOLDER`") from error
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise IndexDamaged(
+                f"{path} cannot be read ({error}): restore the index from a copy, or remove it and index again"
+            ) from error
+
+    def write(self, directory: Path) -> None:
+        """Replaces the manifest atomically: a reader sees the old one or the new one."""
+        draft = directory / (MANIFEST + ".new")
+        with draft.open("w", encoding="utf-8") as file:
+            json.dump(asdict(self), file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(directory / MANIFEST)
+        sync_directory(directory)
+
+
+class IndexDirectory:
+    """An open index directory. Reading is for any number of threads and processes, writing for one process."""
+
+    def __init__(self, path: Path, manifest: Manifest, catalogue: Catalogue) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.catalogue = catalogue
+
+    @classmethod
+    def exists(cls, path: Path) -> bool:
+        """Whether there is an index at ``path``, whole or damaged."""
+        return (path / MANIFEST).exists()
+
+    @classmethod
+    def open(cls, path: Path) -> IndexDirectory:
+        """Opens an index for reading.
+
+        Raises:
+            IndexMissing, IndexTooNew, IndexDamaged: with what to do.
+        """
+        manifest = Manifest.read(path)
+        if not (path / CATALOGUE).exists():
+            raise IndexDamaged(
+                f"{path / CATALOGUE} is missing: restore the index from a copy, or remove it and index again"
+            )
+        return cls(path, manifest, Catalogue(path / CATALOGUE, read_only=True))
+
+    @classmethod
+    def create(cls, path: Path, model: str, encoder: EncoderSpec) -> None:
+        """Makes an empty index for one encoder; the manifest comes last, so half an index is none.
+
+        Raises:
+            UsageError: ``path`` is a file, or a folder with other things in it.
+        """
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{path} is a file: give a folder for the index")
+        ours = {CATALOGUE, f"{MANIFEST}.new", "writer.lock"}
+        ours |= {f"{CATALOGUE}-{part}" for part in ("wal", "shm", "journal")}  # left by a crash in here
+        if path.is_dir() and (others := sorted({entry.name for entry in path.iterdir()} - ours)):
+            raise UsageError(
+                f"{path} is no index and holds other files ({', '.join(others[:3])}…): "
+                "give a new or empty folder for the index"
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        with _writer_lock(path):
+            if cls.exists(path):
+                return
+            catalogue = Catalogue(path / CATALOGUE, read_only=False)
+            with catalogue.transaction():
+                if not catalogue.towers():
+                    catalogue.add_tower(encoder, f"vectors-{encoder.key}.f16")
+            tower = catalogue.towers()[0]
+            catalogue.close()
+            if not same_encoder(tower.spec, encoder):
+                raise _mismatch(path, tower.spec, encoder)
+            Manifest(model, encoder).write(path)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[IndexDirectory]:
+        """The same index opened for writing, as the only writer; what a crash left uncommitted is cut off.
+
+        Raises:
+            IndexBusy: another process writes to it.
+        """
+        with _writer_lock(self.path):
+            writer = IndexDirectory(
+                self.path, Manifest.read(self.path), Catalogue(self.path / CATALOGUE, read_only=False)
+            )
+            try:
+                for tower in writer.catalogue.towers():
+                    VectorFile(self.path / tower.file, tower.spec.dim).cut(tower.row_count)
+                yield writer
+            finally:
+                writer.close()
+
+    def close(self) -> None:
+        """Closes the catalogue."""
+        self.catalogue.close()
+
+    def tower(self) -> Tower:
+        """The tower that answers queries: that of the manifest's encoder."""
+        for tower in self.catalogue.towers():
+            if same_encoder(tower.spec, self.manifest.encoder):
+                return tower
+        raise IndexDamaged(
+            f"the catalogue of {self.path} has no vectors of {self.manifest.encoder.describe()}, which its "
+            "manifest names: restore the index from a copy, or remove it and index again"
+        )
+
+    def vector_file(self, tower: Tower) -> VectorFile:
+        """The file that holds the vectors of a tower."""
+        return VectorFile(self.path / tower.file, tower.spec.dim)
+
+    def matrix(self, tower: Tower) -> npt.NDArray[np.float16]:
+        """All committed rows of a tower, mapped: (rows, dim) float16."""
+        return self.vector_file(tower).map(tower.row_count)
+
+    def check_encoder(self, spec: EncoderSpec) -> None:
+        """Refuses an encoder other than the one that made the index.
+
+        Raises:
+            EncoderMismatch: naming both.
+        """
+        if not same_encoder(self.manifest.encoder, spec):
+            raise _mismatch(self.path, self.manifest.encoder, spec)
+
+    def root_path(self, root: Root) -> Path:
+        """Where a root lies now."""
+        return Path(os.path.normpath(self.path / root.path)) if root.is_relative else Path(root.path)
+
+    def path_of(self, found: Found) -> Path:
+        """Where the document of a search result lies now."""
+        return self.root_path(Root(0, found.root, found.root_is_relative)) / found.path
+
+    def root_for(self, folder: Path) -> tuple[str, bool]:
+        """How the catalogue names a root.
+
+        An index that lies in the folder it describes, or beside it, names it relative to itself, so that both
+        can be moved or copied together. Any other root is named absolutely.
+        """
+        home = self.path.parent
+        if folder == home or home in folder.parents or folder in self.path.parents:
+            return Path(os.path.relpath(folder, self.path)).as_posix(), True
+        return str(folder), False
+
+    def size_bytes(self) -> int:
+        """Bytes on disk of everything in the directory."""
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+
+    def with_manifest(self, **changes: Any) -> None:
+        """Replaces fields of the manifest, on disk and here."""
+        self.manifest = replace(self.manifest, **changes)
+        self.manifest.write(self.path)
+
+
+def same_encoder(one: EncoderSpec, other: EncoderSpec) -> bool:
+    """Whether vectors of both can be compared: same weights, same preprocessing, whatever they are called."""
+    return (one.digest, one.preprocessing, one.dim) == (other.digest, other.preprocessing, other.dim)
+
+
+def _mismatch(path: Path, found: EncoderSpec, given: EncoderSpec) -> EncoderMismatch:
+    return EncoderMismatch(
+        f"the index {path} was made with {found.describe()}; the encoder given is {given.describe()}. "
+        "Vectors of two encoders cannot be compared: use the first one, or give another --index"
+    )
+
+
+@contextlib.contextmanager
+def _writer_lock(path: Path) -> Iterator[None]:
+    lock = filelock.FileLock(path / "writer.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise IndexBusy(f"another process is writing to the index {path}: wait until it has finished") from error
+    except OSError as error:
+        raise UsageError(f"the index {path} cannot be written to: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,199 @@
+"""Brings an index up to date with folders on disk."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmsearch.decoders.base import DecodeOptions
+from mmsearch.encoders.base import Encoder
+from mmsearch.errors import UsageError
+from mmsearch.files import WalkRules
+from mmsearch.index import IndexDirectory
+from mmsearch.ingest.plan import Plan, make_plan, resolve_scopes, settle_skipped
+from mmsearch.ingest.reading import Readers
+from mmsearch.ingest.seconds import Seconds
+from mmsearch.ingest.writing import Writer
+from mmsearch.types import Progress, Report
+
+ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class IngestOptions:
+    """How to index. ``readers`` is the number of decode threads (``None``: one for each core)."""
+
+    rules: WalkRules = field(default_factory=WalkRules)
+    max_megapixels: float = 89.0
+    frame_interval_s: float = 2.0
+    readers: int | None = None
+
+    def decode_options(self, encoder: Encoder) -> DecodeOptions:
+        """What the decoders must know, of these options and of the encoder."""
+        return DecodeOptions(
+            min_side=encoder.input_size,
+            max_megapixels=self.max_megapixels,
+            frame_interval_s=self.frame_interval_s,
+            max_tokens=encoder.max_text_tokens,
+            count_tokens=encoder.count_tokens,
+        )
+
+
+def ingest(
+    index: IndexDirectory,
+    encoder: Encoder,
+    paths: Sequence[Path],
+    options: IngestOptions = IngestOptions(),
+    progress: ProgressCallback = lambda _: None,
+) -> Report:
+    """Indexes what is new or changed at ``paths``, drops what is gone there, and says what it did.
+
+    A file that cannot be read becomes a skip with its reason. An interrupt (Ctrl-C) commits what is complete
+    and returns a report with ``interrupted`` set; the same call later finishes the job.
+
+    Raises:
+        UsageError: a path does not exist.
+        IndexBusy: another process is writing to the index.
+        EncoderMismatch: the index was made by another encoder.
+    """
+    index.check_encoder(encoder.spec)
+    with index.writing() as writable:
+        return _Run(writable, encoder, options, progress).run(paths)
+
+
+class _Run:
+    """One run of `ingest`."""
+
+    def __init__(
+        self, index: IndexDirectory, encoder: Encoder, options: IngestOptions, progress: ProgressCallback
+    ) -> None:
+        self._index = index
+        self._encoder = encoder
+        self._options = options
+        self._decode_options = options.decode_options(encoder)
+        self._limits = f" max-megapixels={options.max_megapixels:g}"
+        self._progress = progress
+        self._seconds = Seconds()
+        self._started = time.perf_counter()
+
+    def run(self, paths: Sequence[Path]) -> Report:
+        plan = self._plan(paths)
+        readers, writer = self._workers(plan)
+        interrupted = self._read_and_write(plan, readers, writer)
+        removed = 0 if interrupted else self._clean_up(plan)
+        return self._report(plan, readers, writer, removed, interrupted)
+
+    def _plan(self, paths: Sequence[Path]) -> Plan:
+        scopes = resolve_scopes(self._index, paths)
+        plan = make_plan(
+            self._index,
+            scopes,
+            self._options.rules,
+            self._decode_options,
+            lambda files: self._progress(Progress("walk", files, None)),
+        )
+        settle_skipped(self._index, scopes, plan, self._limits)
+        self._seconds["walk"] = time.perf_counter() - self._started
+        return plan
+
+    def _workers(self, plan: Plan) -> tuple[Readers, Writer]:
+        tower = self._index.tower()
+        readers = Readers(
+            plan.work,
+            self._index.catalogue,
+            tower.id,
+            self._encoder,
+            self._decode_options,
+            threads=self._options.readers or _cores(),
+            look_ahead=4 * self._encoder.batch_size,
+        )
+        return readers, Writer(self._index, tower, self._encoder, limits=self._limits, settled=readers.settled)
+
+    def _read_and_write(self, plan: Plan, readers: Readers, writer: Writer) -> bool:
+        """Runs the pipeline; returns whether it was interrupted."""
+        already, total = plan.unchanged + len(plan.skipped), _files(plan)
+        interrupted = False
+        try:
+            for message in readers:
+                writer.take(message)
+                done = already + writer.files_in_hand
+                skipped = len(plan.skipped) + len(writer.skipped)
+                self._progress(Progress("index", done, total, skipped, str(message.work.path)))
+            writer.finish()
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            readers.stop()
+        if interrupted:
+            writer.commit()
+        return interrupted
+
+    def _clean_up(self, plan: Plan) -> int:
+        """Drops what is gone. Last, so that files that only moved have taken their vectors along."""
+        catalogue = self._index.catalogue
+        with self._seconds.of("commit"), catalogue.transaction():
+            removed = catalogue.remove_documents(plan.gone)
+            for root_id, path in plan.forgotten:
+                catalogue.forget_skipped(root_id, [path])
+            catalogue.drop_unused_contents()
+            catalogue.drop_empty_roots()
+        return removed
+
+    def _report(self, plan: Plan, readers: Readers, writer: Writer, removed: int, interrupted: bool) -> Report:
+        self._seconds.include(readers.seconds)
+        self._seconds.include(writer.seconds)
+        self._seconds["total"] = time.perf_counter() - self._started
+        skipped = sorted((*plan.skipped, *writer.skipped), key=lambda skip: skip.path)
+        return Report(
+            indexed=writer.indexed,
+            unchanged=plan.unchanged + writer.unchanged,
+            updated=writer.updated,
+            removed=removed,
+            skipped=tuple(skipped),
+            segments=writer.segments,
+            interrupted=interrupted,
+            seconds={stage: round(seconds, 3) for stage, seconds in self._seconds.items()},
+        )
+
+
+def remove(index: IndexDirectory, paths: Sequence[Path]) -> int:
+    """Drops the documents at or below ``paths`` from the index (never a file from the disk); returns how many.
+
+    Raises:
+        UsageError: no part of the index lies at one of the paths.
+    """
+    removed = 0
+    with index.writing() as writable, writable.catalogue.transaction():
+        for path in paths:
+            absolute = Path(os.path.normpath(path.expanduser().absolute()))
+            removed += _remove_at(writable, absolute) or _remove_at(writable, Path(os.path.realpath(path)))
+        if not removed:
+            shown = ", ".join(str(path) for path in paths)
+            raise UsageError(f"nothing in the index lies at {shown}: `mmsearch status` lists the indexed folders")
+        writable.catalogue.drop_unused_contents()
+        writable.catalogue.drop_empty_roots()
+    return removed
+
+
+def _remove_at(index: IndexDirectory, path: Path) -> int:
+    removed = 0
+    for root in index.catalogue.roots():
+        folder = index.root_path(root)
+        if path == folder or path in folder.parents:
+            removed += index.catalogue.remove_below(root.id, "")
+        elif folder in path.parents:
+            removed += index.catalogue.remove_below(root.id, path.relative_to(folder).as_posix())
+    return removed
+
+
+def _files(plan: Plan) -> int:
+    return plan.unchanged + len(plan.skipped) + len(plan.work)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

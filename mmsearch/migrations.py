@@ -1,0 +1,118 @@
+"""The schema of the catalogue, as numbered steps. A step is never edited once released; a change is a new one.
+
+Each step runs in one transaction together with the record that it ran, so a crash leaves either the old schema
+or the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mmsearch.errors import IndexTooNew
+
+Database = Any  # sqlite_utils.Database; kept opaque so that reading this file costs no import
+
+
+def m001_documents_and_vectors(db: Database) -> None:
+    """Roots hold documents; a document points at its content; a content has segments; a segment has vectors.
+
+    Contents stand between documents and segments so that equal files under several paths share their vectors,
+    and a moved file keeps them.
+    """
+    for statement in (
+        """CREATE TABLE roots (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            path TEXT NOT NULL UNIQUE,          -- absolute, or relative to the index directory
+            is_relative INTEGER NOT NULL CHECK (is_relative IN (0, 1))
+        ) STRICT""",
+        """CREATE TABLE contents (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            hash BLOB NOT NULL,                 -- of all bytes of the file
+            decoding TEXT NOT NULL,             -- which decoder with which settings made the segments
+            modality TEXT NOT NULL CHECK (modality IN ('image', 'video', 'text')),
+            width INTEGER, height INTEGER, duration_s REAL,
+            taken_at TEXT, camera TEXT, lens TEXT, latitude REAL, longitude REAL,
+            description TEXT, note TEXT,
+            UNIQUE (hash, decoding)
+        ) STRICT""",
+        """CREATE TABLE segments (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,   -- AUTOINCREMENT: an id is never used twice
+            content_id INTEGER NOT NULL REFERENCES contents(id) ON DELETE CASCADE,
+            ordinal INTEGER NOT NULL CHECK (ordinal >= 0),
+            start_s REAL, end_s REAL, text TEXT,
+            UNIQUE (content_id, ordinal),
+            CHECK (end_s IS NULL OR end_s >= start_s)
+        ) STRICT""",
+        """CREATE TABLE towers (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            spec TEXT NOT NULL,                 -- JSON of the encoder's identity
+            dim INTEGER NOT NULL CHECK (dim > 0),
+            file TEXT NOT NULL UNIQUE,          -- its vector file, inside the index directory
+            row_count INTEGER NOT NULL DEFAULT 0 CHECK (row_count >= 0)   -- committed rows of that file
+        ) STRICT""",
+        """CREATE TABLE vectors (
+            tower_id INTEGER NOT NULL REFERENCES towers(id) ON DELETE CASCADE,
+            row INTEGER NOT NULL CHECK (row >= 0),
+            segment_id INTEGER NOT NULL REFERENCES segments(id) ON DELETE CASCADE,
+            modality TEXT NOT NULL CHECK (modality IN ('image', 'video', 'text')),
+            PRIMARY KEY (tower_id, row),
+            UNIQUE (segment_id, tower_id)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX vectors_by_modality ON vectors (tower_id, modality)",
+        """CREATE TABLE dead_rows (               -- rows of a vector file that no segment owns any more
+            tower_id INTEGER NOT NULL REFERENCES towers(id) ON DELETE CASCADE,
+            row INTEGER NOT NULL,
+            PRIMARY KEY (tower_id, row)
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TRIGGER vectors_leave_dead_rows AFTER DELETE ON vectors
+            WHEN EXISTS (SELECT 1 FROM towers WHERE id = OLD.tower_id) BEGIN
+            INSERT INTO dead_rows (tower_id, row) VALUES (OLD.tower_id, OLD.row);
+        END""",
+        """CREATE TABLE documents (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            root_id INTEGER NOT NULL REFERENCES roots(id) ON DELETE CASCADE,
+            path TEXT NOT NULL,                 -- POSIX, relative to the root
+            modality TEXT NOT NULL CHECK (modality IN ('image', 'video', 'text')),
+            size INTEGER NOT NULL CHECK (size >= 0),
+            mtime_ns INTEGER NOT NULL,
+            content_id INTEGER NOT NULL REFERENCES contents(id),
+            UNIQUE (root_id, path)
+        ) STRICT""",
+        "CREATE INDEX documents_by_content ON documents (content_id)",
+        """CREATE TABLE skipped (
+            root_id INTEGER NOT NULL REFERENCES roots(id) ON DELETE CASCADE,
+            path TEXT NOT NULL,
+            size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+            decoding TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            PRIMARY KEY (root_id, path)
+        ) STRICT, WITHOUT ROWID""",
+    ):
+        db.execute(statement)
+
+
+STEPS: tuple[Callable[[Database], None], ...] = (m001_documents_and_vectors,)
+
+
+def migrate(db: Database) -> None:
+    """Brings a catalogue to the schema of this mmsearch; a new database gets all steps.
+
+    Raises:
+        IndexTooNew: a newer mmsearch has already changed the schema.
+    """
+    done: int = db.execute("PRAGMA user_version").fetchone()[0]
+    check_version(done)
+    for number, step in enumerate(STEPS[done:], start=done + 1):
+        with db.atomic():
+            step(db)
+            db.execute(f"PRAGMA user_version = {number}")
+
+
+def check_version(found: int) -> None:
+    """Refuses a schema that this mmsearch does not know."""
+    if found > len(STEPS):
+        raise IndexTooNew(
+            f"the catalogue has schema {found}, this mmsearch knows schemas up to {len(STEPS)}: "
+            "upgrade mmsearch to use this index"
+        )

@@ -1,0 +1,52 @@
+"""Chooses a recipe for an index that grows: exact as long as exact is quick, then what measured best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from mmsearch.errors import RecipeError
+from mmsearch.recipes.base import Measured, Recipe
+from mmsearch.recipes.reader import list_recipes
+
+QUICK_MS = 20.0
+"""Exact search that takes no longer than this needs no help: nobody notices, and it finds everything."""
+
+TRUSTED_RECALL = 0.99
+"""A measurement speaks for a recipe only at this recall on text queries, or above."""
+
+
+def choose(
+    vectors: int,
+    exact_ms: float,
+    *,
+    recipes: Sequence[Recipe] | None = None,
+    has_gpu: bool = False,
+    quick_ms: float = QUICK_MS,
+) -> Recipe:
+    """The recipe to build for ``vectors`` vectors where exact search takes ``exact_ms`` a query.
+
+    ``exact`` while that is at most ``quick_ms``. Then, of the ``recipes`` (default: the project's own) that
+    are meant for this size and can run here, the one with the lowest measured latency at a recall on text
+    queries of at least 0.99, each judged by its measurement nearest in size. What is chosen is a candidate:
+    it is used once tuning shows that it pays on this machine and these vectors.
+    """
+    shelf = list_recipes() if recipes is None else recipes
+    exact = next((r for r in shelf if r.kind == "exact" and not r.needs_gpu), None)
+    if exact is None:
+        raise RecipeError("none of the recipes is exact search on the CPU; `auto` starts from one")
+    if exact_ms <= quick_ms:
+        return exact
+    able = [r for r in shelf if r.kind == "ann" and (has_gpu or not r.needs_gpu) and _meant_for(r, vectors)]
+    judged = [(m.p50_ms, r.name, r) for r in able if (m := _nearest(r, vectors)) is not None]
+    return min(judged, key=lambda entry: entry[:2])[2] if judged else exact
+
+
+def _meant_for(recipe: Recipe, vectors: int) -> bool:
+    return recipe.min_vectors <= vectors and (recipe.max_vectors is None or vectors <= recipe.max_vectors)
+
+
+def _nearest(recipe: Recipe, vectors: int) -> Measured | None:
+    """The fastest trusted measurement at the size nearest to ``vectors``, as a ratio."""
+    trusted = [m for m in recipe.measured if m.recall_text >= TRUSTED_RECALL and m.vectors]
+    return min(trusted, key=lambda m: (abs(math.log(m.vectors / vectors)), m.p50_ms), default=None)

@@ -1,0 +1,116 @@
+"""The words of mmsearch as types: what the rooms of the package hand to each other.
+
+Nothing here does work. Every type is frozen, so that a value can be shared between threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Modality = Literal["image", "video", "text"]
+MODALITIES: tuple[Modality, ...] = ("image", "video", "text")
+
+ScoreType = Literal["cosine", "sigmoid"]
+"""How a model was trained to compare: CLIP-like softmax over cosines, or SigLIP's pairwise sigmoid."""
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """The identity of an encoder. Two encoders with equal ``digest`` and ``preprocessing`` give equal vectors.
+
+    ``digest`` is the hex SHA-256 of the weights; ``dim`` the length of a vector; ``preprocessing`` a short
+    text that names size, resizing and normalisation of the image tower.
+    """
+
+    name: str
+    digest: str
+    dim: int
+    preprocessing: str
+    score_type: ScoreType = "cosine"
+    logit_scale: float | None = None
+    logit_bias: float | None = None
+
+    @property
+    def key(self) -> str:
+        """The short name of this identity: files that hold its vectors carry it."""
+        return self.digest[:12]
+
+    def describe(self) -> str:
+        """One human line, used by errors that must name two encoders."""
+        return f"{self.name} ({self.dim}-d, weights {self.key}, {self.preprocessing})"
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file says of itself. Every field is ``None`` where the file does not say.
+
+    ``taken_at`` is ISO 8601 local time without zone (what EXIF gives); ``latitude`` and ``longitude`` are
+    degrees, north and east positive; ``duration_s`` seconds; ``width`` and ``height`` pixels, upright.
+    """
+
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = None
+    taken_at: str | None = None
+    camera: str | None = None
+    lens: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    description: str | None = None
+    note: str | None = None
+    """What could not be read although the file was indexed (a broken tail, say)."""
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A file that was seen and not indexed, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one run of indexing did. Counts are files; every file seen is counted exactly once."""
+
+    indexed: int = 0
+    unchanged: int = 0
+    updated: int = 0
+    removed: int = 0
+    skipped: tuple[Skip, ...] = ()
+    segments: int = 0
+    interrupted: bool = False
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Wall seconds of the run (``total``) and busy seconds of each stage, summed over its workers."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run of indexing stands: handed to the progress callback, from one thread at a time."""
+
+    stage: Literal["walk", "index", "finish"]
+    done: int
+    total: int | None
+    skipped: int = 0
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One ranked answer.
+
+    ``score`` is the cosine between the query's vector and the segment's, −1 to 1. ``path`` is absolute.
+    ``segment`` is the segment's number inside its document, from 0; ``start_s``/``end_s`` are seconds of a
+    video moment; ``text`` the passage of a text document. They are ``None`` where they do not apply.
+    """
+
+    rank: int
+    score: float
+    path: str
+    modality: Modality
+    segment: int
+    start_s: float | None = None
+    end_s: float | None = None
+    text: str | None = None

@@ -1,0 +1,17 @@
+"""Vector search: the nearest rows of a matrix of vectors. The only room that imports FAISS.
+
+base      what every index speaks: Neighbours, checked queries, allowed rows
+exact     every row is scored, straight from the mapped vector file
+ann       an index built by a recipe proposes rows, the vector file scores them
+ann_file  how such an index lies on disk
+    gpu       the same on a GPU, where FAISS finds one
+    tuning    search parameters for a recall target, measured on held-out queries
+"""
+
+from mmsearch.vector_index.ann import AnnIndex
+from mmsearch.vector_index.base import Neighbours
+from mmsearch.vector_index.exact import ExactIndex
+from mmsearch.vector_index.gpu import GpuIndex, gpu_count
+from mmsearch.vector_index.tuning import Latency, QueryKind, Tuned, tune
+
+__all__ = ["AnnIndex", "ExactIndex", "GpuIndex", "Latency", "Neighbours", "QueryKind", "Tuned", "gpu_count", "tune"]
