@@ -20,7 +20,9 @@ def real_photos() -> list[Path]:
     except ImportError:
         return []
     carried = Path(skimage.__file__).parent / "data"
-    return sorted(path for path in carried.iterdir() if path.suffix in {".jpg", ".png"} and path.stat().st_size > 20_000)
+    return sorted(
+        path for path in carried.iterdir() if path.suffix in {".jpg", ".png"} and path.stat().st_size > 20_000
+    )
 
 
 def pictures(count: int, size: tuple[int, int], seed: int = 0) -> Iterator[Image.Image]:

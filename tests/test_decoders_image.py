@@ -368,7 +368,7 @@ def test_a_decompression_bomb_is_refused_and_pillows_guard_is_left_alone(tmp_pat
     before = Image.MAX_IMAGE_PIXELS
     header = b"\x89PNG\r\n\x1a\n" + _png_header(60_000, 60_000)
     (tmp_path / "bomb.png").write_bytes(header)
-    with pytest.raises(MediaError, match="3600.0 megapixels"):
+    with pytest.raises(MediaError, match=r"3600\.0 megapixels"):
         DECODER.decode(tmp_path / "bomb.png", OPTIONS)
     assert before == Image.MAX_IMAGE_PIXELS
 

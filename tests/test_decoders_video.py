@@ -153,7 +153,7 @@ CONTAINERS = [
     (".ts", "libx264", "mpegts"),
     (".mts", "libx264", "mpegts"),
     (".m2ts", "mpeg2video", "mpegts"),
-    (".ogv", "libtheora", "ogg"),
+    (".ogv", "libvpx", "ogg"),
     (".mp4", "libx265", None),
     (".mkv", "mjpeg", None),
     (".mkv", "ffv1", None),

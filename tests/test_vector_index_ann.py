@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 
 from mmsearch.errors import IndexDamaged, RecipeError, VectorError
 from mmsearch.recipes import Measured, Recipe, choose, list_recipes, load_recipe
-from mmsearch.vector_index import AnnIndex, ExactIndex, GpuIndex, Neighbours, gpu_count, tune
+from mmsearch.vector_index import AnnIndex, ExactIndex, GpuIndex, Neighbours, ann_file, gpu_count, tune
 from mmsearch.vector_index import ann as ann_module
-from mmsearch.vector_index import ann_file
 from mmsearch.vector_index.tuning import confidence, recall_of
 
 N, DIM = 3000, 32

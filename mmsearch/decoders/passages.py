@@ -51,13 +51,23 @@ def _is_heading(paragraph: str) -> bool:
 def markdown_to_text(text: str) -> str:
     """Markdown without its marks: headings, emphasis, links and pictures keep their words."""
     text = _FRONT_MATTER.sub("", text)
-    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    text = _without_comments(text)
     text = re.sub(r"^\s{0,3}(?:`{3,}|~{3,}).*$", "", text, flags=re.MULTILINE)
     text = re.sub(r"^\s{0,3}(?:=+|-+|\*(?:[^\S\n]*\*){2,}|_{3,})[^\S\n]*$", "", text, flags=re.MULTILINE)
     text = re.sub(r"^\s{0,3}#{1,6}[^\S\n]+(.*?)[^\S\n]*#*[^\S\n]*$", r"\n\1\n", text, flags=re.MULTILINE)
     text = re.sub(r"^\s{0,3}>[^\S\n]?", "", text, flags=re.MULTILINE)
     text = re.sub(r"!?\[([^\[\]\n]{0,500})\]\([^()\s]{0,2000}(?:\s[^()\n]{0,300})?\)", r"\1", text)
     return re.sub(r"(\*\*|__|`)(?=\S)([^\n]{1,500}?)(?<=\S)\1", r"\2", text)
+
+
+def _without_comments(text: str) -> str:
+    """Without ``<!-- … -->``; by hand, because a pattern takes quadratic time where comments are never closed."""
+    parts = []
+    place = 0
+    while (start := text.find("<!--", place)) >= 0 and (end := text.find("-->", start + 4)) >= 0:
+        parts.append(text[place:start])
+        place = end + 3
+    return "".join([*parts, text[place:]])
 
 
 def cut(text: str, max_tokens: int, count_tokens: CountTokens) -> Iterator[str]:

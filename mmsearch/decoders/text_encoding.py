@@ -38,7 +38,7 @@ def text_encoding(data: bytes) -> str:
         raise MediaError("not text: it has binary content (text in UTF-16 or UTF-32 needs a byte order mark)")
     if _is_utf8(data):
         return "utf-8"
-    if len(data) - len(data.translate(None, _PLAIN)) > (1 - _MIN_PLAIN) * len(data):
+    if len(data.translate(None, _PLAIN)) > (1 - _MIN_PLAIN) * len(data):
         raise MediaError("not text in a known encoding; expected UTF-8, UTF-16 with a byte order mark or Windows-1252")
     return "cp1252"
 
