@@ -5,9 +5,11 @@
     python benchmarks/vector_search.py --tables        (from the results: plots, indexes/README.md, recipes)
 
 Every contender runs in a process of its own, over the same vector file (synthetic.py says how it is made), and is
-asked one query at a time on one thread. Recall is recall@k against exact search. Peak memory is that of the
-process, its map of the vector file included. Peers: hnswlib, usearch; autofaiss as its published heuristic
-chooses; rclip as it searches (all vectors out of SQLite, a dot product, Python's sort).
+asked one query at a time on one thread. Recall is recall@k against exact search. Resident memory is that of the
+process while it searches, its map of the vector file included; peak memory includes building.
+
+Peers: hnswlib, usearch; autofaiss as its published heuristic chooses; rclip as it searches (all vectors out of
+SQLite, a dot product, Python's sort).
 """
 
 from __future__ import annotations
@@ -16,15 +18,13 @@ import argparse
 import itertools
 import json
 import os
-import platform
-import resource
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -32,6 +32,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import faiss  # noqa: E402
 import numpy as np  # noqa: E402
+from environment import describe  # noqa: E402
 from synthetic import Source, write_matrix  # noqa: E402
 
 from mmsearch.recipes import list_recipes, load_recipe  # noqa: E402
@@ -42,13 +43,16 @@ Search = Callable[[np.ndarray], np.ndarray]
 
 
 class Exact:
-    settings = [{}]  # noqa: RUF012
+    """Every vector, straight from the vector file."""
+
+    settings = [{}]
     bytes_per_vector = 0.0
 
     def __init__(self, matrix: np.ndarray, folder: Path, threads: int) -> None:
         self._index = ExactIndex(matrix)
 
     def search(self, k: int, **_: int) -> Search:
+        """Search for ``k`` with these settings."""
         return lambda q: self._index.search(q, k, threads=1)[0].rows
 
 
@@ -65,11 +69,14 @@ class Ours:
         self.settings = [dict(zip(names, values, strict=True)) for values in itertools.product(*grids)]
 
     def search(self, k: int, **parameters: int) -> Search:
+        """Search for ``k`` with these settings."""
         return lambda q: self._index.search(q, k, parameters=parameters, threads=1)[0].rows
 
 
 class Hnswlib:
-    settings = [{"ef": ef} for ef in (16, 32, 64, 128, 256, 512, 1024)]  # noqa: RUF012
+    """hnswlib with its usual M 16, efConstruction 200."""
+
+    settings = [{"ef": ef} for ef in (16, 32, 64, 128, 256, 512, 1024)]
 
     def __init__(self, matrix: np.ndarray, folder: Path, threads: int) -> None:
         import hnswlib
@@ -83,12 +90,15 @@ class Hnswlib:
         self.bytes_per_vector = self._index.index_file_size() / len(matrix)
 
     def search(self, k: int, ef: int = 0) -> Search:
+        """Search for ``k`` with these settings."""
         self._index.set_ef(max(ef, k))
         return lambda q: self._index.knn_query(q, k)[0][0]
 
 
 class Usearch:
-    settings = [{"ef": ef} for ef in (16, 32, 64, 128, 256, 512, 1024)]  # noqa: RUF012
+    """usearch with float16 vectors and its defaults."""
+
+    settings = [{"ef": ef} for ef in (16, 32, 64, 128, 256, 512, 1024)]
 
     def __init__(self, matrix: np.ndarray, folder: Path, threads: int) -> None:
         from usearch.index import Index
@@ -98,6 +108,7 @@ class Usearch:
         self.bytes_per_vector = self._index.serialized_length / len(matrix)
 
     def search(self, k: int, ef: int = 0) -> Search:
+        """Search for ``k`` with these settings."""
         self._index.expansion_search = max(ef, k)
         return lambda q: self._index.search(q[0], k, threads=1).keys
 
@@ -105,7 +116,7 @@ class Usearch:
 class Autofaiss:
     """autofaiss 2.18's choice (external/optimize.py) with a budget of 4 GB: HNSW32 from 10,000 vectors up."""
 
-    settings = [{"ef": ef} for ef in (16, 32, 64, 128, 256, 512, 1024)]  # noqa: RUF012
+    settings = [{"ef": ef} for ef in (16, 32, 64, 128, 256, 512, 1024)]
 
     def __init__(self, matrix: np.ndarray, folder: Path, threads: int) -> None:
         n, dim = matrix.shape
@@ -120,6 +131,7 @@ class Autofaiss:
         self.bytes_per_vector = dim * 4 + links * 2 * 4
 
     def search(self, k: int, ef: int = 0) -> Search:
+        """Search for ``k`` with these settings."""
         parameters = faiss.SearchParametersHNSW(efSearch=max(ef, k))
         return lambda q: self._index.search(q, k, params=parameters)[1][0]
 
@@ -127,7 +139,7 @@ class Autofaiss:
 class Rclip:
     """rclip's search: read every vector from SQLite, one dot product, sort all pairs in Python."""
 
-    settings = [{}]  # noqa: RUF012
+    settings = [{}]
 
     def __init__(self, matrix: np.ndarray, folder: Path, threads: int) -> None:
         path = folder / "rclip.sqlite3"
@@ -142,6 +154,8 @@ class Rclip:
         self.bytes_per_vector = path.stat().st_size / len(matrix)
 
     def search(self, k: int) -> Search:
+        """Search for ``k`` with these settings."""
+
         def answer(query: np.ndarray) -> np.ndarray:
             paths, vectors = [], []
             for row in self._db.execute(
@@ -198,7 +212,8 @@ def measure(name: str, n: int, k: int, folder: Path, threads: int) -> Iterator[d
             "recall_text": recall["text"], "recall_image": recall["image"],
             "p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "qps": 1000 / float(np.mean(took["text"])),
             "build_s": built, "bytes_per_vector": contender.bytes_per_vector,
-            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "resident_mb": _memory("VmRSS"), "peak_mb": _memory("VmHWM"),
+            "load": round(os.getloadavg()[0], 1),
         }  # fmt: skip
 
 
@@ -220,24 +235,16 @@ def _recall(found: list[np.ndarray], truth: np.ndarray) -> float:
     return float(np.mean([len(np.intersect1d(f, t)) / len(t) for f, t in zip(found, truth, strict=True)]))
 
 
-def environment() -> dict[str, object]:
-    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)
-    names = ("numpy", "faiss-cpu", "hnswlib", "usearch")
-    return {
-        "commit": git.stdout.strip() if git.returncode == 0 else None,
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{_cpu()}, {os.cpu_count()} cores",
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in names},
-        "data": "benchmarks/synthetic.py: correlated vectors with a modality gap",
-    }
+def facts() -> dict[str, object]:
+    """What the figures were measured with: `environment.describe`, the peers' versions, the load of the machine."""
+    peers = {name: metadata.version(name) for name in ("hnswlib", "usearch")}
+    return {**describe(), "peers": peers, "data": "benchmarks/synthetic.py"}
 
 
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), platform.machine())
+def _memory(field: str) -> float:
+    """Megabytes of this process: ``VmHWM`` (the most it ever had resident) or ``VmRSS`` (now). Linux only."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.split(f"{field}:")[1].split()[0]) / 1024
 
 
 def main() -> None:
@@ -272,7 +279,7 @@ def main() -> None:
         command += ["--k", str(options.k), "--folder", str(options.folder), "--threads", str(options.threads)]
         output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
         rows += [json.loads(line) for line in output.splitlines()]
-        path.write_text(json.dumps({"environment": environment(), "rows": rows}, indent=1) + "\n")
+        path.write_text(json.dumps({"environment": facts(), "rows": rows}, indent=1) + "\n")
     return None
 
 

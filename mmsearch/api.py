@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,16 @@ from mmsearch.index import IndexDirectory
 from mmsearch.types import EncoderSpec, Hit, Modality, Progress, Report
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from PIL.Image import Image
 
     from mmsearch.ingest import IngestOptions
-    from mmsearch.search import Searcher
+    from mmsearch.ingest.datasets import ImportOptions
+    from mmsearch.optimize import OptimizeOptions, OptimizeReport
+    from mmsearch.search import Question, Searcher, SearchOptions
+    from mmsearch.verify import Verdict
+
+    Picture = str | os.PathLike[str] | Image
 
 PathLike = str | os.PathLike[str]
 
@@ -105,7 +112,13 @@ class Index:
         report = ingest(self._directory, encoder, _paths(paths), options or IngestOptions(), progress)
         if report.indexed or report.updated:
             encoder.prepare_for_queries()
+            self._refresh_background(encoder)
         return report
+
+    def _refresh_background(self, encoder: Encoder) -> None:
+        from mmsearch.search.background import refresh_background
+
+        refresh_background(self._directory, self._directory.tower(), encoder)
 
     def remove(self, paths: PathLike | Iterable[PathLike]) -> int:
         """Drops the documents at or below ``paths`` from the index, no file from the disk; returns how many."""
@@ -113,28 +126,188 @@ class Index:
 
         return remove(self._directory, _paths(paths))
 
-    def search(
+    def add_embeddings(
         self,
-        text: str | None = None,
+        vectors: npt.ArrayLike,
+        rows: Sequence[Mapping[str, Any]],
         *,
-        image: PathLike | Image | None = None,
-        k: int = 10,
-        modality: Modality | Sequence[Modality] | None = None,
-    ) -> list[Hit]:
-        """The ``k`` documents nearest to a text or to an image, best first; fewer only if there are fewer.
+        dataset: str = "embeddings",
+        normalize: bool = False,
+    ) -> Report:
+        """Adds documents whose vectors were made elsewhere, by the encoder of this index.
 
-        Without ``modality``, images and videos answer; ``modality="text"`` finds text passages.
+        ``vectors``: (n, dim) floats of length 1 (``normalize`` brings them to it). ``rows``: one dict a vector, with
+        at least ``path`` (or an address) and ``modality``; also ``caption``, ``text`` (of a passage), ``start_s`` and
+        ``end_s`` (of a video moment) and the fields of `MediaInfo`. Rows with equal paths are the segments of one
+        document. Nothing need lie at the path: it is given back by a search as it is, and `add` and `verify` do not
+        look there. A path that ``dataset`` has already is replaced; `remove` takes ``"dataset:NAME"``.
 
         Raises:
-            UsageError: no query, an empty one, an unreadable image, or a senseless option.
+            VectorError: another dimension, values that are not finite, or lengths other than 1.
+            UsageError: rows that do not fit the vectors, or lack something.
         """
-        from mmsearch.search import SearchOptions, encode_query
+        from mmsearch.ingest.embeddings import add_embeddings
 
-        modalities = (modality,) if isinstance(modality, str) else None if modality is None else tuple(modality)
-        options = SearchOptions(k=k, modalities=modalities)
-        source = Path(image) if isinstance(image, (str, os.PathLike)) else image
-        vector = encode_query(self.encoder(texts_only=image is None), text, source)
-        return self._current_searcher().search(vector, options)
+        return add_embeddings(self._directory, vectors, rows, dataset, normalize=normalize)
+
+    def import_folder(
+        self,
+        folder: PathLike,
+        *,
+        options: ImportOptions | None = None,
+        progress: Callable[[Progress], None] = lambda _: None,
+    ) -> Report:
+        """Takes in a folder of clip-retrieval (npy and parquet); see `mmsearch.ingest.datasets.import_folder`."""
+        from mmsearch.ingest.datasets import ImportOptions, import_folder
+
+        return import_folder(self._directory, Path(folder).expanduser(), options or ImportOptions(), progress)
+
+    def verify(
+        self, *, mend: bool = False, read_bytes: bool = False, progress: Callable[[Progress], None] = lambda _: None
+    ) -> Verdict:
+        """Compares catalogue, vector file and disk; see `mmsearch.verify.verify`.
+
+        With ``mend``, what does not agree is mended (files are read again where that takes it), and the verdict
+        is that of a second look.
+
+        Raises:
+            IndexBusy: another process is writing to the index.
+        """
+        from mmsearch import verify as verifying
+
+        def look() -> Verdict:
+            seen = lambda files: progress(Progress("walk", files, None))  # noqa: E731
+            if not os.access(self._directory.path, os.W_OK):  # nobody can write to it, so nobody does
+                return verifying.verify(self._directory, read_bytes=read_bytes, seen=seen)
+            with self._directory.writing(cut=False) as writable:
+                return verifying.verify(writable, read_bytes=read_bytes, seen=seen)
+
+        verdict = look()
+        if not mend or verdict.clean:
+            return verdict
+        verifying.mend(
+            self._directory,
+            verdict.differences,
+            lambda place, options: self.add(place, options=options, progress=progress),
+        )
+        return look()
+
+    def optimize(
+        self,
+        options: OptimizeOptions | None = None,
+        *,
+        extra_queries: Sequence[str] = (),
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> OptimizeReport:
+        """Builds and tunes the vector index that serves this index best; see `mmsearch.optimize.optimize`.
+
+        The recall is tuned and measured on the captions that ship with mmsearch and on ``extra_queries``.
+        """
+        from mmsearch.optimize import OptimizeOptions, optimize
+        from mmsearch.search.background import generic_captions
+
+        encoder = self.encoder(texts_only=True)
+        texts = list(dict.fromkeys((*generic_captions(), *extra_queries)))
+        report = optimize(self._directory, encoder, texts, options or OptimizeOptions(), progress)
+        self._directory.reread()
+        if report.reclaimed:
+            self._refresh_background(encoder)
+        return report
+
+    def search(
+        self,
+        text: str | Sequence[str] | None = None,
+        *,
+        image: Picture | Sequence[Picture] | None = None,
+        k: int = 10,
+        modality: Modality | Sequence[Modality] | None = None,
+        raw: bool = False,
+        text_weight: float = 1.0,
+        image_weight: float = 1.0,
+        min_score: float | None = None,
+        collapse: bool = False,
+        words: bool = True,
+        options: SearchOptions | None = None,
+    ) -> list[Hit]:
+        """The ``k`` documents that answer best, best first; fewer only if there are fewer.
+
+        ``text`` is in the query language (`mmsearch.query_language`): ``"lake -people after:2021"``; with ``raw``
+        it is taken literally. Several texts and images are one question that is like all of them, by weight:
+        ``search("at night", image="house.jpg", text_weight=0.5)``. A text of filters alone lists by date.
+
+        Without ``modality`` or ``type:``, images and videos answer. ``min_score`` leaves out hits of less
+        relevance, 0 to 1; ``collapse`` folds near-duplicates; ``words=False`` ignores file names, folders, captions
+        and texts. ``options`` replaces all of these, ``k`` and ``modality``.
+
+        Raises:
+            UsageError: no query, an empty one, an unreadable image, or a senseless option; `QueryError` points
+            at the character that breaks the query language.
+        """
+        question = _question(text, image, raw=raw, text_weight=text_weight, image_weight=image_weight)
+        chosen = options or _options(k, modality, min_score, collapse, words)
+        return self.search_many([question], options=chosen)[0]
+
+    def search_many(
+        self,
+        questions: Sequence[str | Question],
+        *,
+        k: int = 10,
+        modality: Modality | Sequence[Modality] | None = None,
+        raw: bool = False,
+        min_score: float | None = None,
+        collapse: bool = False,
+        words: bool = True,
+        options: SearchOptions | None = None,
+    ) -> list[list[Hit]]:
+        """The answers to many questions, in their order: one call of the encoder, one of the vector search.
+
+        Questions are texts, or `mmsearch.search.Question` for everything else. See `search` for the rest.
+        """
+        from mmsearch.search import encode_questions
+
+        chosen = options or _options(k, modality, min_score, collapse, words)
+        asked = [_question(one, None, raw=raw) if isinstance(one, str) else one for one in questions]
+        if any(one.images for one in asked):
+            encoded = encode_questions(self.encoder(), asked)
+        elif any(one.texts or one.excluded for one in asked):
+            encoded = encode_questions(self.encoder(texts_only=True), asked)
+        else:
+            encoded = encode_questions(None, asked)
+        return self._current_searcher().search_many(encoded, chosen)
+
+    def evaluate(
+        self,
+        file: PathLike | None = None,
+        *,
+        qrels: PathLike | None = None,
+        template: str = "a photo of a {}.",
+        options: EvaluationOptions | None = None,
+    ) -> Run:
+        """How well the index answers the questions of a file; without one, the captions beside its own files.
+
+        See `mmsearch.evaluate.read_evaluation_set` for the kinds of files, `mmsearch.evaluate.DEFINITIONS` for
+        the measures, `mmsearch.evaluate.compare_saved` to test two runs against each other.
+
+        Raises:
+            UsageError: the file cannot be read, or no right answer is in the index.
+        """
+        from mmsearch.evaluate import EvaluationOptions, Run, evaluate, read_evaluation_set
+        from mmsearch.evaluate.measuring import captions_of_index
+
+        if file is None:
+            judged = captions_of_index(self._directory)
+        else:
+            judged = read_evaluation_set(Path(file), None if qrels is None else Path(qrels), template)
+        encoder = self.encoder(texts_only=True)
+        self._refresh_background(encoder)
+        found = evaluate(self._directory, encoder, judged, options or EvaluationOptions())
+        return Run.of(found, self.encoder_spec.describe())
+
+    def agreement(self, judgements: PathLike) -> dict[str, float]:
+        """Kendall's tau between scores and human grades; see `mmsearch.evaluate.agreement`."""
+        from mmsearch.evaluate import agreement
+
+        return agreement(self._directory, self.encoder(texts_only=True), Path(judgements))
 
     def status(self) -> dict[str, Any]:
         """What the index holds, as plain values: counts of documents, encoder, roots, bytes on disk."""
@@ -169,12 +342,18 @@ class Index:
 
     def _current_searcher(self) -> Searcher:
         """A searcher of the last committed state; reopened when another thread or process has committed."""
+        from mmsearch.catalogue.matching import revision
         from mmsearch.search import Searcher
+        from mmsearch.search.background import LAZY_ROWS, refresh_background
 
         with self._lock:
-            state = self._directory.catalogue.state(self._directory.tower().id)
+            directory, ready = self._directory, self._text_encoder
+            state = (directory.catalogue.state(directory.tower().id), revision(directory.catalogue))
             if self._searcher is None or self._searcher[0] != state:
-                self._searcher = (state, Searcher(self._directory))
+                background = None
+                if ready is not None:
+                    background = refresh_background(directory, directory.tower(), ready, LAZY_ROWS)
+                self._searcher = (state, Searcher(directory, background))
             return self._searcher[1]
 
     def close(self) -> None:
@@ -205,3 +384,33 @@ def _paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:
     if not found:
         raise UsageError("no files or folders given")
     return found
+
+
+def _question(
+    text: str | Sequence[str] | None,
+    image: Picture | Sequence[Picture] | None,
+    *,
+    raw: bool,
+    text_weight: float = 1.0,
+    image_weight: float = 1.0,
+) -> Question:
+    from mmsearch.search import Question
+
+    texts = [text] if isinstance(text, str) else list(text or ())
+    pictures = list(image) if isinstance(image, (list, tuple)) else [] if image is None else [image]
+    sources = [Path(one) if isinstance(one, (str, os.PathLike)) else one for one in pictures]
+    return Question.of(texts, sources, text_weight=text_weight, image_weight=image_weight, raw=raw)
+
+
+def _options(
+    k: int,
+    modality: Modality | Sequence[Modality] | None,
+    min_score: float | None,
+    collapse: bool,
+    words: bool,
+) -> SearchOptions:
+    from mmsearch.search import SearchOptions
+
+    modalities = (modality,) if isinstance(modality, str) else None if modality is None else tuple(modality)
+    chosen = SearchOptions(k=k, modalities=modalities, min_relevance=min_score, collapse=collapse)
+    return chosen if words else replace(chosen, words=0.0)

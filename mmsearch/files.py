@@ -24,13 +24,24 @@ _NO_PATTERN = (ValueError, re.error)
 """What pathspec raises for a line that is no pattern."""
 
 
+ARCHIVE_SUFFIX = ".tar"
+"""An archive is walked like a file, but sorts like a folder, because its samples lie below its name."""
+MAX_SIDECAR_BYTES = 65_536
+"""A longer text beside a photo is a text of its own."""
+_SIDECAR_SUFFIXES = (".txt", ".xmp")
+
+
 class FileEntry(NamedTuple):
-    """A regular file; ``path`` is POSIX and relative to the root."""
+    """A regular file; ``path`` is POSIX and relative to the root.
+
+    ``sidecars`` names the captions that lie beside it, with sizes and times: it changes when they do.
+    """
 
     path: str
     size: int
     mtime_ns: int
     ctime_ns: int
+    sidecars: str = ""
 
 
 class Unreadable(NamedTuple):
@@ -61,12 +72,17 @@ class WalkRules:
     exclude: tuple[str, ...] = ()
 
 
-def walk(root: Path, rules: WalkRules, below: str = "") -> Iterator[FileEntry | Unreadable]:
+def walk(
+    root: Path, rules: WalkRules, below: str = "", captioned: frozenset[str] = frozenset()
+) -> Iterator[FileEntry | Unreadable]:
     """Files of ``root`` (at or below the relative path ``below``), ascending by path in code point order.
 
     That order is the catalogue's, so both can be compared in one pass without holding either. Symbolic links
     to files count as files. Links to folders are followed only out of the root, and only once: what lies in the
     root is met under its own name, and a loop ends where it starts.
+
+    A file whose suffix is in ``captioned`` may have sidecars: ``photo.jpg.txt``, ``photo.txt``, ``photo.jpg.xmp``
+    and ``photo.xmp`` belong to ``photo.jpg`` in the same folder, and are not met as files of their own.
     """
     start = root / below if below else root
     ignore = _Ignore(rules, root, below)
@@ -76,15 +92,17 @@ def walk(root: Path, rules: WalkRules, below: str = "") -> Iterator[FileEntry | 
         except OSError as error:
             yield Unreadable(below, _reason(error), is_directory=False)
             return
-        yield FileEntry(below, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        found = [_stamp(name, start.parent / name) for name in _sidecar_names(start.name, captioned)]
+        yield FileEntry(below, status.st_size, status.st_mtime_ns, status.st_ctime_ns, "/".join(filter(None, found)))
         return
-    yield from _Walker(root, rules).walk(str(start), below, ignore)
+    yield from _Walker(root, rules, captioned).walk(str(start), below, ignore)
 
 
 class _Walker:
     """One walk: remembers which folders were entered through links."""
 
-    def __init__(self, root: Path, rules: WalkRules) -> None:
+    def __init__(self, root: Path, rules: WalkRules, captioned: frozenset[str]) -> None:
+        self._captioned = captioned
         self._real_root = os.path.realpath(root)
         self._hidden = rules.hidden
         self._linked: set[tuple[int, int]] = set()
@@ -110,14 +128,11 @@ class _Walker:
             return
         ignore = ignore.with_file_in(directory, relative)
         prefix = relative + "/" if relative else ""
+        entries = [entry for entry in entries if self._counts(entry, prefix, ignore)]
+        sidecars, captions = self._sidecars(entries)
         for entry in entries:
             path = prefix + entry.name
-            if entry.name.startswith(".") and not self._hidden:
-                continue
-            is_directory = _is_directory(entry)
-            if entry.name in ALWAYS_IGNORED or ignore.matches(path, is_directory):
-                continue
-            if is_directory:
+            if _is_directory(entry):
                 if _is_index(entry.path):
                     continue  # one of ours, kept beside the photos
                 refusal = self._refusal_of_link(entry)
@@ -125,8 +140,28 @@ class _Walker:
                     yield _Below(entry.path, path, ignore)
                 else:
                     yield Unreadable(_shown(path), refusal, is_directory=False)
-            else:
-                yield _file(entry, path)
+            elif entry.name not in captions:
+                yield _file(entry, path, sidecars.get(entry.name, ""))
+
+    def _counts(self, entry: os.DirEntry[str], prefix: str, ignore: _Ignore) -> bool:
+        if (entry.name[0] == "." and not self._hidden) or entry.name in ALWAYS_IGNORED:
+            return False
+        return not (ignore.matches_anything and ignore.matches(prefix + entry.name, _is_directory(entry)))
+
+    def _sidecars(self, entries: list[os.DirEntry[str]]) -> tuple[dict[str, str], set[str]]:
+        """Name of a file → what stands for its sidecars; and the names of all sidecars."""
+        if not self._captioned:
+            return {}, set()
+        possible = {entry.name: entry for entry in entries if entry.name.endswith(_SIDECAR_SUFFIXES)}
+        stamps: dict[str, str] = {}
+        captions: set[str] = set()
+        for entry in entries if possible else ():
+            names = [name for name in _sidecar_names(entry.name, self._captioned) if name in possible]
+            found = {name: stamp for name in names if (stamp := _stamp(name, possible[name]))}
+            if found and not _is_directory(entry):
+                stamps[entry.name] = "/".join(found.values())
+                captions.update(found)
+        return stamps, captions
 
     def _refusal_of_link(self, entry: os.DirEntry[str]) -> str | None:
         if not entry.is_symlink():
@@ -143,7 +178,26 @@ class _Walker:
         return None
 
 
-def _file(entry: os.DirEntry[str], path: str) -> FileEntry | Unreadable:
+def _sidecar_names(name: str, captioned: frozenset[str]) -> Iterator[str]:
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122  (a Path costs ten times as much, and there are millions)
+    if suffix.lower() in captioned:
+        for other in _SIDECAR_SUFFIXES:
+            yield name + other
+            yield stem + other
+
+
+def _stamp(name: str, entry: os.DirEntry[str] | Path) -> str:
+    """Changes when the sidecar does; empty when it is none."""
+    try:
+        status = entry.stat()
+        name.encode()
+    except (OSError, UnicodeEncodeError):
+        return ""
+    too_long = name.endswith(".txt") and status.st_size > MAX_SIDECAR_BYTES
+    return "" if too_long or not stat.S_ISREG(status.st_mode) else f"{name}:{status.st_size}:{status.st_mtime_ns}"
+
+
+def _file(entry: os.DirEntry[str], path: str, sidecars: str) -> FileEntry | Unreadable:
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -156,7 +210,7 @@ def _file(entry: os.DirEntry[str], path: str) -> FileEntry | Unreadable:
         return Unreadable(path, _reason(error), is_directory=False)
     if not stat.S_ISREG(status.st_mode):
         return Unreadable(path, "not a regular file", is_directory=False)
-    return FileEntry(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return FileEntry(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, sidecars)
 
 
 def _shown(path: str) -> str:
@@ -178,7 +232,7 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
 
 def _sort_key(entry: os.DirEntry[str]) -> str:
     """A folder sorts as its name with the slash that follows it in paths: so whole paths come out sorted."""
-    return entry.name + "/" if _is_directory(entry) else entry.name
+    return entry.name + "/" if entry.name.endswith(ARCHIVE_SUFFIX) or _is_directory(entry) else entry.name
 
 
 class _Ignore:
@@ -202,6 +256,10 @@ class _Ignore:
         start = len(relative) + 1 if relative else 0
         deeper._specs = (*self._specs, (start, _lenient(lines)))
         return deeper
+
+    @property
+    def matches_anything(self) -> bool:
+        return bool(self._specs)
 
     def matches(self, path: str, is_directory: bool) -> bool:
         name = path + "/" if is_directory else path
@@ -237,7 +295,7 @@ def content_hash(path: Path, expected: FileEntry, stopped: Callable[[], bool] = 
     Raises:
         MediaError: the file cannot be read, or changed since ``expected`` was seen.
     """
-    digest = hashlib.blake2b(digest_size=20)
+    digest = _new_hash()
     try:
         with path.open("rb", buffering=0) as file:
             while not stopped() and (block := file.read(1 << 20)):
@@ -245,14 +303,40 @@ def content_hash(path: Path, expected: FileEntry, stopped: Callable[[], bool] = 
             status = os.fstat(file.fileno())
     except OSError as error:
         raise MediaError(_reason(error)) from error
-    if (status.st_size, status.st_mtime_ns) != (expected.size, expected.mtime_ns):
-        raise MediaError("it changed while it was being read: it will be read at the next run")
+    _check_unchanged(status, expected)
     return digest.digest()
 
 
-def common_root(path: Path, roots: Sequence[Path]) -> Path | None:
-    """The root that ``path`` lies in, or is."""
-    return next((root for root in roots if path == root or root in path.parents), None)
+def read_whole(path: Path, expected: FileEntry) -> tuple[bytes, bytes]:
+    """All bytes of a small file, read once, and their `content_hash`.
+
+    Raises:
+        MediaError: the file cannot be read, or changed since ``expected`` was seen.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            data = file.readall()
+            status = os.fstat(file.fileno())
+    except OSError as error:
+        raise MediaError(_reason(error)) from error
+    _check_unchanged(status, expected)
+    return data, hash_of(data)
+
+
+def hash_of(data: bytes) -> bytes:
+    """The `content_hash` of a file with these bytes."""
+    digest = _new_hash()
+    digest.update(data)
+    return digest.digest()
+
+
+def _new_hash() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=20)
+
+
+def _check_unchanged(status: os.stat_result, expected: FileEntry) -> None:
+    if (status.st_size, status.st_mtime_ns) != (expected.size, expected.mtime_ns):
+        raise MediaError("it changed while it was being read: it will be read at the next run")
 
 
 def _reason(error: OSError) -> str:

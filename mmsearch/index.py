@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ class Manifest:
     encoder: EncoderSpec
     recipe: str = "exact"
     format: int = FORMAT
+    vector_index: Mapping[str, Any] | None = None
+    """What was built for faster search (`mmsearch.vectors.BuiltIndex`); ``None``: exact search."""
 
     @classmethod
     def read(cls, directory: Path) -> Manifest:
@@ -59,7 +61,8 @@ class Manifest:
                     f"the index {directory} has format {found}, this mmsearch knows formats up to {FORMAT}: "
                     "upgrade mmsearch to use it"
                 )
-            return cls(content["model"], EncoderSpec(**content["encoder"]), content["recipe"], found)
+            encoder = EncoderSpec(**content["encoder"])
+            return cls(content["model"], encoder, content["recipe"], found, content.get("vector_index"))
         except FileNotFoundError as error:
             raise IndexMissing(f"there is no index at {directory}: make one with `mmsearch index FOLDER`") from error
         except (ValueError, KeyError, TypeError, OSError) as error:
@@ -86,6 +89,7 @@ class IndexDirectory:
         self.path = path
         self.manifest = manifest
         self.catalogue = catalogue
+        self._written: tuple[int, int] | None = None
 
     @classmethod
     def exists(cls, path: Path) -> bool:
@@ -137,22 +141,42 @@ class IndexDirectory:
             Manifest(model, encoder).write(path)
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[IndexDirectory]:
+    def writing(self, *, cut: bool = True) -> Iterator[IndexDirectory]:
         """The same index opened for writing, as the only writer; what a crash left uncommitted is cut off.
+
+        Without ``cut`` the vector files stay as they are, for whoever wants to see or mend them.
 
         Raises:
             IndexBusy: another process writes to it.
+            IndexDamaged: a vector file is shorter than the catalogue says.
         """
         with _writer_lock(self.path):
             writer = IndexDirectory(
                 self.path, Manifest.read(self.path), Catalogue(self.path / CATALOGUE, read_only=False)
             )
             try:
-                for tower in writer.catalogue.towers():
+                for tower in writer.catalogue.towers() if cut else ():
                     VectorFile(self.path / tower.file, tower.spec.dim).cut(tower.row_count)
                 yield writer
             finally:
                 writer.close()
+
+    def state(self) -> tuple[Any, ...]:
+        """Changes whenever what a search depends on has changed: committed vectors, and the manifest.
+
+        Reads the manifest again when another process has replaced it.
+        """
+        stat = (self.path / MANIFEST).stat()
+        written = (stat.st_mtime_ns, stat.st_ino)
+        if written != self._written:
+            self.reread()
+            self._written = written
+        tower = self.tower()
+        return (*self.catalogue.state(tower.id), tower.file, written)
+
+    def reread(self) -> None:
+        """Reads the manifest again."""
+        self.manifest = Manifest.read(self.path)
 
     def close(self) -> None:
         """Closes the catalogue."""
@@ -189,9 +213,10 @@ class IndexDirectory:
         """Where a root lies now."""
         return Path(os.path.normpath(self.path / root.path)) if root.is_relative else Path(root.path)
 
-    def path_of(self, found: Found) -> Path:
-        """Where the document of a search result lies now."""
-        return self.root_path(Root(0, found.root, found.root_is_relative)) / found.path
+    def path_of(self, found: Found) -> str:
+        """Where the document of a search result lies now; of an imported one, the path or address as it was given."""
+        root = Root(0, found.root, found.root_is_relative)
+        return found.path if root.is_dataset else str(self.root_path(root) / found.path)
 
     def root_for(self, folder: Path) -> tuple[str, bool]:
         """How the catalogue names a root.

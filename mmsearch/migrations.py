@@ -92,7 +92,82 @@ def m001_documents_and_vectors(db: Database) -> None:
         db.execute(statement)
 
 
-STEPS: tuple[Callable[[Database], None], ...] = (m001_documents_and_vectors,)
+def m002_captions_scopes_archives(db: Database) -> None:
+    """Captions that lie beside a file, what a user asked to have indexed, and archives that were read whole.
+
+    A caption belongs to the document, not to the content: two copies of one photo may be described differently.
+    """
+    for statement in (
+        "ALTER TABLE documents ADD COLUMN caption TEXT",  # of its sidecar, or of its sample in an archive
+        "ALTER TABLE documents ADD COLUMN sidecars TEXT NOT NULL DEFAULT ''",  # their names, sizes and times
+        """CREATE TABLE scopes (                  -- which parts of a root are to be kept up to date, and how
+            root_id INTEGER NOT NULL REFERENCES roots(id) ON DELETE CASCADE,
+            below TEXT NOT NULL,                -- a path in the root; '' is all of it
+            options TEXT NOT NULL,              -- JSON
+            PRIMARY KEY (root_id, below)
+        ) STRICT, WITHOUT ROWID""",
+        "INSERT INTO scopes SELECT id, '', '{}' FROM roots",
+        """CREATE TABLE archives (                -- whose samples are all accounted for
+            root_id INTEGER NOT NULL REFERENCES roots(id) ON DELETE CASCADE,
+            path TEXT NOT NULL,
+            size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, decoding TEXT NOT NULL,
+            PRIMARY KEY (root_id, path)
+        ) STRICT, WITHOUT ROWID""",
+    ):
+        db.execute(statement)
+
+
+def m003_full_text_and_revision(db: Database) -> None:
+    """Full text over what is known of documents and passages in words, and a number that counts their changes.
+
+    ``document_words`` has the documents' ids as rowids, ``segment_words`` those of segments with a text. Both are
+    kept by triggers. A replaced row (OR REPLACE) fires no delete trigger, so a reader joins with the table itself.
+    """
+    words = """SELECT d.id, d.path, replace(r.path, rtrim(r.path, replace(r.path, '/', '')), ''), d.caption,
+            c.description FROM documents d JOIN contents c ON c.id = d.content_id JOIN roots r ON r.id = d.root_id"""
+    insert = f"INSERT INTO document_words (rowid, path, root, caption, description) {words}"
+    for statement in (
+        """CREATE VIRTUAL TABLE document_words USING fts5(
+            path, root, caption, description, tokenize = 'unicode61 remove_diacritics 2')""",
+        "CREATE VIRTUAL TABLE segment_words USING fts5(text, tokenize = 'unicode61 remove_diacritics 2')",
+        "CREATE TABLE revision (number INTEGER NOT NULL) STRICT",
+        "INSERT INTO revision VALUES (0)",
+        insert,
+        "INSERT INTO segment_words (rowid, text) SELECT id, text FROM segments WHERE text IS NOT NULL",
+        f"""CREATE TRIGGER words_of_new_document AFTER INSERT ON documents BEGIN
+            DELETE FROM document_words WHERE rowid = NEW.id;
+            {insert} WHERE d.id = NEW.id;
+            UPDATE revision SET number = number + 1;
+        END""",
+        f"""CREATE TRIGGER words_of_changed_document AFTER UPDATE ON documents BEGIN
+            DELETE FROM document_words WHERE rowid = OLD.id;
+            {insert} WHERE d.id = NEW.id;
+            UPDATE revision SET number = number + 1;
+        END""",
+        """CREATE TRIGGER words_of_gone_document AFTER DELETE ON documents BEGIN
+            DELETE FROM document_words WHERE rowid = OLD.id;
+            UPDATE revision SET number = number + 1;
+        END""",
+        f"""CREATE TRIGGER words_of_changed_content AFTER UPDATE OF description ON contents BEGIN
+            DELETE FROM document_words WHERE rowid IN (SELECT id FROM documents WHERE content_id = NEW.id);
+            {insert} WHERE c.id = NEW.id;
+            UPDATE revision SET number = number + 1;
+        END""",
+        """CREATE TRIGGER words_of_new_segment AFTER INSERT ON segments WHEN NEW.text IS NOT NULL BEGIN
+            INSERT INTO segment_words (rowid, text) VALUES (NEW.id, NEW.text);
+        END""",
+        """CREATE TRIGGER words_of_gone_segment AFTER DELETE ON segments WHEN OLD.text IS NOT NULL BEGIN
+            DELETE FROM segment_words WHERE rowid = OLD.id;
+        END""",
+    ):
+        db.execute(statement)
+
+
+STEPS: tuple[Callable[[Database], None], ...] = (
+    m001_documents_and_vectors,
+    m002_captions_scopes_archives,
+    m003_full_text_and_revision,
+)
 
 
 def migrate(db: Database) -> None:

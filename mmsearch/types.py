@@ -103,7 +103,13 @@ class Hit:
 
     ``score`` is the cosine between the query's vector and the segment's, −1 to 1. ``path`` is absolute.
     ``segment`` is the segment's number inside its document, from 0; ``start_s``/``end_s`` are seconds of a
-    video moment; ``text`` the passage of a text document. They are ``None`` where they do not apply.
+    video moment, ``best_s`` the time of its best frame; ``text`` the passage of a text document. They are
+    ``None`` where they do not apply.
+
+    ``relevance``, 0 to 1, is what ``score`` means for this model and index: the share of generic questions whose
+    best hit here is worse; ``None`` where too little is known. ``parts`` sum to what hits are ordered by:
+    ``similarity`` (the score), ``hubness`` and ``words``. ``duplicates``: paths of near-duplicates folded into
+    this hit.
     """
 
     rank: int
@@ -114,3 +120,7 @@ class Hit:
     start_s: float | None = None
     end_s: float | None = None
     text: str | None = None
+    relevance: float | None = None
+    best_s: float | None = None
+    parts: Mapping[str, float] = field(default_factory=dict, hash=False)
+    duplicates: tuple[str, ...] = ()

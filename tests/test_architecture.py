@@ -14,8 +14,8 @@ ROWS = (
         "files", "decoders", "encoders", "rerankers", "vector_file", "vector_index", "recipes", "catalogue",
         "filters", "metrics", "query_language",
     },
-    {"index"},
-    {"ingest", "search", "training"},
+    {"index", "vectors"},
+    {"ingest", "search", "training", "optimize", "verify", "watch"},
     {"evaluate"},
     {"api", "cli", "__init__", "__main__"},
 )  # fmt: skip
@@ -24,6 +24,9 @@ WITHIN_A_ROW = {
     ("home", "errors"),
     ("query_language", "filters"),
     ("vector_index", "recipes"),
+    ("vectors", "index"),
+    ("verify", "ingest"),
+    ("watch", "ingest"),
 }
 """Rooms of one row that do know each other: what a recipe says is what a vector index builds."""
 OWNERS = {

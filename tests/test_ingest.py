@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import threading
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tests.conftest import COLOURS, ColourEncoder, save_colour
 
 
 def names(index: Index, text: str, k: int = 10, **more: object) -> list[str]:
-    return [Path(hit.path).stem for hit in index.search(text, k=k, **more)]
+    return [Path(hit.path).stem for hit in index.search(text, k=k, words=False, **more)]
 
 
 def test_a_folder_is_indexed_once(index: Index, photos: Path, encoder: ColourEncoder) -> None:
@@ -258,3 +259,24 @@ def test_half_made_index_is_finished(tmp_path: Path, encoder: ColourEncoder) -> 
     (place / "manifest.json").unlink()  # a crash just before the manifest was written
     with Index.open(place, create=True, encoder=encoder) as index:
         assert index.search("red") == []
+
+
+def test_an_interrupt_during_a_commit_waits_for_its_end(
+    index: Index, photos: Path, encoder: ColourEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C between the transaction and the book-keeping must not commit the same files again."""
+    from mmsearch.ingest.writing import Writer
+
+    account = Writer._account
+    rung: list[bool] = []
+
+    def interrupted(self: Writer, *arguments: object) -> None:
+        if not rung:
+            rung.append(True)
+            signal.raise_signal(signal.SIGINT)
+        account(self, *arguments)
+
+    monkeypatch.setattr(Writer, "_account", interrupted)
+    report = index.add(photos)
+    assert report.interrupted and report.indexed == 8
+    assert index.add(photos).unchanged == 8

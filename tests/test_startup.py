@@ -77,7 +77,7 @@ def test_status(builtin_index: Path) -> None:
 def test_query(builtin_index: Path) -> None:
     found = command("query", "something blue", "--index", str(builtin_index))
     assert "onnxruntime" in found
-    assert not found & (HEAVY | {"faiss", "av", "sqlite_utils"})
+    assert not found & (HEAVY | {"av", "sqlite_utils"})
 
 
 def test_query_by_image(builtin_index: Path) -> None:

@@ -236,15 +236,17 @@ def test_wrong_use_is_refused(scan: AnnIndex) -> None:
         AnnIndex.build(MATRIX[:3], load_recipe("pq_scan"))
 
 
-def test_text_vectors_take_their_share_of_the_training_sample() -> None:
+def test_text_vectors_take_their_share_of_the_training_sample_across_the_gap() -> None:
     recipe = load_recipe("ivf_pq")
-    shared = replace(recipe, training=replace(recipe.training, vectors=400, points_per_list=1, text_share=0.25))
-    sample = ann_module._training_sample(MATRIX, shared, QUERIES, 0)
+    shared = replace(recipe, training=replace(recipe.training, vectors=400, points_per_list=1, text_share=0.1))
+    away = QUERIES + 5.0
+    sample = ann_module._training_sample(MATRIX, shared, away, 0)
     assert len(sample) == 400
-    as_rows = {row.tobytes() for row in QUERIES}
-    assert sum(row.tobytes() in as_rows for row in sample) == 60
-    plain = ann_module._training_sample(MATRIX, replace(shared, training=recipe.training), QUERIES, 0)
-    assert not any(row.tobytes() in as_rows for row in plain)
+    images, texts = sample[:360], sample[360:]
+    assert {row.tobytes() for row in images} <= {row.tobytes() for row in MATRIX.astype(np.float32)}
+    np.testing.assert_allclose(texts.mean(axis=0), images.mean(axis=0), atol=1e-5)
+    plain = ann_module._training_sample(MATRIX, replace(shared, training=recipe.training), away, 0)
+    assert {row.tobytes() for row in plain} <= {row.tobytes() for row in MATRIX.astype(np.float32)}
 
 
 def test_tuning_reaches_its_target_on_held_out_queries(index: AnnIndex) -> None:

@@ -5,6 +5,17 @@ connection a thread and see a consistent state (WAL), also while another process
 """
 
 from mmsearch.catalogue.catalogue import Catalogue, RowArray
-from mmsearch.catalogue.rows import Found, KnownDocument, NewContent, NewSegment, Root, Tower
+from mmsearch.catalogue.rows import DATASET, Found, KeptScope, KnownDocument, NewContent, NewSegment, Root, Tower
 
-__all__ = ["Catalogue", "Found", "KnownDocument", "NewContent", "NewSegment", "Root", "RowArray", "Tower"]
+__all__ = [
+    "DATASET",
+    "Catalogue",
+    "Found",
+    "KeptScope",
+    "KnownDocument",
+    "NewContent",
+    "NewSegment",
+    "Root",
+    "RowArray",
+    "Tower",
+]

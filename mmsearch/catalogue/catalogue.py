@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.catalogue.database import CatalogueDatabase
 from mmsearch.catalogue.rows import Found, KnownDocument, NewContent, Root, Tower
+from mmsearch.catalogue.scopes import ScopeTables
 from mmsearch.types import MODALITIES, EncoderSpec, Modality
 
 RowArray = npt.NDArray[np.int64]
@@ -19,7 +19,7 @@ _MANY = 30_000
 """Values bound to one statement at most; SQLite allows 32,766."""
 
 
-class Catalogue(CatalogueDatabase):
+class Catalogue(ScopeTables):
     """The database of one index directory."""
 
     # Towers
@@ -85,11 +85,12 @@ class Catalogue(CatalogueDatabase):
 
     def absorb_root(self, inner: int, outer: int, prefix: str) -> None:
         """Moves all documents of root ``inner`` to root ``outer``, where they lie below ``prefix``."""
-        for table in ("documents", "skipped"):
+        for table in ("documents", "skipped", "archives"):
             self.sql.execute(
                 f"UPDATE OR REPLACE {table} SET root_id = ?, path = ? || '/' || path WHERE root_id = ?",
                 [outer, prefix, inner],
             )
+        self.absorb_scopes(inner, outer, prefix)
         self.sql.execute("DELETE FROM roots WHERE id = ?", [inner])
 
     def drop_empty_roots(self, keep: Iterable[int] = ()) -> None:
@@ -108,12 +109,21 @@ class Catalogue(CatalogueDatabase):
         """Documents of a root at or below ``prefix`` (all for ``""``), ascending by path in code point order."""
         where, parameters = _below(prefix)
         rows = self.sql.execute(
-            f"""SELECT d.id, d.path, d.size, d.mtime_ns, c.decoding, d.content_id
+            f"""SELECT d.id, d.path, d.size, d.mtime_ns, c.decoding, d.content_id, d.sidecars
                 FROM documents d JOIN contents c ON c.id = d.content_id
                 WHERE d.root_id = ? AND {where.format("d.path")} ORDER BY d.path""",
             [root_id, *parameters],
         )
         return map(KnownDocument._make, rows)
+
+    def described_images(self) -> Iterator[tuple[Root, str, str]]:
+        """Images whose files describe them: root, path and description, ascending by path in each root."""
+        rows = self.sql.execute(
+            """SELECT r.id, r.path, r.is_relative, d.path, c.description
+               FROM documents d JOIN contents c ON c.id = d.content_id JOIN roots r ON r.id = d.root_id
+               WHERE c.modality = 'image' AND c.description IS NOT NULL ORDER BY r.id, d.path"""
+        )
+        return ((Root(row[0], row[1], bool(row[2])), row[3], row[4]) for row in rows)
 
     def find_content(self, hash_: bytes, decoding: str, tower_id: int) -> tuple[int, Modality] | None:
         """The content with these bytes whose segments all have vectors of the tower; its id and modality."""
@@ -154,38 +164,68 @@ class Catalogue(CatalogueDatabase):
             )
         return content_id
 
+    def renumber_rows(self, tower_id: int, alive: RowArray, file: str) -> None:
+        """The vectors now lie in ``file``: what was row ``alive[i]`` is row i, and no row is dead any more."""
+        self.sql.execute("CREATE TEMP TABLE renumbered (old INTEGER PRIMARY KEY, new INTEGER NOT NULL)")
+        self.sql.executemany(
+            "INSERT INTO renumbered VALUES (?, ?)", zip(alive.tolist(), range(len(alive)), strict=True)
+        )
+        # In two steps, as (tower, row) is unique at every moment: first beyond all old rows, then down again.
+        shift = int(alive[-1]) + 1 if len(alive) else 0
+        self.sql.execute(
+            """UPDATE vectors SET row = ? + (SELECT new FROM renumbered WHERE old = vectors.row) WHERE tower_id = ?""",
+            [shift, tower_id],
+        )
+        self.sql.execute("UPDATE vectors SET row = row - ? WHERE tower_id = ?", [shift, tower_id])
+        self.sql.execute("DROP TABLE renumbered")
+        self.sql.execute("DELETE FROM dead_rows WHERE tower_id = ?", [tower_id])
+        self.sql.execute("UPDATE towers SET file = ?, row_count = ? WHERE id = ?", [file, len(alive), tower_id])
+
     def set_row_count(self, tower_id: int, rows: int) -> None:
         """Declares the first ``rows`` rows of the tower's vector file committed."""
         self.sql.execute("UPDATE towers SET row_count = ? WHERE id = ?", [rows, tower_id])
 
     def put_document(
-        self, root_id: int, path: str, modality: Modality, size: int, mtime_ns: int, content_id: int
-    ) -> None:
+        self, root_id: int, path: str, modality: Modality, size: int, mtime_ns: int, content_id: int,
+        caption: str | None = None, sidecars: str = "",
+    ) -> None:  # fmt: skip
         """Adds a document, or points the one at this path to its new content; it is no longer skipped."""
         self.sql.execute(
-            """INSERT INTO documents (root_id, path, modality, size, mtime_ns, content_id) VALUES (?, ?, ?, ?, ?, ?)
+            """INSERT INTO documents (root_id, path, modality, size, mtime_ns, content_id, caption, sidecars)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?)
                ON CONFLICT (root_id, path) DO UPDATE SET modality = excluded.modality, size = excluded.size,
-               mtime_ns = excluded.mtime_ns, content_id = excluded.content_id""",
-            [root_id, path, modality, size, mtime_ns, content_id],
+               mtime_ns = excluded.mtime_ns, content_id = excluded.content_id, caption = excluded.caption,
+               sidecars = excluded.sidecars""",
+            [root_id, path, modality, size, mtime_ns, content_id, caption, sidecars],
         )
         self.sql.execute("DELETE FROM skipped WHERE root_id = ? AND path = ?", [root_id, path])
 
-    def move_document(self, document_id: int, root_id: int, path: str, size: int, mtime_ns: int) -> None:
+    def move_document(
+        self, document_id: int, root_id: int, path: str, size: int, mtime_ns: int,
+        caption: str | None = None, sidecars: str = "",
+    ) -> None:  # fmt: skip
         """A document's file was found at another place with the same content."""
         self.sql.execute(
             "DELETE FROM documents WHERE root_id = ? AND path = ? AND id <> ?", [root_id, path, document_id]
         )
         self.sql.execute(
-            "UPDATE documents SET root_id = ?, path = ?, size = ?, mtime_ns = ? WHERE id = ?",
-            [root_id, path, size, mtime_ns, document_id],
+            """UPDATE documents SET root_id = ?, path = ?, size = ?, mtime_ns = ?, caption = ?, sidecars = ?
+               WHERE id = ?""",
+            [root_id, path, size, mtime_ns, caption, sidecars, document_id],
         )
         self.sql.execute("DELETE FROM skipped WHERE root_id = ? AND path = ?", [root_id, path])
 
+    def forget_times(self, root_id: int, paths: Iterable[str]) -> None:
+        """Makes the next run read these documents again, whatever the disk says of their time."""
+        self.sql.executemany(
+            "UPDATE documents SET mtime_ns = -1 WHERE root_id = ? AND path = ?", [(root_id, path) for path in paths]
+        )
+
     def remove_documents(self, documents: Sequence[tuple[int, int, str]]) -> int:
         """Removes documents given as (id, root id, path), unless they moved since; returns how many."""
-        before = self.sql.total_changes
-        self.sql.executemany("DELETE FROM documents WHERE id = ? AND root_id = ? AND path = ?", documents)
-        return int(self.sql.total_changes - before)
+        # Not total_changes, which also counts what the triggers change.
+        cursor = self.sql.executemany("DELETE FROM documents WHERE id = ? AND root_id = ? AND path = ?", documents)
+        return max(0, int(cursor.rowcount))
 
     def remove_below(self, root_id: int, prefix: str) -> int:
         """Removes the documents and skipped files of a root at or below ``prefix``; returns how many documents."""

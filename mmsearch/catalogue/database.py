@@ -76,8 +76,15 @@ class CatalogueDatabase:
         return connection
 
     def close(self) -> None:
-        """Closes the connections of all threads."""
+        """Closes the connections of all threads.
+
+        A writer first moves what it wrote from the log into the file: who copies the file alone, or reads it where
+        nothing can be written (which leaves the log aside), has it all then.
+        """
         with self._guard:
+            if self._connections and not self.read_only:
+                with contextlib.suppress(sqlite3.OperationalError):  # a reader is in the way: next time
+                    self._connections[0].execute("PRAGMA wal_checkpoint(PASSIVE)")
             for connection in self._connections:
                 connection.close()
             self._connections.clear()

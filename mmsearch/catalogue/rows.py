@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmsearch.types import EncoderSpec, MediaInfo, Modality
 
@@ -27,14 +27,36 @@ class KnownDocument(NamedTuple):
     mtime_ns: int
     decoding: str
     content_id: int
+    sidecars: str
+
+
+class KeptScope(NamedTuple):
+    """A part of a root that is to be kept up to date, with the options it was last indexed with."""
+
+    root_id: int
+    below: str
+    options: dict[str, Any]
+
+
+DATASET = "dataset:"
+"""Begins the path of a root that is no folder."""
 
 
 class Root(NamedTuple):
-    """A folder whose files are documents. ``path`` may be relative to the index directory."""
+    """A folder whose files are documents. ``path`` may be relative to the index directory.
+
+    Or a dataset whose vectors were imported: then ``path`` is ``dataset:NAME``, and its documents' paths (or
+    addresses) stand as they were given, nothing need lie there.
+    """
 
     id: int
     path: str
     is_relative: bool
+
+    @property
+    def is_dataset(self) -> bool:
+        """Whether nothing on disk stands behind it."""
+        return self.path.startswith(DATASET)
 
 
 class Found(NamedTuple):

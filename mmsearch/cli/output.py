@@ -53,7 +53,7 @@ def _print_skipped(report: Report, each: int = 5) -> None:
     for reason, paths in sorted(by_reason.items(), key=lambda item: -len(item[1])):
         print(f"skipped {count_of(len(paths), 'file')}: {reason}")
         for path in paths[:each]:
-            print(f"    {_printable(path)}")
+            print(f"    {printable(path)}")
         if len(paths) > each:
             print(f"    … and {len(paths) - each:,} more (all of them with --json)")
 
@@ -72,28 +72,28 @@ def print_suggestion() -> None:
 class Style:
     """How hits are printed."""
 
-    def __init__(self, json_: bool, paths: bool, null: bool) -> None:
+    def __init__(
+        self, json_: bool, paths: bool, null: bool, *, csv: bool = False, explain: bool = False,
+        thumbnails: bool | None = None,
+    ) -> None:  # fmt: skip
         if json_ and (paths or null):
             raise UsageError("--json and --paths/-0 exclude each other")
-        self.json, self.paths, self.null = json_, paths, null
+        if csv and (json_ or paths or null):
+            raise UsageError("--csv and --json, --paths or -0 exclude each other")
+        self.json, self.paths, self.null, self.csv, self.explain = json_, paths, null, csv, explain
+        self.thumbnails = thumbnails
 
 
-def print_hits(hits: list[Hit], style: Style) -> None:
-    """Hits, one a line, or as a table on a terminal."""
+CSV_FIELDS = ("rank", "relevance", "score", "path", "modality", "segment", "start_s", "end_s", "best_s", "text")
+
+
+def print_hits(hits: list[Hit], style: Style, question: int | None = None) -> None:
+    """Hits, one a line, or as a table on a terminal. ``question``: the number of the question in a batch."""
     if style.json:
         for hit in hits:
-            print_json(
-                {
-                    "rank": hit.rank,
-                    "score": round(hit.score, 6),
-                    "path": hit.path,
-                    "modality": hit.modality,
-                    "segment": hit.segment,
-                    "start_s": hit.start_s,
-                    "end_s": hit.end_s,
-                    "text": hit.text,
-                }
-            )
+            print_json(({} if question is None else {"query": question}) | _fields(hit))
+    elif style.csv:
+        _print_csv(hits, question)
     elif style.null:
         for hit in hits:
             sys.stdout.write(hit.path + "\0")
@@ -101,17 +101,61 @@ def print_hits(hits: list[Hit], style: Style) -> None:
         for hit in hits:
             print(hit.path)
     elif sys.stdout.isatty():
-        _print_table(hits)
+        _print_table(hits, style)
     else:
+        prefix = "" if question is None else f"{question}\t"
         for hit in hits:
-            print(f"{hit.rank}\t{hit.score:.3f}\t{_where(hit)}")
+            parts = f"\t{_parts(hit)}" if style.explain else ""
+            print(f"{prefix}{hit.rank}\t{_shown_score(hit)}\t{_where(hit)}{parts}")
 
 
-def _print_table(hits: list[Hit]) -> None:
+def _fields(hit: Hit) -> dict[str, Any]:
+    return {
+        "rank": hit.rank,
+        "score": round(hit.score, 6),
+        "path": hit.path,
+        "modality": hit.modality,
+        "segment": hit.segment,
+        "start_s": hit.start_s,
+        "end_s": hit.end_s,
+        "text": hit.text,
+        "relevance": None if hit.relevance is None else round(hit.relevance, 4),
+        "best_s": hit.best_s,
+        "parts": {name: round(value, 6) for name, value in hit.parts.items()},
+        "duplicates": list(hit.duplicates),
+    }
+
+
+def _print_csv(hits: list[Hit], question: int | None) -> None:
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    if question is None or question == 1:
+        writer.writerow((() if question is None else ("query",)) + CSV_FIELDS)
+    for hit in hits:
+        fields = _fields(hit)
+        writer.writerow([*(() if question is None else (question,)), *(fields[name] for name in CSV_FIELDS)])
+
+
+def _shown_score(hit: Hit) -> str:
+    """The relevance where it is known, else the cosine."""
+    return f"{hit.score if hit.relevance is None else hit.relevance:.3f}"
+
+
+def _parts(hit: Hit) -> str:
+    """What a score is the sum of: ``similarity 0.312 + hubness -0.080 + words 0.200 = 0.432``."""
+    shown = [f"{name} {value:.3f}" for name, value in hit.parts.items() if value or name == "similarity"]
+    return f"{' + '.join(shown)} = {sum(hit.parts.values()):.3f}" if shown else "listed by date"
+
+
+def _print_table(hits: list[Hit], style: Style) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from mmsearch.cli.pictures import picture_protocol, print_picture
+
+    protocol = None if style.thumbnails is False else picture_protocol(forced=bool(style.thumbnails))
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("", justify="right", style="dim")
     table.add_column("score", justify="right")
@@ -120,13 +164,21 @@ def _print_table(hits: list[Hit]) -> None:
         line = Text(_where(hit))
         if hit.text:
             line.append(f"\n{hit.text[:300]}", style="italic")
-        table.add_row(str(hit.rank), f"{hit.score:.3f}", line)
-    Console().print(table)
+        if hit.duplicates:
+            line.append(f"  (+{count_of(len(hit.duplicates), 'near-duplicate')})", style="dim")
+        if style.explain:
+            line.append(f"\n{_parts(hit)}", style="dim")
+        if protocol is not None:
+            print_picture(hit, protocol)
+            print(f"{hit.rank}  {_shown_score(hit)}  {line.plain}")
+        table.add_row(str(hit.rank), _shown_score(hit), line)
+    if protocol is None:
+        Console().print(table)
 
 
 def _where(hit: Hit) -> str:
     """A hit's path, and for a video the moment in it."""
-    path = _printable(hit.path)
+    path = printable(hit.path)
     if hit.start_s is None:
         return path
     moment = _clock(hit.start_s)
@@ -141,7 +193,7 @@ def _clock(seconds: float) -> str:
     return f"{hours:d}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes:d}:{rest:04.1f}"
 
 
-def _printable(path: str) -> str:
+def printable(path: str) -> str:
     """A path that cannot break the line or the terminal; `--json` and `-0` print it unchanged."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in path)
 

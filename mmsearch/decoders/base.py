@@ -20,12 +20,14 @@ class DecodeOptions:
 
     ``min_side``: pixels of the shorter side that the image tower needs. ``max_megapixels``: larger images are
     refused (1 megapixel = 10⁶ pixels). ``frame_interval_s``: at most so many seconds between two looks at a
-    video. ``max_tokens`` and ``count_tokens``: the longest passage that the text tower reads whole.
+    video. ``codec_threads``: threads that decode one video. ``max_tokens`` and ``count_tokens``: the longest
+    passage that the text tower reads whole.
     """
 
     min_side: int = 224
     max_megapixels: float = 89.0
     frame_interval_s: float = 2.0
+    codec_threads: int = 2
     max_tokens: int = 128
     count_tokens: Callable[[str], int] = field(default=lambda text: len(text.split()) + 2)
 

@@ -128,7 +128,7 @@ def _orientation(image: ImageFile, exif: ExifTags) -> int:
     return 1 if image.format == "TIFF" else exif.orientation
 
 
-def _picture(image: ImageFile, orientation: int, options: DecodeOptions) -> Image:
+def _picture(image: ImageFile, orientation: int, options: DecodeOptions, turns: bool = False) -> Image:
     """The current frame, decoded, in sRGB, upright, not larger than it needs to be."""
     side = 2 * options.min_side
     # JPEG alone can decode at 1/2, 1/4 or 1/8; Pillow takes the smallest that keeps both sides at least this
@@ -137,8 +137,8 @@ def _picture(image: ImageFile, orientation: int, options: DecodeOptions) -> Imag
     image.load()
     profile = image.info.get("icc_profile")
     picture = upright(to_srgb(shrink(flatten(image), side), profile), orientation)
-    # Never the opened image itself: its pixels change with the next frame, and it holds on to the file.
-    return picture.copy() if picture is image else picture
+    # Not the opened image itself where it goes on to another frame: its pixels would change under the segment.
+    return picture.copy() if picture is image and turns else picture
 
 
 def _animation(image: ImageFile, info: MediaInfo, options: DecodeOptions) -> tuple[MediaInfo, list[DecodedSegment]]:
@@ -157,7 +157,7 @@ def _animation(image: ImageFile, info: MediaInfo, options: DecodeOptions) -> tup
                 image.seek(number)
                 _check_size(image.size, options)
                 image.load()
-                picture = _picture(image, orientation, options) if number in wanted else None
+                picture = _picture(image, orientation, options, turns=True) if number in wanted else None
         except MediaError as error:
             if not kept:
                 raise
@@ -198,7 +198,7 @@ def _pages(image: ImageFile, info: MediaInfo, options: DecodeOptions) -> tuple[M
                     break
                 if number == 0 or not _is_auxiliary(image):
                     _check_size(image.size, options)
-                    segments.append(DecodedSegment(image=_picture(image, 1, options)))
+                    segments.append(DecodedSegment(image=_picture(image, 1, options, turns=True)))
         except MediaError as error:
             if not segments:
                 raise

@@ -11,7 +11,7 @@ _LONGEST_TOKEN = 12
 """No tokenizer takes so many characters a token over a whole passage: longer text is cut without counting."""
 
 _PARAGRAPH_BORDER = re.compile(r"\n[^\S\n]*\n\s*")
-_SENTENCE = re.compile(r".*?(?:[.!?…]+[\"'”’»)\]]*(?=\s)\s*|[。！？]+[」』”）]*\s*|\Z)", re.DOTALL)
+_SENTENCE = re.compile(r".*?(?:[.!?…]{1,8}[\"'”’»)\]]{0,4}(?=\s)\s*|[。！？]+[」』”）]*\s*|\Z)", re.DOTALL)
 _WORD = re.compile(r"\S+\s*|\s+")
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n(?:---|\.\.\.)[^\S\n]*(?:\n|\Z)", re.DOTALL)
 _DATA = re.compile(r"[!-~]{500,}")
@@ -54,10 +54,14 @@ def markdown_to_text(text: str) -> str:
     text = _without_comments(text)
     text = re.sub(r"^\s{0,3}(?:`{3,}|~{3,}).*$", "", text, flags=re.MULTILINE)
     text = re.sub(r"^\s{0,3}(?:=+|-+|\*(?:[^\S\n]*\*){2,}|_{3,})[^\S\n]*$", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^\s{0,3}#{1,6}[^\S\n]+(.*?)[^\S\n]*#*[^\S\n]*$", r"\n\1\n", text, flags=re.MULTILINE)
+    text = re.sub(r"^\s{0,3}#{1,6}[^\S\n]+(.*)$", _heading, text, flags=re.MULTILINE)
     text = re.sub(r"^\s{0,3}>[^\S\n]?", "", text, flags=re.MULTILINE)
     text = re.sub(r"!?\[([^\[\]\n]{0,500})\]\([^()\s]{0,2000}(?:\s[^()\n]{0,300})?\)", r"\1", text)
     return re.sub(r"(\*\*|__|`)(?=\S)([^\n]{1,500}?)(?<=\S)\1", r"\2", text)
+
+
+def _heading(match: re.Match[str]) -> str:
+    return f"\n{match[1].strip().rstrip('#').strip()}\n"
 
 
 def _without_comments(text: str) -> str:

@@ -120,8 +120,8 @@ def read_sidecar(path: Path) -> str | None:
     """The caption that stands beside a photo or video, or ``None``.
 
     For ``photo.jpg`` these are looked at, the first with text counts: ``photo.jpg.txt``, ``photo.txt``,
-    ``photo.jpg.xmp``, ``photo.xmp``. Text is read up to 64 KB; of XMP the title, description and keywords are
-    taken. A sidecar that cannot be read is none.
+    ``photo.jpg.xmp``, ``photo.xmp``. Text may have up to 64 KB; of XMP the title, description and keywords are
+    taken. A sidecar that cannot be read is none, and so is a longer text: it stands for itself.
     """
     for suffix in (".txt", ".xmp"):
         for sidecar in (path.with_name(path.name + suffix), path.with_suffix(suffix)):
@@ -139,6 +139,7 @@ def _read_sidecar_file(sidecar: Path) -> str | None:
             xmp = read_xmp(_read_bytes(sidecar, MAX_XMP_SIDECAR_BYTES))
             lines = [*xmp.get("title", ()), *xmp.get("description", ()), ", ".join(xmp.get("subject", ()))]
             return "\n".join(line for line in lines if line) or None
-        return decode_text(_read_bytes(sidecar, MAX_SIDECAR_BYTES)).strip() or None
+        data = _read_bytes(sidecar, MAX_SIDECAR_BYTES + 1)
+        return (decode_text(data).strip() or None) if len(data) <= MAX_SIDECAR_BYTES else None
     except MediaError:
         return None

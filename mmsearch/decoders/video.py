@@ -10,17 +10,18 @@ and one picture, however long the video is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.decoders.base import Decoded, DecodedSegment, DecodeOptions, Decoder
-from mmsearch.decoders.similarity import Thumbnail, is_other_shot, thumbnail
-from mmsearch.decoders.video_frame import glance, pixel_shape, read_info, to_picture
+from mmsearch.decoders.similarity import is_other_shot, thumbnail
+from mmsearch.decoders.video_frame import Show, glance, pixel_shape, read_info
+from mmsearch.decoders.video_packets import Clock, GroupFrames, Look, origin, seconds
 from mmsearch.decoders.video_sampling import MIN_GAP, Chooser, Group, Merger, plan_group
 from mmsearch.errors import MediaError
 from mmsearch.types import MediaInfo, Modality
@@ -32,14 +33,11 @@ MAX_GROUP_BYTES = 32_000_000
 MAX_GROUP_S = 30.0
 """A group of pictures beyond either is read in parts."""
 
-CODEC_THREADS = 2
-"""A video; several are read at once by several workers."""
-
 _FIRST_PACKETS = 40
-_INSTANT = 1e-4
-_JUMP_S = 1.0
 EXACT_S = 0.25
-"""A cut between keyframes is looked for if it may be off by more."""
+EXACT_INTERVAL_S = 4.0
+"""A cut between keyframes is looked for if its time may be off by more than the first; with longer intervals than the
+second speed counts, and cuts are placed at keyframes."""
 
 _DEMUXERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg"
 
@@ -139,12 +137,12 @@ def _prepare_codec(context: Any, options: DecodeOptions, use: CodecUse) -> None:
     """Sequences are decoded fast, without what no sampled frame needs; keyframes alone, and at once."""
     limits = {"max_pixels": str(max(1, int(options.max_megapixels * 1e6)))}
     if use is CodecUse.SEQUENCE:
-        context.thread_type, context.thread_count = "FRAME", CODEC_THREADS
+        context.thread_type, context.thread_count = "FRAME", options.codec_threads
         context.skip_frame = "NONREF"
         context.options = {**limits, "skip_loop_filter": "all"}
     else:
         # Threads that work on several frames would hold a single one back.
-        context.thread_type, context.thread_count = "SLICE", CODEC_THREADS
+        context.thread_type, context.thread_count = "SLICE", options.codec_threads
         context.options = limits
 
 
@@ -174,7 +172,7 @@ class _Reading:
         self._path = path
         self._options = options
         self._info = info
-        self._damaged_packets = 0
+        self._damaged: set[int] = set()
         self._end_s = 0.0
         self._broken: str | None = None
 
@@ -182,10 +180,15 @@ class _Reading:
         """The moments of the video, in order."""
         merger: Merger[Image] = Merger()
         found = False
-        for time, picture in self._chosen():
-            found = True
-            for moment in merger.add(time, picture, thumbnail(picture)):
-                yield DecodedSegment(image=moment.picture, start_s=moment.start, end_s=moment.end)
+        try:
+            for time, picture in self._chosen():
+                found = True
+                for moment in merger.add(time, picture, thumbnail(picture)):
+                    yield DecodedSegment(image=moment.picture, start_s=moment.start, end_s=moment.end)
+        except MediaError as error:
+            if not found:
+                raise
+            self._broken = str(error)
         if not found:
             raise MediaError(f"damaged video: none of its frames can be decoded ({self._broken or 'all are damaged'})")
         for moment in merger.finish(self._end_s):
@@ -194,28 +197,28 @@ class _Reading:
     def final_info(self) -> MediaInfo:
         """The header's description, with what was missing in the file."""
         notes = [] if self._broken is None else [f"reading stopped at {self._end_s:.1f} s: {self._broken}"]
-        if self._damaged_packets:
-            notes.append(f"{self._damaged_packets} damaged packets were left out")
+        if self._damaged:
+            notes.append(f"{len(self._damaged)} damaged packets were left out")
         expected = self._info.duration_s
         if expected is not None and self._end_s < expected - max(2.0, 0.02 * expected) and not self._broken:
             notes.append(f"it ends at {self._end_s:.1f} s, although its header says {expected:.1f} s")
-        duration = expected if expected is not None else (round(self._end_s, 3) or None)
+        # Headers may have none, and those of MPEG streams are guesses; a longer one may count the sound.
+        duration = max(expected or 0.0, round(self._end_s, 3)) or None
         return replace(self._info, duration_s=duration, note="; ".join(notes) or None)
 
     def _chosen(self) -> Iterator[tuple[float, Image]]:
         """The frames to keep, as pictures with their times."""
         chooser: Chooser[Any] = Chooser(self._options.frame_interval_s)
-        side = 2 * self._options.min_side
         with ExitStack() as opened:
             container, stream = opened.enter_context(_opened(self._path, self._options))
             # The second opening is for its codec alone: it looks ahead at keyframes while the first is amid a group.
             _, scout = opened.enter_context(_opened(self._path, self._options, CodecUse.KEYFRAMES))
-            shape = pixel_shape(stream)
+            show = Show(2 * self._options.min_side, pixel_shape(stream))
             for look in self._looks(container, stream, scout, chooser):
                 for time, frame in chooser.choose(look.time, look.frame, look.small):
-                    yield max(0.0, time), to_picture(frame, side, shape)
+                    yield max(0.0, time), show.picture(frame)
             for time, frame in chooser.finish():
-                yield max(0.0, time), to_picture(frame, side, shape)
+                yield max(0.0, time), show.picture(frame)
 
     def _looks(self, container: Any, stream: Any, scout: Any, chooser: Chooser[Any]) -> Iterator[Look]:
         """Decodes as little as the plans of the groups ask for, and what lies around a cut between keyframes."""
@@ -226,7 +229,7 @@ class _Reading:
             plan = plan_group(group, interval, last_wanted, last_look)
             chooser.want(plan.wanted)
             last_wanted = plan.wanted[-1] if plan.wanted else last_wanted
-            inside = _GroupFrames(stream, packets, group, self._decode)
+            inside = GroupFrames(stream, packets, group, self._decode)
             if plan.decode != "nothing" and not group.continued:
                 key = key or self._key_look(scout, packets[0])
             looks = chain(
@@ -243,7 +246,9 @@ class _Reading:
                 key = self._key_look(scout, following)
             # A keyframe before its turn stands where the encoder saw the cut; others come some time after it.
             regular = group.frames > 0.9 * longest and group.end - last_look > EXACT_S
-            if following is None or (key is not None and regular and is_other_shot(last_small, key.small)):
+            if interval <= EXACT_INTERVAL_S and (
+                following is None or (key is not None and regular and is_other_shot(last_small, key.small))
+            ):
                 for look in inside.until(math.inf):
                     last_look, last_small = look.time, look.small
                     yield look
@@ -266,7 +271,8 @@ class _Reading:
         except (av.error.FFmpegError, OSError, ValueError) as error:
             if isinstance(error, MemoryError):
                 raise
-            self._damaged_packets += packet is not None
+            if packet is not None:
+                self._damaged.add(packet.pts)
             return
         for frame in frames:
             if frame.pts is not None and not frame.is_corrupt:
@@ -278,7 +284,7 @@ class _Reading:
         packets: list[Any] = []
         size, start, latest, continued = 0, 0.0, 0.0, False
         for packet in self._packets(container, stream):
-            time = _seconds(packet)
+            time = seconds(packet)
             full = size > MAX_GROUP_BYTES or latest - start > MAX_GROUP_S
             if packets and (packet.is_keyframe or full):
                 end = max(start, time) if packet.is_keyframe else latest
@@ -297,95 +303,11 @@ class _Reading:
         """The packets of the stream, up to the first that cannot be read, with their times on one clock."""
         import av
 
-        clock = _Clock(_origin(container, stream), stream)
+        clock = Clock(origin(container, stream), stream)
         try:
             for packet in container.demux(stream):
                 if packet.size and clock.set(packet):
-                    self._end_s = max(self._end_s, _seconds(packet) + clock.duration(packet))
+                    self._end_s = max(self._end_s, seconds(packet) + clock.duration(packet))
                     yield packet
         except (av.error.FFmpegError, OSError, ValueError) as error:
             self._broken = _reason(error)
-
-
-@dataclass(frozen=True)
-class Look:
-    """A decoded frame, its time in seconds, and a glance at it."""
-
-    time: float
-    frame: Any
-    small: Thumbnail
-
-
-class _GroupFrames:
-    """The frames inside one group, decoded on demand; those before its keyframe need the group before."""
-
-    def __init__(
-        self, stream: Any, packets: list[Any], group: Group, decode: Callable[[Any, Any], Iterator[Look]]
-    ) -> None:
-        self._stream = stream
-        self._packets = packets
-        self._group = group
-        self._decode = decode
-        self._fed = 0
-
-    def until(self, moment: float) -> Iterator[Look]:
-        """Frames in the order of time, up to the first at or after ``moment``; goes on where it stopped."""
-        while self._fed < len(self._packets):
-            packet = self._packets[self._fed]
-            self._fed += 1
-            reached = False
-            for look in self._sound(self._decode(self._stream, packet)):
-                reached = reached or look.time >= moment
-                yield look
-            if reached:
-                return
-        if not self._group.continues:
-            yield from self._sound(self._decode(self._stream, None))
-
-    def close(self) -> None:
-        """Forgets what the decoder still holds of this group, unless it goes on."""
-        if self._fed and not self._group.continues:
-            self._stream.codec_context.flush_buffers()
-
-    def _sound(self, looks: Iterator[Look]) -> Iterator[Look]:
-        return (look for look in looks if self._group.continued or look.time >= self._group.start - _INSTANT)
-
-
-class _Clock:
-    """Rewrites the times of packets: they start at 0, and never jump back where recordings were joined."""
-
-    def __init__(self, origin: float, stream: Any) -> None:
-        self._base = stream.time_base
-        self._shift = -round(origin / self._base)
-        rate = stream.average_rate
-        self._usual = max(1, round(1 / rate / self._base)) if rate else 1
-        self._last: int | None = None
-
-    def set(self, packet: Any) -> bool:
-        """Sets the times of a packet; ``False`` if it has none and none can be guessed."""
-        decoding = packet.dts if packet.dts is not None else packet.pts
-        if decoding is None:
-            decoding = (self._last or 0) + self._usual - self._shift
-        if self._last is not None and (decoding + self._shift - self._last) * self._base < -_JUMP_S:
-            self._shift = self._last + self._usual - decoding
-        self._last = decoding + self._shift
-        shown = (packet.pts if packet.pts is not None else decoding) + self._shift
-        if not (abs(shown) < 2**62 and abs(self._last) < 2**62):
-            return False
-        packet.pts, packet.dts = shown, self._last
-        return True
-
-    def duration(self, packet: Any) -> float:
-        """Seconds for which the frame of a packet is shown."""
-        return float((packet.duration or self._usual) * self._base)
-
-
-def _seconds(packet: Any) -> float:
-    return float(packet.pts * packet.time_base)
-
-
-def _origin(container: Any, stream: Any) -> float:
-    """Seconds at which players start counting: the earliest time of all streams."""
-    if container.start_time is not None:
-        return float(container.start_time) / 1e6
-    return float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0

@@ -56,23 +56,41 @@ def _points(plane: Any, bits: int) -> npt.NDArray[np.uint8]:
     return scaled.astype(np.uint8)
 
 
-def to_picture(frame: Any, side: int, shape: float = 1.0) -> Image:
-    """A frame to an upright RGB image of square pixels, its shorter side ``side`` pixels or fewer, never
-    more.
+class Show:
+    """How the frames of one video are shown.
 
-    ``shape`` is the width of a pixel by its height, as :func:`pixel_shape` gives it.
-    The conversion obeys the matrix and range that the stream names. Where it names no matrix, BT.709 is taken
-    for high definition and BT.601 below, as players do.
+    ``side``: pixels that the shorter side of a picture gets at most. ``shape``: width of a pixel by its height. How
+    the video is turned is read from the first frame alone, because reading it ties a frame into a cycle that only
+    the garbage collector frees, late, with its megabytes.
+    """
+
+    def __init__(self, side: int, shape: float) -> None:
+        self._side = side
+        self._shape = shape
+        self._matrix: tuple[int, int, int, int] | None = None
+
+    def picture(self, frame: Any) -> Image:
+        """A frame to an upright RGB image of square pixels, never larger than the frame."""
+        if self._matrix is None:
+            self._matrix = display_matrix(frame)
+        method = turn(self._matrix)
+        image = _to_rgb(frame, self._side, self._shape)
+        return image if method is None else image.transpose(method)
+
+
+def _to_rgb(frame: Any, side: int, shape: float) -> Image:
+    """Scaled and converted in one step, by the matrix and range that the stream names.
+
+    Where it names no matrix, BT.709 is taken for high definition and BT.601 below, as players do.
     """
     from PIL import Image
 
     width, height = square_size(frame, shape)
     scale = min(1.0, side / min(width, height))
-    width, height = max(1, round(width * scale)), max(1, round(height * scale))
     full_range = frame.color_range == _JPEG_RANGE or frame.format.name.startswith("yuvj")
     small = frame.reformat(
-        width=width,
-        height=height,
+        width=max(1, round(width * scale)),
+        height=max(1, round(height * scale)),
         format="rgb24",
         src_colorspace=_matrix(frame),
         src_color_range="JPEG" if full_range else "MPEG",
@@ -80,9 +98,7 @@ def to_picture(frame: Any, side: int, shape: float = 1.0) -> Image:
         interpolation="AREA" if scale < 1 else "BICUBIC",
         threads=1,
     )
-    image = Image.fromarray(small.to_ndarray())
-    method = turn(display_matrix(frame))
-    return image if method is None else image.transpose(method)
+    return Image.fromarray(small.to_ndarray())
 
 
 def _matrix(frame: Any) -> str | int:

@@ -6,14 +6,19 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mmsearch.catalogue import KnownDocument, Root
-from mmsearch.decoders import decoder_for
+from mmsearch.decoders import DECODERS
 from mmsearch.decoders.base import DecodeOptions, Decoder
 from mmsearch.errors import UsageError
-from mmsearch.files import FileEntry, Unreadable, WalkRules, walk
+from mmsearch.files import ARCHIVE_SUFFIX, FileEntry, Unreadable, WalkRules, walk
 from mmsearch.index import IndexDirectory
+from mmsearch.ingest.archives import archive_decoding
 from mmsearch.types import Skip
+
+CAPTIONED = frozenset(suffix for decoder in DECODERS if decoder.modality != "text" for suffix in decoder.suffixes)
+"""Photos and videos: a text or XMP file of the same name beside them is their caption."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,9 @@ class Work:
     decoder: Decoder
     decoding: str
     previous: KnownDocument | None
+    caption: str | None = None
+    archive: ArchiveWork | None = None
+    """What it is a sample of."""
 
     @property
     def path(self) -> Path:
@@ -41,16 +49,33 @@ class Work:
         return self.scope.folder / self.file.path
 
 
+@dataclass(frozen=True)
+class ArchiveWork:
+    """An archive that is new or has changed, or was not read whole: each of its samples becomes a `Work`."""
+
+    scope: Scope
+    file: FileEntry
+    decoding: str
+
+    @property
+    def path(self) -> Path:
+        """Where the archive lies now."""
+        return self.scope.folder / self.file.path
+
+
 @dataclass
 class Plan:
     """What the walk found. ``gone`` are documents (id, root id, path) whose files were not met."""
 
-    work: list[Work] = field(default_factory=list)
+    work: list[Work | ArchiveWork] = field(default_factory=list)
     unchanged: int = 0
     skipped: list[Skip] = field(default_factory=list)
     gone: list[tuple[int, int, str]] = field(default_factory=list)
     forgotten: list[tuple[int, str]] = field(default_factory=list)
     """Files skipped earlier, as (root id, path), that were not met."""
+    whole: set[tuple[int, str]] = field(default_factory=set)
+    """Archives, as (root id, path), that have not changed since they were read whole."""
+    forgotten_archives: list[tuple[int, str]] = field(default_factory=list)
 
 
 def resolve_scopes(index: IndexDirectory, paths: Sequence[Path]) -> list[Scope]:
@@ -101,34 +126,39 @@ def make_plan(
     scopes: Sequence[Scope],
     rules: WalkRules,
     options: DecodeOptions,
-    seen: Callable[[int], None],
+    seen: Callable[[int], None] = lambda _: None,
 ) -> Plan:
     """Walks every scope and sorts what it meets; ``seen`` is called with the number of files met so far."""
     plan = Plan()
     files = 0
     for scope in scopes:
+        sorter = _Sorter(index, scope, options, plan)
         for met, known in _side_by_side(index, scope, rules, plan):
-            if met is not None:
-                files += 1
-                _sort(met, known, scope, options, plan, index)
-                if files % 500 == 0:
-                    seen(files)
+            files += 1
+            if met.path.endswith(ARCHIVE_SUFFIX):
+                sorter.sort_archive(met, known)
+            else:
+                sorter.sort(met, known[0] if known else None)
+            if files % 500 == 0:
+                seen(files)
+        sorter.forget_archives()
     seen(files)
     return plan
 
 
 def _side_by_side(
     index: IndexDirectory, scope: Scope, rules: WalkRules, plan: Plan
-) -> Iterator[tuple[FileEntry | None, KnownDocument | None]]:
+) -> Iterator[tuple[FileEntry, list[KnownDocument]]]:
     """Pairs files with the documents known of them, one pass over both, as both come in the same order.
 
-    Documents below a folder that could not be read are neither met nor gone: nothing is known of them now.
+    An archive comes with the documents of all its samples, any other file with one at most. Documents below a
+    folder that could not be read are neither met nor gone: nothing is known of them now.
     """
     known = index.catalogue.documents_below(scope.root.id, scope.below)
     document = next(known, None)
     unknowable: list[str] = []
     not_met: list[KnownDocument] = []
-    for met in walk(scope.folder, rules, scope.below):
+    for met in walk(scope.folder, rules, scope.below, CAPTIONED):
         while document is not None and document.path < met.path:
             not_met.append(document)
             document = next(known, None)
@@ -136,11 +166,12 @@ def _side_by_side(
             plan.skipped.append(Skip(str(scope.folder / met.path), met.reason))
             unknowable.append(met.path + "/" if met.is_directory and met.path else met.path)
             continue
-        if document is not None and document.path == met.path:
-            yield met, document
+        own: list[KnownDocument] = []
+        samples = met.path + "/" if met.path.endswith(ARCHIVE_SUFFIX) else None
+        while document is not None and (document.path == met.path or (samples and _comes_up_to(document, samples))):
+            (own if document.path.startswith(met.path) else not_met).append(document)
             document = next(known, None)
-        else:
-            yield met, None
+        yield met, own
     not_met.extend(rest for rest in [document] if rest is not None)
     not_met.extend(known)
     for lost in not_met:
@@ -148,31 +179,50 @@ def _side_by_side(
             plan.gone.append((lost.id, scope.root.id, lost.path))
 
 
-def _sort(
-    met: FileEntry,
-    known: KnownDocument | None,
-    scope: Scope,
-    options: DecodeOptions,
-    plan: Plan,
-    index: IndexDirectory,
-) -> None:
-    decoder = decoder_for(Path(met.path))
-    if decoder is None:
-        suffix = Path(met.path).suffix
-        reason = f"files of type {suffix} are not supported" if suffix else "it has no file suffix"
-        plan.skipped.append(Skip(str(scope.folder / met.path), reason))
-        if known is not None:
-            plan.gone.append((known.id, scope.root.id, known.path))
-        return
-    decoding = decoder.signature(options)
-    if known is not None and (known.size, known.mtime_ns, known.decoding) == (
-        met.size,
-        met.mtime_ns,
-        decoding,
-    ):
-        plan.unchanged += 1
-        return
-    plan.work.append(Work(scope, met, decoder, decoding, known))
+def _comes_up_to(document: KnownDocument, prefix: str) -> bool:
+    """Whether a document comes before the end of those that start with ``prefix``."""
+    return document.path < prefix or document.path.startswith(prefix)
+
+
+class _Sorter:
+    """Sorts the files of one scope into what has to be read and what has not changed."""
+
+    def __init__(self, index: IndexDirectory, scope: Scope, options: DecodeOptions, plan: Plan) -> None:
+        self._scope = scope
+        self._plan = plan
+        self._archives = index.catalogue.archives_below(scope.root.id)
+        self._archive_decoding = archive_decoding(options)
+        self._decoders = {
+            suffix: (decoder, decoder.signature(options)) for decoder in DECODERS for suffix in decoder.suffixes
+        }
+
+    def sort(self, met: FileEntry, known: KnownDocument | None) -> None:
+        suffix = os.path.splitext(met.path)[1]  # noqa: PTH122  (a Path costs ten times as much, a million times)
+        decoder, decoding = self._decoders.get(suffix.lower(), (None, ""))
+        if decoder is None:
+            reason = f"files of type {suffix} are not supported" if suffix else "it has no file suffix"
+            self._plan.skipped.append(Skip(str(self._scope.folder / met.path), reason))
+            if known is not None:
+                self._plan.gone.append((known.id, self._scope.root.id, known.path))
+        elif known is not None and (known.size, known.mtime_ns, known.decoding, known.sidecars) == (
+            met.size, met.mtime_ns, decoding, met.sidecars,
+        ):  # fmt: skip
+            self._plan.unchanged += 1
+        else:
+            self._plan.work.append(Work(self._scope, met, decoder, decoding, known))
+
+    def sort_archive(self, met: FileEntry, known: list[KnownDocument]) -> None:
+        if self._archives.pop(met.path, None) == (met.size, met.mtime_ns, self._archive_decoding):
+            self._plan.unchanged += len(known)
+            self._plan.whole.add((self._scope.root.id, met.path))
+        else:
+            self._plan.work.append(ArchiveWork(self._scope, met, self._archive_decoding))
+
+    def forget_archives(self) -> None:
+        """Those that were not met, and are not there."""
+        for path in self._archives:
+            if not os.path.lexists(self._scope.folder / path):
+                self._plan.forgotten_archives.append((self._scope.root.id, path))
 
 
 def settle_skipped(index: IndexDirectory, scopes: Sequence[Scope], plan: Plan, limits: str) -> None:
@@ -184,12 +234,38 @@ def settle_skipped(index: IndexDirectory, scopes: Sequence[Scope], plan: Plan, l
         remembered = index.catalogue.skipped_below(scope.root.id, scope.below)
         if not remembered:
             continue
-        keep: list[Work] = []
+        keep: list[Work | ArchiveWork] = []
         for work in plan.work:
             old = remembered.pop(work.file.path, None) if work.scope is scope else None
-            if old is not None and old[:4] == [*work.file[1:], work.decoding + limits]:
+            if old is not None and old[:4] == [*work.file[1:4], work.decoding + limits]:
                 plan.skipped.append(Skip(str(work.path), old[4]))
             else:
                 keep.append(work)
         plan.work = keep
-        plan.forgotten.extend((scope.root.id, path) for path in remembered if not (scope.folder / path).exists())
+        for path, old in remembered.items():
+            archive = archive_of(path) or path
+            if (scope.root.id, archive) in plan.whole:
+                plan.skipped.append(Skip(str(scope.folder / path), old[4]))
+            elif not lies_there(scope.folder, path):
+                plan.forgotten.append((scope.root.id, path))
+
+
+def archive_of(path: str) -> str | None:
+    """The archive that a sample's path leads through, or ``None`` for the path of a file."""
+    before, inside, _ = path.partition(ARCHIVE_SUFFIX + "/")
+    return before + ARCHIVE_SUFFIX if inside else None
+
+
+def lies_there(folder: Path, path: str) -> bool:
+    """Whether there is such a file, or the archive that holds it."""
+    archive = archive_of(path)
+    return os.path.lexists(folder / path) or (archive is not None and os.path.isfile(folder / archive))  # noqa: PTH113
+
+
+def kept_scopes(index: IndexDirectory) -> list[tuple[Scope, dict[str, Any]]]:
+    """All that is to be kept up to date, with the options that each part was last indexed with."""
+    roots = {root.id: root for root in index.catalogue.roots()}
+    return [
+        (Scope(roots[root_id], index.root_path(roots[root_id]), below), options)
+        for root_id, below, options in index.catalogue.kept_scopes()
+    ]

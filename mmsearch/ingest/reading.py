@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,18 @@ import numpy.typing as npt
 
 from mmsearch.catalogue import Catalogue
 from mmsearch.decoders.base import DecodedSegment, DecodeOptions
+from mmsearch.decoders.text import read_sidecar
 from mmsearch.encoders.base import Encoder
 from mmsearch.errors import MediaError
-from mmsearch.files import content_hash
-from mmsearch.ingest.plan import Work
+from mmsearch.files import FileEntry, content_hash, hash_of, read_whole
+from mmsearch.ingest.archives import ArchiveReading, picture_decoder
+from mmsearch.ingest.memory_file import MemoryFile
+from mmsearch.ingest.plan import ArchiveWork, Work
 from mmsearch.ingest.seconds import Seconds
 from mmsearch.types import MediaInfo, Modality
+
+_SMALL_FILE = 32_000_000
+"""Bytes: a picture up to this size is read once, for its hash and for its decoder; larger ones twice."""
 
 
 @dataclass(frozen=True)
@@ -63,21 +71,32 @@ class Twin:
 class Failed:
     """The file cannot be indexed. ``lasting``: its content is at fault, so trying again is of no use."""
 
-    work: Work
+    work: Work | ArchiveWork
     hash: bytes | None
     reason: str
     lasting: bool
 
 
-Message = Piece | Finished | Known | Twin | Failed
+@dataclass(frozen=True)
+class ArchiveEnd:
+    """All samples of an archive have been handed to the readers; their messages may still come."""
+
+    work: ArchiveWork
+    paths: frozenset[str]
+    """Of its samples."""
+    problem: str | None
+    """What could not be read of it."""
+
+
+Message = Piece | Finished | Known | Twin | Failed | ArchiveEnd
 
 
 class Readers:
     """A pool of threads that read files. Threads suffice: hashing and decoding release the interpreter lock."""
 
     def __init__(
-        self, work: Sequence[Work], catalogue: Catalogue, tower_id: int, encoder: Encoder, options: DecodeOptions,
-        *, threads: int, look_ahead: int,
+        self, work: Sequence[Work | ArchiveWork], catalogue: Catalogue, tower_id: int, encoder: Encoder,
+        options: DecodeOptions, *, threads: int, look_ahead: int,
     ) -> None:  # fmt: skip
         self._work = iter(work)
         self._catalogue = catalogue
@@ -87,11 +106,16 @@ class Readers:
         self._messages: queue.Queue[Message | None] = queue.Queue(maxsize=look_ahead)
         self._in_flight: set[tuple[bytes, str]] = set()
         self._lock = threading.Lock()
+        self._samples: deque[tuple[Work, bytes]] = deque()
+        self._open_archives = 0
+        self._more = threading.Condition(self._lock)
         self._stop = threading.Event()
+        self.samples = 0
+        """Documents that archives turned out to hold."""
         self.seconds = Seconds()
         self._threads = [
             threading.Thread(target=self._run, name=f"mmsearch-read-{number}", daemon=True)
-            for number in range(max(1, min(threads, len(work))))
+            for number in range(max(1, threads if self._has_archives(work) else min(threads, len(work))))
         ]
 
     def __iter__(self) -> Iterator[Message]:
@@ -122,28 +146,90 @@ class Readers:
 
     def _run(self) -> None:
         spent = Seconds()
-        while not self._stop.is_set():
-            with self._lock:
-                work = next(self._work, None)
-            if work is None:
-                break
-            self._read(work, spent)
+        while (task := self._next()) is not None:
+            if isinstance(task, ArchiveWork):
+                self._read_archive(task, spent)
+            elif isinstance(task, Work):
+                self._read(task, None, spent)
+            else:
+                self._read(*task, spent)
         with self._lock:
             self.seconds.include(spent)
         self._messages.put(None)
 
-    def _read(self, work: Work, spent: Seconds) -> None:
+    def _next(self) -> Work | ArchiveWork | tuple[Work, bytes] | None:
+        """Samples first, so that few of them wait; ``None`` when nothing is left and no archive can add to it."""
+        with self._more:
+            while not self._stop.is_set():
+                if self._samples:
+                    self._more.notify_all()
+                    return self._samples.popleft()
+                work = next(self._work, None)
+                if work is not None:
+                    self._open_archives += isinstance(work, ArchiveWork)
+                    return work
+                if not self._open_archives:
+                    return None
+                self._more.wait(0.5)
+        return None
+
+    @staticmethod
+    def _has_archives(work: Sequence[Work | ArchiveWork]) -> bool:
+        return any(isinstance(one, ArchiveWork) for one in work)
+
+    def _read_archive(self, archive: ArchiveWork, spent: Seconds) -> None:
+        """Hands the samples to all readers; while enough of them wait, this one reads some itself."""
+        below = self._catalogue.documents_below(archive.scope.root.id, archive.file.path)
+        known = {document.path: document for document in below}
+        decoder, decoding = picture_decoder(self._options)
+        reading = ArchiveReading(archive.path)
+        paths: set[str] = set()
+        try:
+            for picture in reading.pictures():
+                path = f"{archive.file.path}/{picture.name}"
+                if path in paths or self._stop.is_set():
+                    reading.left_out += path in paths
+                    continue
+                paths.add(path)
+                file = FileEntry(path, len(picture.data), picture.mtime_ns, 0)
+                previous = known.get(path)
+                self._offer(Work(archive.scope, file, decoder, decoding, previous, picture.caption, archive),
+                            picture.data, spent)  # fmt: skip
+            problem = f"{reading.left_out} members are no pictures or captions" if reading.left_out else None
+            self._put(ArchiveEnd(archive, frozenset(paths), reading.broken or problem))
+        except MediaError as error:
+            self._put(Failed(archive, None, str(error), lasting=True))
+        except Exception as error:  # a bug in here or in tarfile: the archive is reported, the run goes on
+            self._put(Failed(archive, None, f"it could not be read ({type(error).__name__}: {error})", lasting=False))
+        finally:
+            with self._more:
+                self._open_archives -= 1
+                self._more.notify_all()
+
+    def _offer(self, work: Work, data: bytes, spent: Seconds) -> None:
+        with self._more:
+            self.samples += 1
+            if len(self._samples) < 2 * len(self._threads):
+                self._samples.append((work, data))
+                self._more.notify()
+                return
+        self._read(work, data, spent)
+
+    def _read(self, work: Work, data: bytes | None, spent: Seconds) -> None:
+        """Reads one file, or one sample whose bytes are at hand."""
         hash_ = None
+        if work.file.sidecars:
+            work = replace(work, caption=read_sidecar(work.path))
         try:
             with spent.of("hash"):
-                hash_ = content_hash(work.path, work.file, self._stop.is_set)
+                source, hash_ = self._hash(work, data)
             # Taken first, looked up then: the other way round, a commit in between would let it be read twice.
             if not self._take(hash_, work.decoding):
                 self._put(Twin(work, hash_))
                 return
             known = self._catalogue.find_content(hash_, work.decoding, self._tower_id)
             if known is None:
-                self._decode(work, hash_, spent)
+                self._decode(work, source, hash_, spent)
             else:
                 self.settled(hash_, work.decoding)
                 self._put(Known(work, hash_, *known))
@@ -153,6 +239,15 @@ class Readers:
             reason = f"it could not be read ({type(error).__name__}: {error})"
             self._put(Failed(work, hash_, reason, lasting=hash_ is not None))
 
+    def _hash(self, work: Work, data: bytes | None) -> tuple[Path, bytes]:
+        """Where the decoder shall read from, and the content hash."""
+        if data is not None:
+            return MemoryFile(work.path, data), hash_of(data)
+        if work.decoder.modality == "image" and work.file.size <= _SMALL_FILE:
+            data, hash_ = read_whole(work.path, work.file)
+            return MemoryFile(work.path, data), hash_
+        return work.path, content_hash(work.path, work.file, self._stop.is_set)
+
     def _take(self, hash_: bytes, decoding: str) -> bool:
         """Whether the content is the calling thread's to read; from now on it is nobody else's."""
         with self._lock:
@@ -161,9 +256,9 @@ class Readers:
             self._in_flight.add((hash_, decoding))
             return True
 
-    def _decode(self, work: Work, hash_: bytes, spent: Seconds) -> None:
+    def _decode(self, work: Work, source: Path, hash_: bytes, spent: Seconds) -> None:
         with spent.of("decode"):
-            decoded = work.decoder.decode(work.path, self._options)
+            decoded = work.decoder.decode(source, self._options)
         for segment in _timed(decoded.segments, spent):
             if self._stop.is_set():
                 return

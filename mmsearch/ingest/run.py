@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from mmsearch.catalogue import Root
 from mmsearch.decoders.base import DecodeOptions
 from mmsearch.encoders.base import Encoder
 from mmsearch.errors import UsageError
@@ -30,6 +32,29 @@ class IngestOptions:
     max_megapixels: float = 89.0
     frame_interval_s: float = 2.0
     readers: int | None = None
+
+    def kept(self) -> dict[str, Any]:
+        """What decides which files are indexed and how, as plain values; `from_kept` reads them."""
+        return {
+            "hidden": self.rules.hidden,
+            "exclude": list(self.rules.exclude),
+            "max_megapixels": self.max_megapixels,
+            "frame_interval_s": self.frame_interval_s,
+        }
+
+    @classmethod
+    def from_kept(cls, values: Mapping[str, Any]) -> IngestOptions:
+        """The options that a part of an index was last brought up to date with."""
+        rules = WalkRules(bool(values.get("hidden", False)), tuple(values.get("exclude", ())))
+        rest: dict[str, Any] = {
+            name: float(values[name]) for name in ("max_megapixels", "frame_interval_s") if name in values
+        }
+        return cls(rules=rules, **rest)
+
+    @property
+    def limits(self) -> str:
+        """Names the settings that decide what is refused."""
+        return f" max-megapixels={self.max_megapixels:g}"
 
     def decode_options(self, encoder: Encoder) -> DecodeOptions:
         """What the decoders must know, of these options and of the encoder."""
@@ -74,7 +99,7 @@ class _Run:
         self._encoder = encoder
         self._options = options
         self._decode_options = options.decode_options(encoder)
-        self._limits = f" max-megapixels={options.max_megapixels:g}"
+        self._limits = options.limits
         self._progress = progress
         self._seconds = Seconds()
         self._started = time.perf_counter()
@@ -88,6 +113,9 @@ class _Run:
 
     def _plan(self, paths: Sequence[Path]) -> Plan:
         scopes = resolve_scopes(self._index, paths)
+        with self._index.catalogue.transaction():
+            for scope in scopes:
+                self._index.catalogue.keep_scope(scope.root.id, scope.below, self._options.kept())
         plan = make_plan(
             self._index,
             scopes,
@@ -114,12 +142,12 @@ class _Run:
 
     def _read_and_write(self, plan: Plan, readers: Readers, writer: Writer) -> bool:
         """Runs the pipeline; returns whether it was interrupted."""
-        already, total = plan.unchanged + len(plan.skipped), _files(plan)
+        already, files = plan.unchanged + len(plan.skipped), _files(plan)
         interrupted = False
         try:
             for message in readers:
                 writer.take(message)
-                done = already + writer.files_in_hand
+                done, total = already + writer.files_in_hand, files + readers.samples
                 skipped = len(plan.skipped) + len(writer.skipped)
                 self._progress(Progress("index", done, total, skipped, str(message.work.path)))
             writer.finish()
@@ -136,6 +164,8 @@ class _Run:
         catalogue = self._index.catalogue
         with self._seconds.of("commit"), catalogue.transaction():
             removed = catalogue.remove_documents(plan.gone)
+            for root_id, path in plan.forgotten_archives:
+                catalogue.drop_archive(root_id, path)
             for root_id, path in plan.forgotten:
                 catalogue.forget_skipped(root_id, [path])
             catalogue.drop_unused_contents()
@@ -151,7 +181,7 @@ class _Run:
             indexed=writer.indexed,
             unchanged=plan.unchanged + writer.unchanged,
             updated=writer.updated,
-            removed=removed,
+            removed=removed + writer.removed,
             skipped=tuple(skipped),
             segments=writer.segments,
             interrupted=interrupted,
@@ -168,6 +198,7 @@ def remove(index: IndexDirectory, paths: Sequence[Path]) -> int:
     removed = 0
     with index.writing() as writable, writable.catalogue.transaction():
         for path in paths:
+            removed += _remove_dataset(writable, str(path))
             absolute = Path(os.path.normpath(path.expanduser().absolute()))
             removed += _remove_at(writable, absolute) or _remove_at(writable, Path(os.path.realpath(path)))
         if not removed:
@@ -178,15 +209,28 @@ def remove(index: IndexDirectory, paths: Sequence[Path]) -> int:
     return removed
 
 
+def _remove_dataset(index: IndexDirectory, name: str) -> int:
+    datasets = [root for root in index.catalogue.roots() if root.is_dataset and root.path == name]
+    return sum(index.catalogue.remove_below(root.id, "") for root in datasets)
+
+
 def _remove_at(index: IndexDirectory, path: Path) -> int:
     removed = 0
     for root in index.catalogue.roots():
         folder = index.root_path(root)
+        if root.is_dataset:
+            continue
         if path == folder or path in folder.parents:
-            removed += index.catalogue.remove_below(root.id, "")
+            removed += _remove_below(index, root, "")
         elif folder in path.parents:
-            removed += index.catalogue.remove_below(root.id, path.relative_to(folder).as_posix())
+            removed += _remove_below(index, root, path.relative_to(folder).as_posix())
     return removed
+
+
+def _remove_below(index: IndexDirectory, root: Root, path: str) -> int:
+    index.catalogue.drop_scopes(root.id, path)
+    index.catalogue.drop_archives(root.id, path)
+    return index.catalogue.remove_below(root.id, path)
 
 
 def _files(plan: Plan) -> int:

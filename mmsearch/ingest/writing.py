@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,8 +13,10 @@ import numpy as np
 from mmsearch.catalogue import NewContent, NewSegment, Tower
 from mmsearch.encoders.base import Encoder, FloatArray
 from mmsearch.index import IndexDirectory
-from mmsearch.ingest.plan import Work
-from mmsearch.ingest.reading import Failed, Finished, Known, Piece, Twin
+from mmsearch.ingest.interrupts import interrupts_held
+from mmsearch.ingest.open_archives import OpenArchives
+from mmsearch.ingest.plan import ArchiveWork, Work, lies_there
+from mmsearch.ingest.reading import ArchiveEnd, Failed, Finished, Known, Piece, Twin
 from mmsearch.ingest.seconds import Seconds
 from mmsearch.types import Modality, Skip
 
@@ -37,6 +38,7 @@ class Job:
 
     @property
     def complete(self) -> bool:
+        """Whether all of its segments have vectors."""
         return self.finished is not None and len(self.vectors) == len(self.pieces)
 
 
@@ -68,9 +70,10 @@ class Writer:
         self._others: list[Known | Failed] = []
         self._twins: dict[tuple[bytes, str], list[Twin]] = {}
         self._failures: dict[tuple[bytes, str], Failed] = {}
+        self._archives = OpenArchives(index.catalogue, limits)
         self._next_commit = time.monotonic() + _COMMIT_SECONDS
         self.seconds = Seconds()
-        self.indexed = self.updated = self.unchanged = self.segments = 0
+        self.indexed = self.updated = self.unchanged = self.segments = self.removed = 0
         self.skipped: list[Skip] = []
 
     @property
@@ -79,12 +82,14 @@ class Writer:
         committed = self.indexed + self.updated + self.unchanged + len(self.skipped)
         return committed + len(self._ready) + len(self._others)
 
-    def take(self, message: Piece | Finished | Known | Twin | Failed) -> None:
+    def take(self, message: Piece | Finished | Known | Twin | Failed | ArchiveEnd) -> None:
         """Handles one message of the readers; encodes and commits when it is time."""
         if isinstance(message, Piece):
             self._add_piece(message)
         elif isinstance(message, Finished):
             self._finish(message)
+        elif isinstance(message, ArchiveEnd):
+            self._archives.take(message)
         elif isinstance(message, Twin):
             self._twins.setdefault((message.hash, message.work.decoding), []).append(message)
         else:
@@ -143,7 +148,7 @@ class Writer:
     def commit(self) -> None:
         """Commits all complete files, and what became of the files that needed no encoding."""
         started = time.monotonic()
-        with self.seconds.of("commit"):
+        with interrupts_held(), self.seconds.of("commit"):
             self._commit()
         ended = time.monotonic()
         self._next_commit = ended + max(_COMMIT_SECONDS, (ended - started) / _COMMIT_SHARE)
@@ -158,7 +163,15 @@ class Writer:
             self._index.catalogue.set_row_count(self._tower.id, rows + len(vectors))
             waiting = self._resolve_twins()
             outcomes += [self._write_other(message) for message in self._others]
+            closed = self._close_archives()
         self._account(outcomes, waiting, len(vectors))
+        self.removed += self._archives.account(closed)
+        self.skipped.extend(Skip(str(end.work.path), end.problem) for end in closed if end.problem)
+
+    def _close_archives(self) -> list[ArchiveEnd]:
+        """Archives are closed in the commit that holds the last of their samples."""
+        written = [job.finished.work for job in self._ready if job.finished] + [other.work for other in self._others]
+        return self._archives.close([work for work in written if isinstance(work, Work)])
 
     def _write_ready(self, first_row: int) -> list[Outcome]:
         outcomes: list[Outcome] = []
@@ -179,30 +192,34 @@ class Writer:
 
     def _write_document(self, work: Work, modality: Modality, content_id: int) -> Outcome:
         catalogue, root_id, file = self._index.catalogue, work.scope.root.id, work.file
+        told = (work.caption, file.sidecars)
         vanished = None if work.previous else self._vanished(content_id)
         if vanished is not None:
-            catalogue.move_document(vanished, root_id, file.path, file.size, file.mtime_ns)
+            catalogue.move_document(vanished, root_id, file.path, file.size, file.mtime_ns, *told)
             return "updated"
-        catalogue.put_document(root_id, file.path, modality, file.size, file.mtime_ns, content_id)
+        catalogue.put_document(root_id, file.path, modality, file.size, file.mtime_ns, content_id, *told)
         if work.previous is None:
             return "indexed"
-        return "unchanged" if work.previous.content_id == content_id else "updated"
+        same = (work.previous.content_id, work.previous.sidecars) == (content_id, file.sidecars)
+        return "unchanged" if same else "updated"
 
     def _vanished(self, content_id: int) -> int | None:
         """A document with this content whose file is no longer there: the file was moved to where we met it."""
         for document_id, root, path in self._index.catalogue.documents_of_content(content_id):
-            if not os.path.lexists(self._index.root_path(root) / path):
+            if not root.is_dataset and not lies_there(self._index.root_path(root), path):
                 return document_id
         return None
 
     def _write_other(self, message: Known | Failed) -> Outcome:
         work = message.work
         if isinstance(message, Known):
-            return self._write_document(work, message.modality, message.content_id)
-        if message.lasting and work.previous is not None:  # what was indexed is no longer what lies there
+            return self._write_document(message.work, message.modality, message.content_id)
+        if isinstance(work, ArchiveWork):
+            self._index.catalogue.remove_below(work.scope.root.id, work.file.path)
+        elif message.lasting and work.previous is not None:  # what was indexed is no longer what lies there
             self._index.catalogue.remove_documents([(work.previous.id, work.scope.root.id, work.file.path)])
         decoding = work.decoding + self._limits if message.lasting else ""
-        self._index.catalogue.put_skipped(work.scope.root.id, *work.file, decoding, message.reason)
+        self._index.catalogue.put_skipped(work.scope.root.id, *work.file[:4], decoding, message.reason)
         return Skip(str(work.path), message.reason)
 
     def _resolve_twins(self) -> dict[tuple[bytes, str], list[Twin]]:

@@ -12,9 +12,6 @@ from typing import Any
 from mmsearch.errors import RecipeError
 from mmsearch.recipes.base import KINDS, PARAMETERS, Measured, Parameter, Recipe, Training
 
-# The same reader under two names: tomllib came into the standard library with Python 3.11.
-_toml: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-
 
 def recipe_folder() -> Path:
     """Where the project's own recipes lie: beside the package in a source tree, inside it in a wheel."""
@@ -135,8 +132,11 @@ def _whole_numbers(table: Mapping[str, Any], where: str) -> dict[str, int]:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    # The same reader under two names: tomllib came into the standard library with Python 3.11. Imported here,
+    # because a query on an exact index reads no recipe.
+    toml: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        table: Mapping[str, Any] = _toml.loads(path.read_text(encoding="utf-8"))
+        table: Mapping[str, Any] = toml.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}: {error.strerror or error}") from error
     except ValueError as error:  # both TOMLDecodeError and UnicodeDecodeError are

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import struct
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,9 @@ ENDS = 1 << 20
 
 def write(path: Path, core: Any, recipe: str, matrix: Matrix) -> None:
     """Write ``core``, an index over the first rows of ``matrix``, in one step: temporary file, sync, rename."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    part = Path(name)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        faiss.write_index(core, name)
+        faiss.write_index(core, str(part))
         length = part.stat().st_size
         seal = {
             "recipe": recipe,

@@ -1,0 +1,169 @@
+"""A query from a cold process: ``python benchmarks/cold_start.py [--images 10000] [--rounds 11]``.
+
+Makes an index of small generated files, each with bytes of its own, through the ordinary pipeline, so that the
+catalogue and the vector file are as large as they would be; only the image tower is spared: the vectors are
+random, which costs a query as much as any others (``--tower`` runs it after all). Then measures the wall time of
+whole processes: ``mmsearch query``, ``mmsearch --help`` and ``import mmsearch``, the rounds taking turns, and lists
+the heavy modules each imports. An empty interpreter is measured beside them. The files are in the system's cache,
+as after the first query.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from environment import write_result
+from PIL import Image
+
+from mmsearch import Index, open_encoder
+from mmsearch.encoders.base import Encoder
+
+HEAVY = ("torch", "open_clip", "torchvision", "faiss", "onnxruntime", "tokenizers", "numpy", "PIL", "av", "pandas",
+         "sqlite_utils", "typer", "rich", "pathspec")  # fmt: skip
+BARS = {"query": 0.8, "help": 0.3, "import": 0.3}
+FORBIDDEN = {
+    "query": {"torch", "open_clip"},
+    "help": {"torch", "open_clip", "faiss"},
+    "import": {"torch", "open_clip", "faiss"},
+}
+MODULES = "import sys, json, atexit; atexit.register(lambda: print('\\n' + json.dumps(sorted(sys.modules)))); "
+
+
+def command(*words: str) -> str:
+    """Python code for a command line."""
+    return f"import sys; sys.argv = {['mmsearch', *words]!r}; from mmsearch.cli import main; main()"
+
+
+class RandomVectors(Encoder):
+    """Stands for the built-in encoder while the index is filled: random rows of length 1 instead of its own."""
+
+    def __init__(self, real: Encoder) -> None:
+        self.spec, self.input_size = real.spec, real.input_size
+        self.max_text_tokens, self.batch_size = real.max_text_tokens, 256
+        self._random = np.random.default_rng(1)
+
+    def prepare_image(self, image: Image.Image) -> np.ndarray:
+        """Nothing that would be looked at."""
+        return np.zeros(1, dtype=np.uint8)
+
+    def encode_prepared(self, inputs: np.ndarray) -> np.ndarray:
+        """One random row for each image."""
+        rows = self._random.standard_normal((len(inputs), self.spec.dim), dtype=np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """One random row for each text."""
+        return self.encode_prepared(np.zeros(len(texts)))
+
+    def count_tokens(self, text: str) -> int:
+        """Words, with a start and an end."""
+        return len(text.split()) + 2
+
+
+def make_index(work: Path, images: int, tower: bool) -> Path:
+    """An index of ``images`` pictures of 32 × 32 pixels of noise."""
+    folder, place = work / "images", work / "index"
+    random = np.random.default_rng(0)
+    for number in range(images):
+        path = folder / f"{number // 1000:02d}" / f"{number:05d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path, compress_level=0)
+    Index.open(place, create=True, encoder="builtin").close()  # the manifest names the real encoder
+    encoder = open_encoder("builtin")
+    with Index.open(place, encoder=encoder if tower else RandomVectors(encoder)) as index:
+        report = index.add(folder)
+    if report.indexed != images:
+        raise SystemExit(f"expected {images} indexed images, got {report.indexed}")
+    return place
+
+
+def timed(code: str, environment: dict[str, str]) -> tuple[float, float]:
+    """Wall and processor seconds of one process."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, env=environment)
+    wall = time.perf_counter() - started
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
+
+
+def heavy_modules(code: str, environment: dict[str, str]) -> list[str]:
+    """Which of the heavy modules the process has imported at its end."""
+    line = [sys.executable, "-c", MODULES + code]
+    output = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+    modules = set(json.loads(output.splitlines()[-1]))
+    return [name for name in HEAVY if name in modules]
+
+
+def main() -> int:
+    """Measures, prints, writes the result; exit code 1 when a bar is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--tower", action="store_true", help="fill the index with real vectors (slow)")
+    parser.add_argument("--index", type=Path, help="an index that exists, instead of making one")
+    parser.add_argument("--no-write", action="store_true", help="only print")
+    arguments = parser.parse_args()
+
+    work = Path(tempfile.mkdtemp(prefix="mmsearch-cold-"))
+    environment = {**os.environ, "MMSEARCH_HOME": str(work)}
+    try:
+        index = arguments.index or make_index(work, arguments.images, arguments.tower)
+        codes = {
+            "query": command("query", "mountain lake", "--index", str(index)),
+            "help": command("--help"),
+            "import": "import mmsearch",
+            "empty interpreter": "pass",
+        }
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in codes}
+        for code in codes.values():
+            timed(code, environment)  # bytecode and page cache
+        for _ in range(arguments.rounds):
+            for name, code in codes.items():
+                times[name].append(timed(code, environment))
+        modules = {name: heavy_modules(code, environment) for name, code in codes.items()}
+    finally:
+        shutil.rmtree(work)
+    figures: dict[str, Any] = {
+        "images": arguments.images,
+        "vectors": "real" if arguments.tower else "random",
+        "rounds": arguments.rounds,
+        "processes": {},
+    }
+    passed = True
+    for name, measured in times.items():
+        wall = [seconds for seconds, _ in measured]
+        met = statistics.median(wall) <= BARS.get(name, 1e9) and not FORBIDDEN.get(name, set()) & set(modules[name])
+        passed &= met
+        figures["processes"][name] = {
+            "median_wall_s": round(statistics.median(wall), 3),
+            "fastest_wall_s": round(min(wall), 3),
+            "slowest_wall_s": round(max(wall), 3),
+            "median_cpu_s": round(statistics.median(cpu for _, cpu in measured), 3),
+            "bar_s": BARS.get(name),
+            "passed": met,
+            "heavy_modules": modules[name],
+        }
+        print(f"{name}: {figures['processes'][name]}")
+    figures["passed"] = passed
+    figures["load_average"] = round(os.getloadavg()[0], 1)
+    if not arguments.no_write:
+        write_result("cold_start", figures)
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""``kill -9`` at random moments of indexing: ``python benchmarks/crash_safety.py [--kills 20] [--images 2000]``.
+
+First the images are indexed undisturbed. Then the same command runs again and again on another index, and each
+run is killed at a random moment, up to a longest life which lets the whole chain of runs get through the folder
+about once. When a chain has finished the folder before all kills are spent, the next one starts an index anew.
+After every kill the index is read as it lies there, and compared with what was committed before: nothing may be
+lost, changed or there twice. Finished indexes must equal the undisturbed one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from environment import write_result
+from photo_source import real_photos, write_jpegs
+
+from mmsearch.index import IndexDirectory
+
+COMMIT_SECONDS = 1.0
+"""How often a run commits; a life must be able to outlast it."""
+TOLERANCE = 1e-3
+"""Half precision rounds a unit vector's values by at most 2⁻¹² ≈ 2.4e-4; twice that, and the encoder's own noise."""
+
+Vectors = dict[str, np.ndarray]
+
+
+@dataclass
+class Tally:
+    """What the whole benchmark found."""
+
+    kills_during_indexing: int = 0
+    kills_before_the_index_existed: int = 0
+    committed_at_kill: list[int] = field(default_factory=list)
+    lost: int = 0
+    changed: int = 0
+    duplicates: int = 0
+    rows_without_document: int = 0
+    finished_indexes: int = 0
+    documents_missing_or_extra: int = 0
+    largest_difference: float = 0.0
+    vectors_beyond_tolerance: int = 0
+
+
+def start(photos: Path, place: Path) -> subprocess.Popen[str]:
+    """The command under test."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "mmsearch", "index", str(photos), "--index", str(place), "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "MMSEARCH_INDEX": ""},
+    )  # fmt: skip
+
+
+def complete(photos: Path, place: Path) -> tuple[dict[str, Any], float]:
+    """Runs the command to its end; its report and wall seconds."""
+    started = time.perf_counter()
+    output, errors = (process := start(photos, place)).communicate()
+    if process.returncode != 0:
+        raise SystemExit(f"indexing failed with exit code {process.returncode}: {errors[-2000:]}")
+    return json.loads(output), time.perf_counter() - started
+
+
+def committed(place: Path, tally: Tally) -> Vectors:
+    """Path → vector of all committed documents; counts what is there twice or belongs to nobody."""
+    if not IndexDirectory.exists(place):
+        return {}
+    index = IndexDirectory.open(place)
+    try:
+        tower = index.tower()
+        matrix = index.matrix(tower)
+        found = index.catalogue.find_rows(tower.id, range(tower.row_count))
+        documents = [
+            known.path for root in index.catalogue.roots() for known in index.catalogue.documents_below(root.id)
+        ]
+    finally:
+        index.close()
+    tally.duplicates += sum(times - 1 for times in Counter(documents).values())
+    tally.duplicates += sum(times - 1 for times in Counter(segment.row for segment in found).values())
+    tally.duplicates += sum(times - 1 for times in Counter(segment.path for segment in found).values())
+    tally.rows_without_document += tower.row_count - len({segment.row for segment in found})
+    tally.lost += len(set(documents) - {segment.path for segment in found})
+    return {segment.path: np.array(matrix[segment.row]) for segment in found}
+
+
+def compare_over_kill(before: Vectors, after: Vectors, tally: Tally) -> None:
+    """What was committed before must still be there, to the bit."""
+    tally.lost += len(before.keys() - after.keys())
+    tally.changed += sum(not np.array_equal(vector, after[path]) for path, vector in before.items() if path in after)
+
+
+def compare_with_undisturbed(undisturbed: Vectors, found: Vectors, tally: Tally) -> None:
+    """The same documents, and for each the same vector within half precision."""
+    tally.finished_indexes += 1
+    tally.documents_missing_or_extra += len(undisturbed.keys() ^ found.keys())
+    for path in undisturbed.keys() & found.keys():
+        difference = np.abs(undisturbed[path].astype(np.float32) - found[path].astype(np.float32)).max()
+        tally.largest_difference = max(tally.largest_difference, float(difference))
+        tally.vectors_beyond_tolerance += difference > TOLERANCE
+
+
+def kill_and_resume(
+    photos: Path, work: Path, undisturbed: Vectors, kills: int, longest: float, chance: random.Random
+) -> Tally:
+    """The chains of killed runs."""
+    tally, chain = Tally(), 0
+    place, before = work / "killed-0", Vectors()
+    while tally.kills_during_indexing < kills:
+        process = start(photos, place)
+        try:
+            process.communicate(timeout=chance.uniform(0.0, longest))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        was_killed = process.returncode == -signal.SIGKILL
+        if not was_killed and process.returncode != 0:
+            raise SystemExit(f"a run after a kill failed with exit code {process.returncode}")
+        after = committed(place, tally)
+        compare_over_kill(before, after, tally)
+        before = after
+        if was_killed:
+            tally.kills_during_indexing += 1
+            tally.kills_before_the_index_existed += not IndexDirectory.exists(place)
+            tally.committed_at_kill.append(len(after))
+            print(f"kill {tally.kills_during_indexing}: {len(after)} documents committed", flush=True)
+        else:
+            compare_with_undisturbed(undisturbed, after, tally)
+            chain += 1
+            place, before = work / f"killed-{chain}", {}
+    report, _ = complete(photos, place)
+    after = committed(place, tally)
+    compare_over_kill(before, after, tally)
+    compare_with_undisturbed(undisturbed, after, tally)
+    if report["unchanged"] != len(before):
+        print(f"note: {report['unchanged']} files taken as unchanged, {len(before)} were committed")
+    return tally
+
+
+def main() -> int:
+    """Measures, prints, writes the result; exit code 1 when anything was lost, doubled or different."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-write", action="store_true", help="only print")
+    arguments = parser.parse_args()
+
+    work = Path(tempfile.mkdtemp(prefix="mmsearch-crash-"))
+    try:
+        photos = work / "photos"
+        write_jpegs(photos, arguments.images, (320, 240), arguments.seed)
+        report, seconds = complete(photos, work / "undisturbed")
+        print(f"undisturbed: {report['indexed']} images in {seconds:.1f} s", flush=True)
+        startup = complete(photos, work / "undisturbed")[1]
+        undisturbed = committed(work / "undisturbed", Tally())
+        longest = startup + COMMIT_SECONDS + 2 * (seconds - startup) / arguments.kills
+        tally = kill_and_resume(photos, work, undisturbed, arguments.kills, longest, random.Random(arguments.seed))
+    finally:
+        shutil.rmtree(work)
+    flaws = ("lost", "changed", "duplicates", "rows_without_document", "documents_missing_or_extra")
+    passed = not any(getattr(tally, flaw) for flaw in flaws) and not tally.vectors_beyond_tolerance
+    figures = {
+        "options": {"kills": arguments.kills, "images": arguments.images, "seed": arguments.seed},
+        "images_are": "photos with pixel noise" if real_photos() else "generated",
+        "undisturbed_s": round(seconds, 2),
+        "longest_life_s": round(longest, 2),
+        "passed": passed,
+        **asdict(tally),
+        "vectors_beyond_tolerance": int(tally.vectors_beyond_tolerance),
+    }
+    print("\n".join(f"{name:32s} {value}" for name, value in figures.items()))
+    if not arguments.no_write:
+        write_result("crash_safety", figures)
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

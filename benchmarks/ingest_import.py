@@ -1,0 +1,94 @@
+"""How long does it take to import a folder of clip-retrieval: vectors and tables of a million pictures?
+
+    python benchmarks/ingest_import.py [--rows 1000000] [--dim 512] [--folder /tmp/…]
+
+Vectors are random directions; the tables have the columns that clip-retrieval writes. Reported are seconds and rows a
+second of the import, of the same import again (nothing changes), peak memory, and what `verify` says and takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from environment import write_result
+
+from mmsearch.index import IndexDirectory
+from mmsearch.ingest.datasets import import_folder
+from mmsearch.types import EncoderSpec
+from mmsearch.verify import verify
+
+PART = 250_000
+
+
+def write_folder(folder: Path, rows: int, dim: int) -> None:
+    """Parts of ``PART`` rows, as `clip-retrieval inference` lays them out."""
+    import pyarrow
+    from pyarrow import parquet
+
+    random = np.random.default_rng(0)
+    for name in ("img_emb", "metadata"):
+        (folder / name).mkdir(parents=True)
+    for number, start in enumerate(range(0, rows, PART)):
+        count = min(PART, rows - start)
+        vectors = random.standard_normal((count, dim), dtype=np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        np.save(folder / "img_emb" / f"img_emb_{number}.npy", vectors.astype(np.float16))
+        keys = range(start, start + count)
+        table = {
+            "image_path": [f"{key:09d}" for key in keys],
+            "caption": [f"a photo of thing number {key} on a table in the {key % 97} o'clock light" for key in keys],
+            "url": [f"https://cdn.example.org/{key % 1000:03d}/{key:09d}.jpg" for key in keys],
+            "width": [640] * count,
+            "height": [480] * count,
+        }
+        parquet.write_table(pyarrow.table(table), folder / "metadata" / f"metadata_{number}.parquet")
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds, and the result."""
+    started = time.perf_counter()
+    result = call()
+    return round(time.perf_counter() - started, 1), result
+
+
+def main() -> None:
+    """Runs the benchmark and writes its result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--dim", type=int, default=512)
+    arguments = parser.parse_args()
+    spec = EncoderSpec("any", "0" * 64, arguments.dim, "none")
+    with tempfile.TemporaryDirectory() as place:
+        folder, home = Path(place) / "dataset", Path(place) / "index"
+        write_folder(folder, arguments.rows, arguments.dim)
+        IndexDirectory.create(home, "any", spec)
+        index = IndexDirectory.open(home)
+        seconds, report = timed(lambda: import_folder(index, folder))
+        assert report.indexed == arguments.rows
+        again, unchanged = timed(lambda: import_folder(index, folder))
+        assert unchanged.unchanged == arguments.rows
+        with index.writing(cut=False) as writable:
+            verifying, verdict = timed(lambda: verify(writable))
+        figures = {
+            "rows": arguments.rows,
+            "dim": arguments.dim,
+            "import_s": seconds,
+            "rows_per_s": round(arguments.rows / seconds),
+            "import_again_s": again,
+            "verify_s": verifying,
+            "verify_clean": verdict.clean,
+            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        }
+        index.close()
+    print(figures, write_result("ingest_import", figures).name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Indexing end to end against the image tower alone: ``python benchmarks/ingest_rate.py [--rounds 5]``.
+
+Both are measured in one process with the same encoder object, taking turns, so that a machine that slows down
+slows both. Tower alone: ``encode_prepared`` over arrays that are ready in memory, in the same batch size, a batch
+after the other. End to end: ``Index.add`` of a new index from JPEG files (in the system's cache) to the last
+commit and whatever `add` does after it; ``ratio_of_pipeline`` leaves out what is done once an index, not once an
+image (``once_an_index_s``), which weighs the less the larger the folder. Also reported: processor seconds an
+image, which say what the ratio can be on a machine whose cores the tower alone already fills: tower / (tower +
+everything else).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from environment import write_result
+from photo_source import real_photos, write_jpegs
+
+from mmsearch import EncoderOptions, Index, IngestOptions, open_encoder
+from mmsearch.decoders import decoder_for
+from mmsearch.decoders.base import DecodeOptions
+from mmsearch.encoders.base import Encoder
+
+SETS = {"640x480": (640, 480), "12 megapixels": (4000, 3000)}
+BARS = {"640x480": 0.85, "12 megapixels": None}
+
+
+def ready_arrays(encoder: Encoder, files: list[Path]) -> np.ndarray:
+    """The model inputs of all files, stacked."""
+    options = DecodeOptions(min_side=encoder.input_size)
+    arrays = []
+    for file in files:
+        decoder = decoder_for(file)
+        assert decoder is not None
+        for segment in decoder.decode(file, options).segments:
+            assert segment.image is not None
+            arrays.append(encoder.prepare_image(segment.image))
+    return np.stack(arrays)
+
+
+def tower_alone(encoder: Encoder, arrays: np.ndarray) -> None:
+    """One pass over all arrays."""
+    for start in range(0, len(arrays), encoder.batch_size):
+        encoder.encode_prepared(arrays[start : start + encoder.batch_size])
+
+
+def end_to_end(encoder: Encoder, folder: Path, images: int, options: IngestOptions) -> dict[str, float]:
+    """Indexes a folder into a new index; the busy seconds of its stages."""
+    place = Path(tempfile.mkdtemp(prefix="mmsearch-rate-"))
+    try:
+        with Index.open(place / "index", create=True, encoder=encoder) as index:
+            report = index.add(folder, options=options)
+        if report.indexed != images:
+            raise SystemExit(f"expected {images} indexed images, got {report.indexed}: {report.skipped[:3]}")
+        return dict(report.seconds)
+    finally:
+        shutil.rmtree(place)
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
+    """Wall seconds, processor seconds and the result."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = work()
+    return time.perf_counter() - wall, time.process_time() - cpu, result
+
+
+def measure(encoder: Encoder, files: list[Path], rounds: int, options: IngestOptions) -> dict[str, Any]:
+    """The figures of one set of files."""
+    arrays, folder, images = ready_arrays(encoder, files), files[0].parent, len(files)
+    tower: list[tuple[float, float]] = []
+    whole: list[tuple[float, float]] = []
+    stages: list[dict[str, float]] = []
+    for number in range(rounds + 1):
+        tower_s = timed(lambda: tower_alone(encoder, arrays))[:2]
+        wall, cpu, seconds = timed(lambda: end_to_end(encoder, folder, images, options))
+        if number:  # the first turn warms everything up
+            tower.append(tower_s)
+            whole.append((wall, cpu))
+            stages.append(seconds)
+    ratios = [one[0] / other[0] for one, other in zip(tower, whole, strict=True)]
+    cpu_ratios = [one[1] / other[1] for one, other in zip(tower, whole, strict=True)]
+    return {
+        "images": images,
+        "megabytes_a_file": round(statistics.mean(file.stat().st_size for file in files) / 1e6, 3),
+        "ratio_median": round(statistics.median(ratios), 3),
+        "ratio_of_pipeline": round(
+            statistics.median(one[0] / seconds["total"] for one, seconds in zip(tower, stages, strict=True)), 3
+        ),
+        "once_an_index_s": round(
+            statistics.median(one[0] - seconds["total"] for one, seconds in zip(whole, stages, strict=True)), 3
+        ),
+        "ratio_of_fastest": round(min(one[0] for one in tower) / min(one[0] for one in whole), 3),
+        "ratio_rounds": [round(ratio, 3) for ratio in ratios],
+        "ratio_of_processor_seconds": round(statistics.median(cpu_ratios), 3),
+        "tower_images_per_s": round(images / statistics.median(one[0] for one in tower), 1),
+        "end_to_end_images_per_s": round(images / statistics.median(one[0] for one in whole), 1),
+        "tower_cpu_ms_an_image": round(1e3 * statistics.median(one[1] for one in tower) / images, 2),
+        "end_to_end_cpu_ms_an_image": round(1e3 * statistics.median(one[1] for one in whole) / images, 2),
+        "stage_busy_ms_an_image": {
+            name: round(1e3 * statistics.median(seconds[name] for seconds in stages) / images, 2) for name in stages[0]
+        },
+    }
+
+
+def main() -> int:
+    """Measures, prints, writes the result; exit code 1 when a bar is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=256, help="of 640 × 480; an eighth as many of 12 megapixels")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--model", default="builtin")
+    parser.add_argument("--threads", type=int, help="threads of the towers")
+    parser.add_argument("--readers", type=int, help="decode threads")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--only", choices=sorted(SETS))
+    parser.add_argument("--no-write", action="store_true", help="only print")
+    arguments = parser.parse_args()
+
+    encoder = open_encoder(arguments.model, EncoderOptions(threads=arguments.threads, batch_size=arguments.batch_size))
+    options = IngestOptions(readers=arguments.readers)
+    work = Path(tempfile.mkdtemp(prefix="mmsearch-photos-"))
+    figures: dict[str, Any] = {}
+    try:
+        for name, size in SETS.items():
+            if arguments.only in (None, name):
+                count = arguments.images if name == "640x480" else max(8, arguments.images // 8)
+                files = write_jpegs(work / name, count, size)
+                figures[name] = measure(encoder, files, arguments.rounds, options)
+                print(f"{name}: " + "\n    ".join(f"{key}: {value}" for key, value in figures[name].items()))
+    finally:
+        shutil.rmtree(work)
+    passed = all(BARS[name] is None or found["ratio_median"] >= BARS[name] for name, found in figures.items())
+    if not arguments.no_write:
+        content = {
+            "model": arguments.model,
+            "batch_size": encoder.batch_size,
+            "threads": arguments.threads,
+            "readers": arguments.readers,
+            "rounds": arguments.rounds,
+            "images_are": "photos with pixel noise" if real_photos() else "generated",
+            "load_average": round(os.getloadavg()[0], 1),
+            "bars": BARS,
+            "passed": passed,
+            "sets": figures,
+        }
+        write_result("ingest_rate", content)
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""Statements that find documents by a condition, by their words, or by their date: what a search asks beside vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mmsearch.catalogue.catalogue import Catalogue, RowArray
+from mmsearch.catalogue.rows import Found
+
+Scores = npt.NDArray[np.float32]
+_MANY = 10_000
+_SEGMENT = "s.ordinal, s.start_s, s.end_s, s.text"
+
+
+class Condition(NamedTuple):
+    """An SQL condition over ``documents AS d JOIN contents AS c``, and its named parameters."""
+
+    sql: str
+    parameters: Mapping[str, object]
+
+
+def documents_where(catalogue: Catalogue, condition: Condition, among: Iterable[int]) -> set[int]:
+    """Which of some documents the condition holds for."""
+    wanted = sorted(set(among))
+    found: set[int] = set()
+    for start in range(0, len(wanted), _MANY):
+        marks = ", ".join(map(str, wanted[start : start + _MANY]))  # whole numbers from the catalogue itself
+        rows = catalogue.sql.execute(
+            f"SELECT d.id FROM documents d JOIN contents c ON c.id = d.content_id WHERE d.id IN ({marks}) "
+            f"AND ({condition.sql})",
+            dict(condition.parameters),
+        )
+        found.update(row[0] for row in rows)
+    return found
+
+
+def rows_where(catalogue: Catalogue, tower_id: int, condition: Condition) -> tuple[RowArray, RowArray]:
+    """The documents for which the condition holds, and rows of their vectors: two int64 (pairs,), side by side."""
+    rows = catalogue.sql.execute(
+        f"""SELECT d.id, v.row FROM documents d JOIN contents c ON c.id = d.content_id
+            JOIN segments s ON s.content_id = c.id JOIN vectors v ON v.segment_id = s.id AND v.tower_id = :tower
+            WHERE {condition.sql}""",
+        {"tower": tower_id, **condition.parameters},
+    ).fetchall()
+    pairs = np.array(rows, dtype=np.int64).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def rows_of_documents(catalogue: Catalogue, tower_id: int, documents: Sequence[int]) -> tuple[RowArray, RowArray]:
+    """Rows of the vectors of some documents, as `rows_where` gives them."""
+    parts = [
+        rows_where(catalogue, tower_id, Condition(f"d.id IN ({', '.join(map(str, part))})", {}))
+        for start in range(0, len(documents), _MANY)
+        if (part := [int(document) for document in documents[start : start + _MANY]])
+    ]
+    empty = np.zeros(0, dtype=np.int64)
+    return (
+        np.concatenate([empty, *(part[0] for part in parts)]),
+        np.concatenate([empty, *(part[1] for part in parts)]),
+    )
+
+
+def list_by_date(
+    catalogue: Catalogue, tower_id: int, condition: Condition, date_sql: str, limit: int, offset: int = 0
+) -> list[Found]:
+    """The first segments of the documents for which the condition holds, newest document first, ties by id."""
+    cursor = catalogue.sql.execute(
+        f"""SELECT v.row, d.id, r.path, r.is_relative, d.path, d.modality, {_SEGMENT}
+            FROM documents d JOIN contents c ON c.id = d.content_id JOIN roots r ON r.id = d.root_id
+            JOIN segments s ON s.content_id = c.id AND s.ordinal = 0
+            JOIN vectors v ON v.segment_id = s.id AND v.tower_id = :tower
+            WHERE {condition.sql} ORDER BY {date_sql} DESC, d.id LIMIT :limit OFFSET :offset""",
+        {"tower": tower_id, "limit": limit, "offset": offset, **condition.parameters},
+    )
+    return [_found(row) for row in cursor]
+
+
+def segments_of_document(catalogue: Catalogue, tower_id: int, document_id: int) -> list[Found]:
+    """All segments of one document, in their order."""
+    cursor = catalogue.sql.execute(
+        f"""SELECT v.row, d.id, r.path, r.is_relative, d.path, d.modality, {_SEGMENT}
+            FROM documents d JOIN roots r ON r.id = d.root_id JOIN segments s ON s.content_id = d.content_id
+            JOIN vectors v ON v.segment_id = s.id AND v.tower_id = ? WHERE d.id = ? ORDER BY s.ordinal""",
+        [tower_id, document_id],
+    )
+    return [_found(row) for row in cursor]
+
+
+def _found(row: Sequence[Any]) -> Found:
+    return Found._make(row)._replace(root_is_relative=bool(row[3]))
+
+
+# Words
+
+
+def match_phrase(words: str) -> str:
+    """An FTS5 query for these words in a row; whatever they hold, nothing in them is an operator."""
+    return '"' + words.replace('"', '""').replace("\0", " ") + '"'
+
+
+WORDS_SQL = """(d.id IN (SELECT rowid FROM document_words WHERE document_words MATCH {0})
+    OR EXISTS (SELECT 1 FROM segments w WHERE w.content_id = c.id
+               AND w.id IN (SELECT rowid FROM segment_words WHERE segment_words MATCH {0})))"""
+"""The condition that a document has a match in its path, folder, caption, description or text; ``{0}``: the query."""
+
+
+def phrase_conditions(exact: Sequence[str], excluded: Sequence[str]) -> Condition:
+    """Documents that have all ``exact`` phrases and none of the ``excluded`` ones, word by word."""
+    parts: list[str] = []
+    parameters: dict[str, object] = {}
+    for sign, phrases in (("", exact), ("NOT ", excluded)):
+        for phrase in phrases:
+            name = f"phrase_{len(parameters)}"
+            parameters[name] = match_phrase(phrase)
+            parts.append(sign + WORDS_SQL.format(":" + name))
+    return Condition(" AND ".join(parts) or "TRUE", parameters)
+
+
+def documents_with_words(catalogue: Catalogue, match: str, limit: int) -> list[int]:
+    """Documents of which a text matches the FTS5 query, at most ``limit`` and one more, by id."""
+    rows = catalogue.sql.execute(
+        """SELECT rowid FROM document_words WHERE document_words MATCH :match
+           UNION SELECT d.id FROM segment_words w JOIN segments s ON s.id = w.rowid
+           JOIN documents d ON d.content_id = s.content_id WHERE segment_words MATCH :match
+           LIMIT :limit""",
+        {"match": match, "limit": limit + 1},
+    )
+    return [row[0] for row in rows]
+
+
+def count_documents(catalogue: Catalogue) -> int:
+    """How many documents there are."""
+    return int(catalogue.sql.execute("SELECT count(*) FROM documents").fetchone()[0])
+
+
+def revision(catalogue: Catalogue) -> int:
+    """A number that grows with every change to a document."""
+    return int(catalogue.sql.execute("SELECT number FROM revision").fetchone()[0])
+
+
+def words_of_document(catalogue: Catalogue, document_id: int) -> dict[str, str]:
+    """What is known of a document in words: its path, folder, caption and description, where it has them."""
+    row = catalogue.sql.execute(
+        "SELECT path, root, caption, description FROM document_words WHERE rowid = ?", [document_id]
+    ).fetchone()
+    names = ("path", "folder", "caption", "description")
+    return {} if row is None else {name: value for name, value in zip(names, row, strict=True) if value}
+
+
+class Look(NamedTuple):
+    """What tells whether two pictures can be the same: their size in pixels and when they were taken."""
+
+    width: int | None
+    height: int | None
+    taken_at: str | None
+
+
+def looks_of_documents(catalogue: Catalogue, documents: Sequence[int]) -> dict[int, Look]:
+    """The sizes and dates of documents."""
+    marks = ", ".join(str(int(document)) for document in documents)
+    rows = catalogue.sql.execute(
+        f"""SELECT d.id, c.width, c.height, c.taken_at FROM documents d JOIN contents c ON c.id = d.content_id
+            WHERE d.id IN ({marks})"""
+    )
+    return {document: Look(width, height, taken_at) for document, width, height, taken_at in rows}

@@ -1,0 +1,104 @@
+"""The command that measures how well an index answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mmsearch.cli.output import print_json
+from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
+from mmsearch.errors import UsageError
+
+
+def eval_command(
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="Captions (image<TAB>caption), labels (JSON Lines), or TREC queries.", show_default=False),
+    ] = None,
+    index: IndexOption = "default",
+    qrels: Annotated[Path | None, typer.Option(help="TREC judgements of the queries in FILE.")] = None,
+    sidecars: Annotated[bool, typer.Option("--sidecars", help="Ask the captions that lie beside the files.")] = False,
+    template: Annotated[str, typer.Option(help="Words around the name of a labelled object.")] = "a photo of a {}.",
+    hubness: Annotated[float, typer.Option(min=0, help="Strength of the hubness correction, 0 for none.")] = 0.25,
+    judgements: Annotated[
+        Path | None, typer.Option(help="Graded pairs (image<TAB>caption<TAB>grade): Kendall's tau.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Save the run, to compare others with it.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="Test against a saved run, question by question.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw hit@k over k into this image file.")] = None,
+    device: DeviceOption = "auto",
+    json_: JsonOption = False,
+) -> None:
+    """Measures how well an index answers, on captions, labels or judged queries of your own."""
+    from mmsearch.api import Index
+    from mmsearch.evaluate import EvaluationOptions, compare_saved, draw_run, load_run, save_run
+
+    if (file is None) == (not sidecars) and judgements is None:
+        raise UsageError("give a file of captions, labels or queries, or --sidecars")
+    earlier = load_run(compare) if compare is not None else None
+    with Index.open(index, options=encoder_options(device)) as opened:
+        if file is not None or sidecars:
+            run = opened.evaluate(file, qrels=qrels, template=template, options=EvaluationOptions(alpha=hubness))
+            compared = {} if earlier is None else compare_saved(run, earlier)
+            if save is not None:
+                save_run(run, save)
+            if plot is not None:
+                others = [] if earlier is None or compare is None else [(compare.stem, earlier)]
+                draw_run([("this run", run), *others], plot)
+            _print_run(run, compared, as_json=json_)
+        if judgements is not None:
+            _print_agreement(opened.agreement(judgements), as_json=json_)
+
+
+def _print_run(run: Any, compared: dict[str, Any], *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from mmsearch.evaluate import DEFINITIONS
+
+    questions = len(next(iter(run.per_question.values())))
+    if as_json:
+        values = {key: value for key, value in asdict(run).items() if key != "per_question"}
+        tests = {name: asdict(test) for name, test in compared.items()}
+        print_json({**values, "questions": questions, "definitions": DEFINITIONS, "compared": tests})
+        return
+    print(f"encoder   {run.encoder}")
+    print(f"gallery   {run.gallery:,} images and videos; {questions:,} questions, {run.left_out:,} left out (answer not indexed)")
+    print(f"search    {run.recipe}; finds {100 * run.index_recall:.1f} % of the 10 exactly nearest\n")
+    if run.two_way:
+        print("by cosines alone, in percent")
+        for name, value in run.two_way.items():
+            print(f"  {name:16} {value:6.2f}")
+        print("\nas searched (with the hubness correction), 95 % intervals over questions")
+    for name, figure in run.figures.items():
+        low, high = (_number(figure[end]) for end in ("low", "high"))
+        line = f"  {name:16} {_number(figure['estimate'])}  [{low}, {high}]"
+        if name in compared:
+            test = compared[name]
+            line += f"   {test.difference.estimate:+.4f} against the saved run, p = {test.p_value:.4f}"
+            line += f" ({test.wins} better, {test.losses} worse)"
+        print(line)
+    print()
+    for name, meaning in DEFINITIONS.items():
+        if run.two_way or not name.startswith("R@k"):
+            print(f"  {name}: {meaning}")
+
+
+def _number(value: float | None) -> str:
+    return "    beyond" if value is None else f"{value:.4f}" if value <= 1 else f"{value:.1f}"
+
+
+def _print_agreement(values: dict[str, float], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"agreement": values})
+        return
+    print(
+        f"agreement with {values['judgements']:,.0f} human grades: Kendall's tau-b {100 * values['tau_b']:.1f}, "
+        f"tau-c {100 * values['tau_c']:.1f} (times 100); {values['left_out']:,.0f} pairs left out"
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the program."""
+    app.command("eval")(eval_command)

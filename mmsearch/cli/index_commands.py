@@ -1,0 +1,152 @@
+"""The commands that fill an index and look after it: `index`, `import`, `remove`, `status`, `verify`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmsearch.cli.bars import progress_bar
+from mmsearch.cli.output import bytes_of, count_of, fail, print_json, print_report, print_suggestion
+from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
+from mmsearch.cli.verdict import print_verdict
+from mmsearch.errors import UsageError
+
+
+def index_command(
+    paths: Annotated[list[Path], typer.Argument(help="Folders or files to index.", show_default=False)],
+    index: IndexOption = "default",
+    model: Annotated[str | None, typer.Option(help="Encoder of a new index; see `mmsearch models`.")] = None,
+    device: DeviceOption = "auto",
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images in one batch of the encoder.")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Leave out what matches (gitignore syntax); repeatable.")
+    ] = None,
+    hidden: Annotated[bool, typer.Option("--hidden", help="Also index hidden files and folders.")] = False,
+    max_megapixels: Annotated[float, typer.Option(min=0.1, help="Refuse larger images.")] = 89.0,
+    frame_interval: Annotated[
+        float, typer.Option(min=0.1, help="Seconds between two looks at a video, at most.")
+    ] = 2.0,
+    compile_: Annotated[bool, typer.Option("--compile", help="Use torch.compile (open_clip models).")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Indexes folders of photos, videos and texts, or brings their index up to date."""
+    from mmsearch.api import Index
+    from mmsearch.files import WalkRules
+    from mmsearch.ingest import IngestOptions
+
+    options = IngestOptions(
+        rules=WalkRules(hidden=hidden, exclude=tuple(exclude or ())),
+        max_megapixels=max_megapixels,
+        frame_interval_s=frame_interval,
+    )
+    _check_paths(paths)
+    with Index.open(index, create=True, encoder=model, options=encoder_options(device, batch_size, compile_)) as opened:
+        with progress_bar(hidden=json_) as progress:
+            report = opened.add(paths, options=options, progress=progress)
+        print_report(report, opened.path, as_json=json_)
+        is_new = report.indexed == opened.status()["vectors"] > 0
+        if is_new and opened.encoder_spec.name == "builtin" and not json_:
+            print_suggestion()
+    if report.interrupted:
+        fail("interrupted: what was complete is saved; run the same command again to go on", code=130)
+
+
+def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
+    """Shows what an index holds and which encoder made it."""
+    from mmsearch.api import Index
+
+    with Index.open(index) as opened:
+        values = opened.status()
+    if json_:
+        print_json(values)
+        return
+    documents = values["documents"]
+    print(f"index      {values['path']}")
+    print(f"documents  {documents['image']:,} images, {documents['video']:,} videos, {documents['text']:,} texts")
+    unused = f", {documents['dead_rows']:,} of them unused" if documents["dead_rows"] else ""
+    print(f"segments   {documents['segments']:,} ({values['vectors']:,} vectors{unused})")
+    print(f"skipped    {documents['skipped']:,} unreadable files")
+    print(f"encoder    {values['encoder']}")
+    print(f"search     {values['recipe']}")
+    print(f"size       {bytes_of(values['bytes'])}")
+    for root in values["roots"]:
+        print(f"folder     {root}")
+
+
+def remove(
+    paths: Annotated[list[Path], typer.Argument(help="Indexed folders or files.", show_default=False)],
+    index: IndexOption = "default",
+    json_: JsonOption = False,
+) -> None:
+    """Drops folders or files from the index; no file on the disk is touched."""
+    from mmsearch.api import Index
+
+    with Index.open(index) as opened:
+        removed = opened.remove(paths)
+    if json_:
+        print_json({"removed": removed})
+    else:
+        print(f"removed {count_of(removed, 'document')} from the index")
+
+
+def import_command(
+    folder: Annotated[Path, typer.Argument(help="A folder that `clip-retrieval inference` wrote.", show_default=False)],
+    model: Annotated[str, typer.Option(help="The model that made the vectors; see `mmsearch models`.")],
+    index: IndexOption = "default",
+    name: Annotated[str | None, typer.Option(help="What to call the dataset; by default as the folder.")] = None,
+    path_column: Annotated[
+        str | None, typer.Option(help="Column that says where the pictures lie; by default url or image_path.")
+    ] = None,
+    normalize: Annotated[bool, typer.Option("--normalize", help="Bring vectors to length 1 that are not.")] = False,
+    device: DeviceOption = "auto",
+    json_: JsonOption = False,
+) -> None:
+    """Takes in embeddings that clip-retrieval made (npy and parquet), without embedding anything again."""
+    from mmsearch.api import Index
+    from mmsearch.ingest.datasets import ImportOptions, find_parts
+
+    find_parts(folder.expanduser())  # before an index is made
+    options = ImportOptions(name, path_column, normalize)
+    with Index.open(index, create=True, encoder=model, options=encoder_options(device)) as opened:
+        with progress_bar(hidden=json_) as progress:
+            report = opened.import_folder(folder, options=options, progress=progress)
+        print_report(report, opened.path, as_json=json_)
+    if report.interrupted:
+        fail("interrupted: what was complete is saved; run the same command again to go on", code=130)
+
+
+def verify(
+    index: IndexOption = "default",
+    mend: Annotated[bool, typer.Option("--mend", help="Mend what does not agree; what is right is kept.")] = False,
+    read_bytes: Annotated[
+        bool, typer.Option("--bytes", help="Read every file again, not only its size and time.")
+    ] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Proves that catalogue, vector file and disk agree; exit code 1 when they do not."""
+    from mmsearch.api import Index
+
+    with Index.open(index) as opened, progress_bar(hidden=json_) as progress:
+        verdict = opened.verify(mend=mend, read_bytes=read_bytes, progress=progress)
+    print_verdict(verdict, as_json=json_)
+    if not verdict.clean:
+        raise typer.Exit(1)
+
+
+def _check_paths(paths: list[Path]) -> None:
+    """Before an index is made: a mistyped folder must not leave an empty one behind."""
+    for path in paths:
+        if not os.path.lexists(path.expanduser()):
+            raise UsageError(f"there is no file or folder {path}: check the spelling")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the program."""
+    app.command("index")(index_command)
+    app.command()(status)
+    app.command()(remove)
+    app.command("import")(import_command)
+    app.command()(verify)

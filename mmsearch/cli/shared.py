@@ -1,0 +1,25 @@
+"""Options that several commands take."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from mmsearch.errors import UsageError
+
+IndexOption = Annotated[
+    str,
+    typer.Option("--index", help="Name of an index in the data directory, or a path to one.", envvar="MMSEARCH_INDEX"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON Lines instead of text.")]
+DeviceOption = Annotated[str, typer.Option(help="Where open_clip models run: auto, cpu, cuda or mps.")]
+
+
+def encoder_options(device: str, batch_size: int | None = None, compile_: bool = False) -> Any:
+    """The options of an encoder, checked."""
+    from mmsearch.encoders.base import EncoderOptions
+
+    if device not in ("auto", "cpu", "cuda", "mps"):
+        raise UsageError(f"no such device: {device}; there are auto, cpu, cuda and mps")
+    return EncoderOptions(device=device, batch_size=batch_size, compile=compile_)  # type: ignore[arg-type]

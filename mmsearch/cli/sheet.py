@@ -1,0 +1,84 @@
+"""A contact sheet: answers as small pictures with their names, scores and times, in one image file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmsearch.errors import MediaError, MmsearchError, UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from mmsearch.types import Hit
+
+CELL, CAPTION, GAP = 240, 34, 10
+"""Pixels: of a picture's square, of the two lines below it, between cells."""
+_INK, _PAPER, _FAINT = (20, 20, 20), (255, 255, 255), (225, 225, 225)
+
+
+def draw_sheet(hits: Sequence[Hit], path: Path, columns: int | None = None) -> None:
+    """Draws the hits in reading order, at most ``columns`` side by side (by default nearly a square).
+
+    A file that cannot be read leaves an empty frame.
+
+    Raises:
+        UsageError: the sheet cannot be written.
+    """
+    from PIL import Image, ImageDraw
+
+    across = columns or max(1, math.ceil(math.sqrt(len(hits) * 1.3)))
+    down = math.ceil(len(hits) / across)
+    size = (GAP + across * (CELL + GAP), GAP + down * (CELL + CAPTION + GAP))
+    sheet = Image.new("RGB", size, _PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for place, hit in enumerate(hits):
+        left = GAP + place % across * (CELL + GAP)
+        top = GAP + place // across * (CELL + CAPTION + GAP)
+        pen.rectangle((left, top, left + CELL - 1, top + CELL - 1), fill=_FAINT)
+        picture = thumbnail(hit, CELL)
+        if picture is not None:
+            sheet.paste(picture, (left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2))
+        for line, text in enumerate(_caption(hit)):
+            pen.text((left, top + CELL + 3 + 15 * line), _fitting(text, pen, CELL), fill=_INK)
+    try:
+        sheet.save(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the sheet cannot be written to {path}: {error}") from error
+
+
+def thumbnail(hit: Hit, size: int) -> Image | None:
+    """The hit's picture (of a video the best frame) within ``size`` × ``size`` pixels; ``None`` if there is none."""
+    from mmsearch.search.question import load_picture
+
+    if hit.modality == "text":
+        return None
+    try:
+        picture = load_picture(Path(hit.path), size, at_s=hit.best_s if hit.best_s is not None else hit.start_s)
+    except (MediaError, MmsearchError):
+        return None
+    picture = picture.convert("RGB")
+    picture.thumbnail((size, size))
+    return picture
+
+
+def _caption(hit: Hit) -> tuple[str, str]:
+    shown = hit.score if hit.relevance is None else hit.relevance
+    moment = "" if hit.start_s is None else f"  {_clock(hit.start_s)}"
+    if hit.end_s is not None and hit.start_s is not None and hit.end_s > hit.start_s:
+        moment += f"–{_clock(hit.end_s)}"
+    return f"{hit.rank}  {shown:.3f}{moment}", Path(hit.path).name
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
+
+
+def _fitting(text: str, pen: object, width: int) -> str:
+    """As much of a text as fits, printable in the built-in font."""
+    text = "".join(char if char.isprintable() else "?" for char in text)
+    while text and pen.textlength(text) > width:  # type: ignore[attr-defined]
+        text = text[:-2].rstrip("…") + "…" if len(text) > 2 else ""
+    return text

@@ -1,0 +1,153 @@
+"""`mmsearch train`: parses, calls `mmsearch.training.run.train`, prints what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mmsearch.cli.output import count_of, print_json
+from mmsearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from mmsearch.training.fit import Stage
+    from mmsearch.training.run import TrainReport
+
+_LISTED = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the application."""
+    app.command("train")(train_command)
+
+
+def train_command(
+    pairs: Annotated[
+        Path, typer.Argument(help="Table (.tsv, .csv, .jsonl), folder with sidecar files, .tar, or an index.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the new encoder.")],
+    model: Annotated[str, typer.Option(help="What to start from; see `mmsearch models`.")] = "builtin",
+    dev: Annotated[Path | None, typer.Option(help="Held-out pairs; without it a tenth is kept apart.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder that a table's relative paths start from.")] = None,
+    learns: Annotated[str, typer.Option(help="heads, last:N, last:N,M (image, text tower) or all.")] = "heads",
+    loss: Annotated[str, typer.Option(help="infonce, triplet or sigmoid.")] = "infonce",
+    epochs: Annotated[int, typer.Option(min=1)] = 10,
+    batch_size: Annotated[int, typer.Option(min=2, help="Images in a batch.")] = 256,
+    captions: Annotated[int, typer.Option(min=1, help="Captions of each image in a batch.")] = 1,
+    piece: Annotated[
+        int | None, typer.Option(min=1, help="Encode so many at a time, with cached gradients: less memory.")
+    ] = None,
+    accumulate: Annotated[int, typer.Option(min=1, help="Batches that make one step.")] = 1,
+    rate: Annotated[float, typer.Option(help="Learning rate of the projections.")] = 1e-3,
+    tower_rate: Annotated[float, typer.Option(help="Learning rate of everything else.")] = 2e-5,
+    words: Annotated[float, typer.Option(min=0, help="Weight of one-word queries made from captions.")] = 0.0,
+    views: Annotated[
+        int, typer.Option(min=0, help="Random views of each image made once and kept; 0: new ones every epoch.")
+    ] = 0,
+    neighbours: Annotated[
+        int, typer.Option(min=1, help="Images of a batch that come with their nearest ones: hard negatives.")
+    ] = 1,
+    held_out: Annotated[float, typer.Option(help="Fraction kept apart where there is no --dev.")] = 0.1,
+    share: Annotated[float, typer.Option(min=0, max=1, help="Share of the learned space (built-in model).")] = 0.65,
+    average: Annotated[float, typer.Option(min=0, max=1, help="Decay of the average of the weights.")] = 0.99,
+    patience: Annotated[int, typer.Option(min=0, help="Stop after so many epochs without gain; 0: never.")] = 0,
+    seed: Annotated[int, typer.Option()] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Fits an encoder to your own pairs of images and captions; the result works with `index --model DIR`."""
+    from mmsearch.training.builtin_towers import BuiltinTowerOptions
+    from mmsearch.training.fit import TrainOptions
+    from mmsearch.training.losses import LossOptions
+    from mmsearch.training.run import TrainRequest, train
+    from mmsearch.training.steps import StepOptions
+    from mmsearch.training.towers import Freezing
+    from mmsearch.training.views import ViewOptions
+
+    if precision not in ("auto", "bf16", "fp32") or device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--precision is auto, bf16 or fp32, --device auto, cpu or cuda; found {precision}, {device}")
+    request = TrainRequest(
+        pairs, output, model, dev, images, held_out, Freezing.parse(learns), BuiltinTowerOptions(share=share)
+    )
+    options = TrainOptions(
+        epochs=epochs,
+        batch_size=batch_size,
+        captions=captions,
+        accumulate=accumulate,
+        neighbours=neighbours,
+        learning_rate=rate,
+        tower_rate=tower_rate,
+        average=average,
+        patience=patience,
+        seed=seed,
+        device=device,
+        precision=precision,  # type: ignore[arg-type]
+        threads=threads,
+        loss=LossOptions(name=loss),  # type: ignore[arg-type]
+        views=ViewOptions(cached=views),
+        step=StepOptions(piece=piece, words_weight=words),
+    )
+    with _bar(hidden=json_) as progress:
+        report = train(request, options, resume=resume, progress=progress)
+    _print_report(report, json_)
+
+
+@contextmanager
+def _bar(hidden: bool) -> Iterator[Callable[[Stage], None]]:
+    """A line for each stage on the terminal's error stream; nothing where nobody looks."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=hidden or not console.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(stage: Stage) -> None:
+            if stage.name not in tasks:
+                tasks[stage.name] = bars.add_task(stage.name, total=stage.total, note="")
+            bars.update(tasks[stage.name], completed=stage.done, total=stage.total, note=stage.note)
+
+        yield show
+
+
+def _print_report(report: TrainReport, as_json: bool) -> None:
+    if as_json:
+        refused = [asdict(skip) for skip in report.refused]
+        print_json(
+            {
+                "output": str(report.output),
+                "images": report.images,
+                "captions": report.captions,
+                "dev_images": report.dev_images,
+                "refused": refused,
+                "before": report.before,
+                "after": report.after,
+                "is_better": report.is_better,
+                "best_epoch": report.fitted.best,
+            }
+        )
+        return
+    print(f"trained on {count_of(report.images, 'image')} with {count_of(report.captions, 'caption')}")
+    if report.refused:
+        print(f"refused    {count_of(len(report.refused), 'row')}; all of them: {report.output}/run/refused.jsonl")
+        for skip in report.refused[:_LISTED]:
+            print(f"           {skip.path}: {skip.reason}")
+    print(f"held out   {count_of(report.dev_images, 'image')}; best epoch {report.fitted.best}")
+    for name, value in report.after.items():
+        print(f"{name:26} {100 * report.before[name]:5.1f} → {100 * value:5.1f}")
+    print(f"The new encoder is {'better' if report.is_better else 'NOT better'} than the one it started from.")
+    print(f"Use it with: mmsearch index FOLDER --model {report.output}")

@@ -1,0 +1,84 @@
+"""The commands about vector indexes: which recipes there are, and building the one that pays."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmsearch.cli.output import bytes_of, print_json
+from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
+from mmsearch.errors import UsageError
+
+
+def recipes(json_: JsonOption = False) -> None:
+    """Lists the ways to search vectors: what each is for, and what was measured."""
+    from mmsearch.recipes import list_recipes
+
+    for recipe in list_recipes():
+        if json_:
+            print_json(asdict(recipe))
+            continue
+        sizes = f"from {recipe.min_vectors:,} vectors" if recipe.min_vectors else "any size"
+        where = ", GPU" if recipe.needs_gpu else ""
+        print(f"{recipe.name:12} {recipe.description} ({sizes}{where})")
+        for measured in recipe.measured:
+            print(
+                f"{'':12} {measured.vectors:,} × {measured.dim}: recall@10 {measured.recall_text:.3f} on texts, "
+                f"{measured.recall_image:.3f} on images, {measured.p50_ms:.1f} ms, "
+                f"{measured.bytes_per_vector:,.0f} bytes a vector, built in {measured.build_s:,.0f} s"
+            )
+    if not json_:
+        print("\n`mmsearch optimize` chooses one and tunes it on this index.")
+
+
+def optimize(
+    index: IndexOption = "default",
+    recipe: Annotated[str, typer.Option(help="auto, a name from `mmsearch recipes`, or a TOML file.")] = "auto",
+    recall: Annotated[float, typer.Option(help="Recall on text queries to reach, above 0 and up to 1.")] = 0.95,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Recall among how many answers.")] = 10,
+    queries: Annotated[Path | None, typer.Option(help="A file of queries, one a line, to tune on as well.")] = None,
+    compact: Annotated[bool, typer.Option("--compact", help="Also give back the space of removed documents.")] = False,
+    device: DeviceOption = "auto",
+    json_: JsonOption = False,
+) -> None:
+    """Makes searching a large index faster, at a recall that is measured on text queries and told."""
+    from mmsearch.api import Index
+    from mmsearch.optimize import OptimizeOptions
+
+    options = OptimizeOptions(recipe=recipe, recall=recall, k=k, compact=compact)
+    extra = _lines(queries) if queries else []
+    show = (lambda _: None) if json_ or not sys.stderr.isatty() else (lambda step: print(f"{step} …", file=sys.stderr))
+    with Index.open(index, options=encoder_options(device)) as opened:
+        report = opened.optimize(options, extra_queries=extra, progress=show)
+    if json_:
+        print_json(asdict(report))
+        return
+    print(f"{report.recipe}: {report.reason}")
+    for kind, tuned in report.tuned.items():
+        print(
+            f"{kind:6} recall@{tuned.k} {tuned.recall:.3f} ({tuned.recall_low:.3f}–{tuned.recall_high:.3f}), "
+            f"p50 {tuned.latency.p50_ms:.1f} ms, p95 {tuned.latency.p95_ms:.1f} ms; exact {tuned.exact.p50_ms:.1f} ms"
+        )
+    if report.tuned and not report.tuned["text"].reached:
+        print(f"the recall of {recall:g} was not reached; `--recipe exact` finds everything")
+    if report.bytes:
+        print(f"size   {bytes_of(report.bytes)} for {report.vectors:,} vectors")
+    if report.reclaimed:
+        print(f"gave back the space of {report.reclaimed:,} removed vectors")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the queries {path} cannot be read: {error}") from error
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the program."""
+    app.command()(recipes)
+    app.command()(optimize)

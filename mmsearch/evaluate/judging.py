@@ -1,0 +1,58 @@
+"""Agreement with graded human judgements of how well captions describe images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mmsearch.encoders.base import Encoder
+from mmsearch.errors import UsageError
+from mmsearch.evaluate.matching import Gallery, Names, vectors_of
+from mmsearch.index import IndexDirectory
+from mmsearch.metrics import kendall_tau
+
+
+def agreement(index: IndexDirectory, encoder: Encoder, path: Path) -> dict[str, float]:
+    """Kendall's tau of cosines and grades, from ``image<TAB>caption<TAB>grade[<TAB>grade…]`` lines.
+
+    Several grades of one pair count one by one, as in CLIPScore's Flickr8k-Expert table (Hessel et al. 2021, tau-c
+    times 100). Pairs whose image is not in the index are left out and counted.
+
+    Raises:
+        UsageError: the file cannot be read, or no pair of it is in the index.
+    """
+    names = Names(gallery := Gallery.of(index))
+    pairs: list[tuple[int, str, list[float]]] = []
+    left_out = 0
+    for number, line in enumerate(_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        image, *rest = line.split("\t")
+        try:
+            caption, grades = rest[0], [float(grade) for grade in rest[1:]]
+        except (IndexError, ValueError) as error:
+            if number == 1:
+                continue  # a header
+            raise UsageError(f"{path}, line {number}: expected image<TAB>caption<TAB>grade; found {line[:60]!r}") from error
+        place = names.place(image)
+        if place is None or not grades:
+            left_out += 1
+            continue
+        pairs.append((place, caption, grades))
+    if not pairs:
+        raise UsageError(f"no judged image of {path} is in the index")
+    captions = list(dict.fromkeys(caption for _, caption, _ in pairs))
+    texts = dict(zip(captions, encoder.encode_texts(captions), strict=True))
+    images = vectors_of(index, gallery.rows[gallery.starts])
+    scores = [float(images[place] @ texts[caption]) for place, caption, grades in pairs for _ in grades]
+    given = [grade for _, _, grades in pairs for grade in grades]
+    tau_b, tau_c = (kendall_tau(np.array(scores), np.array(given), variant) for variant in ("b", "c"))  # type: ignore[arg-type]
+    return {"tau_b": tau_b, "tau_c": tau_c, "judgements": float(len(given)), "left_out": float(left_out)}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as a text file: {error}") from error

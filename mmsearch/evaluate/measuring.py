@@ -1,0 +1,188 @@
+"""Rankings to figures: one number a question, then means with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mmsearch.encoders.base import Encoder, FloatArray
+from mmsearch.errors import UsageError
+from mmsearch.evaluate.matching import Gallery, Names, vectors_of
+from mmsearch.evaluate.reading import EvaluationSet, JudgedQuestion
+from mmsearch.index import IndexDirectory
+from mmsearch.metrics import (
+    Interval,
+    average_precision,
+    bootstrap_interval,
+    first_relevant_rank,
+    hit_at_k,
+    median_rank,
+    ndcg,
+    recall_at_k,
+    reciprocal_rank,
+    two_way_recall,
+)
+from mmsearch.search.background import load_background
+from mmsearch.search.vectors import open_vectors
+
+DEFINITIONS = {
+    "hit@k": "share of questions with at least one right answer among the first k (CLIP_benchmark prints it as recall@k)",
+    "recall@k": "share of the right answers that are among the first k, mean over questions",
+    "MRR": "mean of 1 / place of the first right answer; 0 beyond the depth",
+    "mAP": "mean over questions of the average precision, over all right answers, to the depth",
+    "nDCG@10": "discounted gain of the first 10 over that of the best order, gain = grade",
+    "median rank": "median place of the first right answer",
+    "R@k text→image": "hit@k of captions asked, all images of the index being the gallery",
+    "R@k image→text": "hit@k of images asked, all captions of the file being the gallery",
+}
+KS = (1, 5, 10)
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """``alpha``: of the hubness correction, 0 for cosines alone. ``depth``: places looked at. ``samples``: of the
+    bootstrap. ``batch``: questions scored at once.
+    """
+
+    alpha: float = 0.25
+    depth: int = 1000
+    samples: int = 2000
+    batch: int = 256
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of one run. ``per_question``: for each measure, one number a question in the order of ``ids``.
+
+    ``left_out``: questions without a right answer in the gallery. ``two_way``: R@k in percent of captions, both
+    directions, by cosines alone. ``index_recall``: share of the ten exactly nearest rows that the vector index
+    found; 1 where search is exact.
+    """
+
+    ids: tuple[str, ...]
+    gallery: int
+    left_out: int
+    per_question: dict[str, list[float]]
+    figures: dict[str, Interval]
+    two_way: dict[str, float] = field(default_factory=dict)
+    index_recall: float | None = None
+    recipe: str = "exact"
+
+
+def evaluate(
+    index: IndexDirectory, encoder: Encoder, judged: EvaluationSet, options: EvaluationOptions = EvaluationOptions()  # noqa: B008
+) -> Evaluation:
+    """Asks every question of all images and videos of an index and measures the rankings.
+
+    Raises:
+        UsageError: none of the right answers is in the index.
+    """
+    gallery = Gallery.of(index)
+    names = Names(gallery)
+    placed = [(one, names.places(one.relevant)) for one in judged.questions]
+    asked = [(one, places) for one, places in placed if places]
+    if not asked:
+        raise UsageError("none of the right answers is in the index: index the files that the set names first")
+    texts = encoder.encode_texts([one.text for one, _ in asked])
+    images = vectors_of(index, gallery.rows)
+    per_question = _measured(index, gallery, texts, images, asked, options)
+    recall, recipe = _index_recall(index, gallery, texts, images)
+    return Evaluation(
+        ids=tuple(one.id for one, _ in asked),
+        gallery=len(gallery),
+        left_out=len(placed) - len(asked),
+        per_question=per_question,
+        figures=_figures(per_question, options.samples),
+        two_way=_two_way(gallery, texts, images, asked) if judged.kind == "captions" else {},
+        index_recall=recall,
+        recipe=recipe,
+    )
+
+
+def captions_of_index(index: IndexDirectory) -> EvaluationSet:
+    """The captions that lie beside the indexed files, each asked for its file."""
+    gallery = Gallery.of(index)
+    questions = tuple(
+        JudgedQuestion(path, caption, {path: 1.0})
+        for path, caption in zip(gallery.paths, gallery.captions, strict=True)
+        if caption
+    )
+    if not questions:
+        raise UsageError(f"no file of the index {index.path} has a caption beside it: name a file of captions")
+    return EvaluationSet("captions", questions)
+
+
+def _measured(
+    index: IndexDirectory, gallery: Gallery, texts: FloatArray, images: FloatArray,
+    asked: Sequence[tuple[JudgedQuestion, dict[str, int]]], options: EvaluationOptions,
+) -> dict[str, list[float]]:  # fmt: skip
+    names = [*(f"hit@{k}" for k in KS), *(f"recall@{k}" for k in KS), "MRR", "mAP", "nDCG@10", "rank"]
+    values: dict[str, list[float]] = {name: [] for name in names}
+    corrections = options.alpha * load_background(index, index.tower()).hubness_of(gallery.rows)
+    for start in range(0, len(asked), options.batch):
+        scores = gallery.best_of_documents(texts[start : start + options.batch] @ images.T - corrections)
+        for (question, places), row in zip(asked[start : start + options.batch], scores, strict=True):
+            ranked = _ranking(row, options.depth)
+            relevant = set(places.values())
+            for k in KS:
+                values[f"hit@{k}"].append(hit_at_k(ranked, relevant, k))
+                values[f"recall@{k}"].append(recall_at_k(ranked, relevant, k))
+            values["MRR"].append(reciprocal_rank(ranked, relevant))
+            values["mAP"].append(average_precision(ranked, relevant))
+            values["nDCG@10"].append(ndcg(ranked, {place: question.relevant[n] for n, place in places.items()}, 10))
+            values["rank"].append(float(first_relevant_rank(ranked, relevant) or math.inf))
+    return values
+
+
+def _ranking(scores: FloatArray, depth: int) -> list[int]:
+    """Places of the ``depth`` best scores, best first, ties by place."""
+    if len(scores) > 4 * depth:
+        bound = np.partition(scores, -depth)[-depth]
+        places = np.flatnonzero(scores >= bound)
+        places = places[np.argsort(-scores[places], kind="stable")]
+    else:
+        places = np.argsort(-scores, kind="stable")
+    ranked: list[int] = places[:depth].tolist()
+    return ranked
+
+
+def _figures(per_question: dict[str, list[float]], samples: int) -> dict[str, Interval]:
+    figures = {
+        name: bootstrap_interval(values, samples=samples) for name, values in per_question.items() if name != "rank"
+    }
+    ranks = bootstrap_interval(per_question["rank"], lambda rows: np.median(rows, axis=1), samples=samples)
+    figures["median rank"] = Interval(median_rank(per_question["rank"]), ranks.low, ranks.high, ranks.level)
+    return figures
+
+
+def _two_way(
+    gallery: Gallery, texts: FloatArray, images: FloatArray, asked: Sequence[tuple[JudgedQuestion, dict[str, int]]]
+) -> dict[str, float]:
+    """R@k both ways, in percent; of a video, the first frame stands for it."""
+    heads = images[gallery.starts]
+    recalls = two_way_recall(texts, heads, [list(places.values()) for _, places in asked])
+    return {
+        f"R@{k} {name}": 100 * direction.recall(k)
+        for name, direction in (("text→image", recalls.text_to_image), ("image→text", recalls.image_to_text))
+        for k in KS
+    }
+
+
+def _index_recall(
+    index: IndexDirectory, gallery: Gallery, texts: FloatArray, images: FloatArray, k: int = 10, most: int = 500
+) -> tuple[float, str]:
+    """The share of the ``k`` exactly nearest rows that the vector search finds, over at most ``most`` questions."""
+    vectors = open_vectors(index, index.tower())
+    if vectors.recipe == "exact":
+        return 1.0, "exact"
+    queries = texts[np.linspace(0, len(texts) - 1, min(most, len(texts))).astype(int)]
+    found = vectors.search(queries, k, only=gallery.rows)
+    shares = []
+    for query, neighbours in zip(queries, found, strict=True):
+        scores = images @ query
+        nearest = gallery.rows[np.argsort(-scores, kind="stable")[:k]]
+        shares.append(len(np.intersect1d(nearest, neighbours.rows)) / max(1, len(nearest)))
+    return float(np.mean(shares)), vectors.recipe

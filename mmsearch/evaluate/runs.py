@@ -1,0 +1,98 @@
+"""Saved runs, and the paired comparison of two."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mmsearch.errors import UsageError
+from mmsearch.evaluate.measuring import Evaluation
+from mmsearch.metrics import RunComparison, compare_runs
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was measured, with what. ``per_question``: measure → question's id → number; ranks beyond the depth are
+    ``None``.
+    """
+
+    encoder: str
+    gallery: int
+    recipe: str
+    figures: dict[str, dict[str, float | None]]
+    two_way: dict[str, float]
+    per_question: dict[str, dict[str, float | None]]
+    left_out: int = 0
+    index_recall: float | None = None
+
+    @classmethod
+    def of(cls, evaluation: Evaluation, encoder: str) -> Run:
+        """The run of an evaluation."""
+        return cls(
+            encoder=encoder,
+            gallery=evaluation.gallery,
+            recipe=evaluation.recipe,
+            figures={
+                name: {key: _finite(value) for key, value in asdict(interval).items()}
+                for name, interval in evaluation.figures.items()
+            },
+            two_way=evaluation.two_way,
+            per_question={
+                name: {key: _finite(value) for key, value in zip(evaluation.ids, values, strict=True)}
+                for name, values in evaluation.per_question.items()
+            },
+            left_out=evaluation.left_out,
+            index_recall=evaluation.index_recall,
+        )
+
+
+def save_run(run: Run, path: Path) -> None:
+    """Writes a run as one JSON object."""
+    try:
+        path.write_text(json.dumps({"schema": SCHEMA, **asdict(run)}, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"the run cannot be written to {path}: {error}") from error
+
+
+def load_run(path: Path) -> Run:
+    """Reads a run that was saved.
+
+    Raises:
+        UsageError: there is none, or it is not one.
+    """
+    try:
+        fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if fields.pop("schema") != SCHEMA:
+            raise ValueError("another schema")
+        return Run(**fields)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is no saved run of `mmsearch eval --save`: {error}") from error
+
+
+def compare_saved(one: Run, other: Run, samples: int = 10_000) -> dict[str, RunComparison]:
+    """For each measure: is ``one`` better than ``other``, on the questions that both were asked?
+
+    Raises:
+        UsageError: they share no question.
+    """
+    compared = {}
+    for name, values in one.per_question.items():
+        others = other.per_question.get(name, {})
+        shared = [key for key in values if key in others]
+        pairs = [(values[key], others[key]) for key in shared]
+        if name == "rank" or not pairs:
+            continue
+        compared[name] = compare_runs(
+            [float(a or 0.0) for a, _ in pairs], [float(b or 0.0) for _, b in pairs], samples=samples
+        )
+    if not compared:
+        raise UsageError("the two runs share no question: they must come from the same evaluation file")
+    return compared
+
+
+def _finite(value: float) -> float | None:
+    return value if value == value and abs(value) != float("inf") else None

@@ -1,0 +1,140 @@
+"""Tar archives as img2dataset and other writers of webdatasets make them: samples, streamed in their order.
+
+Neighbouring members whose names are equal up to the first dot of the file name form a sample: ``000000012.jpg``,
+``000000012.txt``, ``000000012.json``. Its pictures are documents, ``00000.tar/000000012.jpg``; its text, or the caption
+in its JSON, is their caption.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+from mmsearch.decoders import DECODERS
+from mmsearch.decoders.base import DecodeOptions, Decoder
+from mmsearch.decoders.caption_table import CAPTION_COLUMNS
+from mmsearch.errors import MediaError
+
+MAX_MEMBER_BYTES = 256_000_000
+MAX_CAPTION_BYTES = 1_000_000
+_VERSION = 1
+_CAPTIONS = {".txt", ".json"}
+_PICTURES: Decoder = next(decoder for decoder in DECODERS if decoder.modality == "image")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a sample, with the sample's caption."""
+
+    name: str
+    mtime_ns: int
+    data: bytes
+    caption: str | None
+
+
+@dataclass
+class ArchiveReading:
+    """One archive while it is read; ``left_out`` and ``broken`` say afterwards what could not be had from it."""
+
+    path: Path
+    left_out: int = 0
+    broken: str | None = None
+    _sample: list[tuple[str, int, bytes]] = field(default_factory=list)
+
+    def pictures(self) -> Iterator[Picture]:
+        """The pictures of all samples, in order; ends where the archive is broken.
+
+        Raises:
+            MediaError: it is no tar archive, or cannot be opened.
+        """
+        key = None
+        try:
+            with tarfile.open(self.path, "r:") as tar:
+                while (member := tar.next()) is not None:
+                    cast(Any, tar).members.clear()  # or tarfile would remember every one
+                    if not member.isfile():
+                        continue
+                    if (own := sample_key(member.name)) != key:
+                        yield from self._finish()
+                        key = own
+                    self._take(tar, member)
+                _check_end(tar)
+            yield from self._finish()
+        except (tarfile.TarError, EOFError, UnicodeError) as error:
+            if key is None:
+                raise MediaError(f"not a tar archive, or a damaged one: {error}") from error
+            yield from self._finish()
+            self.broken = f"damaged, only what comes before was read: {error}"
+        except OSError as error:
+            raise MediaError(f"cannot be read: {error.strerror or error}") from error
+
+    def _take(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        suffix = PurePosixPath(member.name).suffix.lower()
+        limit = MAX_CAPTION_BYTES if suffix in _CAPTIONS else MAX_MEMBER_BYTES
+        if (suffix not in _CAPTIONS and suffix not in _PICTURES.suffixes) or member.size > limit:
+            self.left_out += 1
+            return
+        reader = tar.extractfile(member)
+        data = reader.read() if reader is not None else b""
+        if len(data) < member.size:
+            raise tarfile.ReadError("unexpected end of data")
+        self._sample.append((member.name, int(member.mtime * 1e9), data))
+
+    def _finish(self) -> Iterator[Picture]:
+        """The pictures of the sample at hand. Captions without a picture have nothing to stand for."""
+        sample, self._sample = self._sample, []
+        pictures = [part for part in sample if _suffix(part[0]) not in _CAPTIONS]
+        if not pictures:
+            self.left_out += len(sample)
+            return
+        caption = sample_caption({_suffix(name): data for name, _, data in sample})
+        for name, mtime_ns, data in pictures:
+            yield Picture(name, mtime_ns, data, caption)
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """tarfile takes a header that it cannot read for the end; the end is a block of zeros, or of the file."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    if any(tar.fileobj.read(tarfile.BLOCKSIZE)):
+        raise tarfile.ReadError("a header that cannot be read")
+
+
+def archive_decoding(options: DecodeOptions) -> str:
+    """Names what makes an archive's documents: another one means that it must be read again."""
+    return f"tar/{_VERSION} {_PICTURES.signature(options)} max-megapixels={options.max_megapixels:g}"
+
+
+def picture_decoder(options: DecodeOptions) -> tuple[Decoder, str]:
+    """What reads the pictures of samples, and its signature."""
+    return _PICTURES, _PICTURES.signature(options)
+
+
+def sample_key(name: str) -> str:
+    """What the members of one sample have in common: the path up to the first dot of the file name."""
+    folder, slash, file = name.rpartition("/")
+    return folder + slash + file.split(".", 1)[0]
+
+
+def sample_caption(parts: dict[str, bytes]) -> str | None:
+    """The caption of a sample from its members by suffix: its text, else the caption that its JSON names."""
+    text = parts.get(".txt", b"").decode("utf-8", "replace").strip()
+    if text:
+        return text
+    try:
+        described = json.loads(parts.get(".json", b"null"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(described, dict):
+        return None
+    found = (described.get(name) for name in CAPTION_COLUMNS)
+    caption = next((value.strip() for value in found if isinstance(value, str) and value.strip()), None)
+    return caption.encode("utf-8", "replace").decode() if caption else None
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()

@@ -1,0 +1,245 @@
+"""Makes searching faster when an index has outgrown exact search, and never at an unknown price in recall.
+
+The index keeps answering as before until the new vector index is complete; the manifest then names the new files
+in one atomic step. Text and image queries are tuned apart: text vectors lie outside the distribution of image
+vectors, so the parameters that serve one kind are wrong for the other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mmsearch.catalogue import Tower
+from mmsearch.encoders.base import Encoder
+from mmsearch.errors import RecipeError, UsageError
+from mmsearch.index import IndexDirectory
+from mmsearch.recipes import Recipe, choose, load_recipe, recipe_folder
+from mmsearch.vector_index import AnnIndex, ExactIndex, Tuned, gpu_count, tune
+from mmsearch.vector_index.tuning import FEWEST_QUERIES, latency_of
+from mmsearch.vectors import BuiltIndex
+
+_IMAGE_QUERIES = 400
+_IMAGE_NOISE = 0.35
+"""Length of the random step from an indexed image to a query like it: another photo of the same thing, not itself."""
+
+
+@dataclass(frozen=True)
+class OptimizeOptions:
+    """``recipe``: ``auto``, a name, or a TOML file. ``recall``: recall@``k`` to reach on held-out text queries.
+
+    ``compact`` also rewrites the vector file without the rows of removed documents.
+    """
+
+    recipe: str = "auto"
+    recall: float = 0.95
+    k: int = 10
+    compact: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.recall <= 1:
+            raise UsageError(f"the recall to reach must lie above 0 and up to 1, got {self.recall:g}")
+        if self.k < 1:
+            raise UsageError(f"k must be at least 1, got {self.k}")
+
+
+@dataclass(frozen=True)
+class OptimizeReport:
+    """What was done. ``recipe`` answers from now on; ``tuned`` is empty where that is exact search.
+
+    ``reason`` says why this recipe, in a sentence. ``exact_ms`` is the median of exact search, one query, one thread.
+    """
+
+    recipe: str
+    reason: str
+    vectors: int
+    exact_ms: float
+    tuned: Mapping[str, Tuned]
+    bytes: int
+    reclaimed: int
+
+
+def optimize(
+    index: IndexDirectory,
+    encoder: Encoder,
+    texts: Sequence[str],
+    options: OptimizeOptions = OptimizeOptions(),
+    progress: Callable[[str], None] = lambda _: None,
+) -> OptimizeReport:
+    """Builds, tunes and switches to the vector index that serves this index best.
+
+    ``texts`` are queries like those that people will ask; a random half chooses the parameters and the other
+    half, which that choice never saw, gives the recall that is reported.
+
+    Raises:
+        UsageError: too few texts.
+        RecipeError: no such recipe, or it cannot be built over these vectors.
+        IndexBusy: another process is writing to the index.
+    """
+    index.check_encoder(encoder.spec)
+    if len(texts) < FEWEST_QUERIES:
+        raise UsageError(f"{len(texts)} text queries were given; tuning needs at least {FEWEST_QUERIES}")
+    with index.writing() as writable:
+        return _Optimizer(writable, encoder, options, progress).run(texts)
+
+
+class _Optimizer:
+    """One run of `optimize`."""
+
+    def __init__(
+        self, index: IndexDirectory, encoder: Encoder, options: OptimizeOptions, progress: Callable[[str], None]
+    ) -> None:
+        self._index = index
+        self._encoder = encoder
+        self._options = options
+        self._progress = progress
+
+    def run(self, texts: Sequence[str]) -> OptimizeReport:
+        reclaimed = self._compact() if self._options.compact else 0
+        tower = self._index.tower()
+        matrix = self._index.matrix(tower)
+        if not len(matrix):
+            return self._stay_exact("the index is empty", 0, 0.0, reclaimed)
+        self._progress(f"encoding {len(texts)} queries")
+        queries = self._encoder.encode_texts(texts)
+        exact = ExactIndex(matrix)
+        exact_ms = latency_of(lambda query: exact.search(query, self._options.k, threads=1), queries[:20]).p50_ms
+        recipe = self._recipe(len(matrix), exact_ms)
+        if recipe.kind == "exact":
+            reason = f"exact search takes {exact_ms:.1f} ms for {len(matrix):,} vectors"
+            return self._stay_exact(reason, len(matrix), exact_ms, reclaimed)
+        return self._build(tower, matrix, recipe, queries, exact, exact_ms, reclaimed)
+
+    def _recipe(self, vectors: int, exact_ms: float) -> Recipe:
+        if self._options.recipe == "auto":
+            return choose(vectors, exact_ms, has_gpu=gpu_count() > 0)
+        return load_recipe(self._options.recipe)
+
+    def _compact(self) -> int:
+        self._progress("compacting")
+        return compact(self._index)
+
+    def _build(
+        self,
+        tower: Tower,
+        matrix: npt.NDArray[np.float16],
+        recipe: Recipe,
+        queries: npt.NDArray[np.float32],
+        exact: ExactIndex,
+        exact_ms: float,
+        reclaimed: int,
+    ) -> OptimizeReport:
+        if recipe.needs_gpu:
+            raise RecipeError(f"recipe {recipe.name} lives on a GPU and is not kept in an index: choose another")
+        self._progress(f"building {recipe.name} over {len(matrix):,} vectors")
+        ann = AnnIndex.build(matrix, recipe, text_vectors=queries)
+        self._progress(f"tuning {recipe.name} to recall@{self._options.k} {self._options.recall:g}")
+        tuned = {
+            "text": tune(ann, queries, self._options.k, self._options.recall, kind="text", exact=exact),
+            "image": tune(
+                ann, _image_queries(matrix), self._options.k, self._options.recall, kind="image", exact=exact
+            ),
+        }
+        if self._options.recipe == "auto" and not tuned["text"].pays:
+            reason = (
+                f"{recipe.name} was tried: recall {tuned['text'].recall:.3f} at {tuned['text'].latency.p50_ms:.1f} ms, "
+                f"no gain over exact search at {exact_ms:.1f} ms"
+            )
+            return self._stay_exact(reason, len(matrix), exact_ms, reclaimed)
+        files = self._switch(tower, ann, recipe, tuned)
+        size = sum((self._index.path / name).stat().st_size for name in files)
+        reason = f"recall@{self._options.k} {tuned['text'].recall:.3f} on text queries that tuning never saw"
+        return OptimizeReport(recipe.name, reason, len(matrix), exact_ms, tuned, size, reclaimed)
+
+    def _switch(self, tower: Tower, ann: AnnIndex, recipe: Recipe, tuned: Mapping[str, Tuned]) -> tuple[str, str]:
+        """Writes the new files under names of their own, then lets the manifest name them: one atomic step."""
+        number = self._next_number()
+        files = (f"vector-index-{number}.faiss", f"vector-index-{number}.toml")
+        ann.save(self._index.path / files[0])
+        source = Path(self._options.recipe)
+        if not source.is_file():
+            source = recipe_folder() / f"{recipe.name}.toml"
+        (self._index.path / files[1]).write_bytes(source.read_bytes())
+        plain = {kind: asdict(values) for kind, values in tuned.items()}
+        built = BuiltIndex(files[0], files[1], recipe.name, tower.spec.key, ann.covered, plain)
+        self._index.with_manifest(recipe=recipe.name, vector_index=asdict(built))
+        self._drop_files_but(files)
+        return files
+
+    def _stay_exact(self, reason: str, vectors: int, exact_ms: float, reclaimed: int) -> OptimizeReport:
+        self._index.with_manifest(recipe="exact", vector_index=None)
+        self._drop_files_but(())
+        return OptimizeReport("exact", reason, vectors, exact_ms, {}, 0, reclaimed)
+
+    def _next_number(self) -> int:
+        numbers = [int(match[1]) for name in self._own_files() if (match := re.search(r"-(\d+)\.", name))]
+        return max(numbers, default=0) + 1
+
+    def _own_files(self) -> list[str]:
+        return [file.name for file in self._index.path.glob("vector-index-*")]
+
+    def _drop_files_but(self, keep: Sequence[str]) -> None:
+        """Readers that have the old files mapped keep them until they let go."""
+        for name in set(self._own_files()) - set(keep):
+            (self._index.path / name).unlink(missing_ok=True)
+
+
+def compact(index: IndexDirectory) -> int:
+    """Rewrites the vector file of the answering tower without dead rows; returns how many rows that gave back.
+
+    ``index`` must be open for writing. The new file stands beside the old one until the catalogue names it, so a
+    crash leaves the one or the other, and readers of the old state keep reading the old file.
+    """
+    tower = index.tower()
+    dead = index.catalogue.dead_rows(tower.id)
+    if not len(dead):
+        return 0
+    alive = np.setdiff1d(np.arange(tower.row_count, dtype=np.int64), dead, assume_unique=True)
+    old = index.vector_file(tower)
+    name = _next_generation(tower.file)
+    fresh = index.vector_file(tower._replace(file=name))
+    fresh.path.unlink(missing_ok=True)
+    matrix = old.map(tower.row_count)
+    block = 1 << 16
+    fresh.append(np.empty((0, tower.spec.dim), np.float32), at=0)
+    for start in range(0, len(alive), block):
+        fresh.append(np.asarray(matrix[alive[start : start + block]]), at=start)
+    with index.catalogue.transaction():
+        index.catalogue.renumber_rows(tower.id, alive, name)
+    index.with_manifest(recipe="exact", vector_index=None)
+    old.path.unlink(missing_ok=True)
+    return len(dead)
+
+
+def _next_generation(file: str) -> str:
+    """``vectors-ab12.f16`` → ``vectors-ab12-1.f16`` → ``vectors-ab12-2.f16``."""
+    match = re.fullmatch(r"(vectors-[0-9a-f]+)(?:-(\d+))?\.f16", file)
+    stem, number = (match[1], int(match[2] or 0)) if match else (Path(file).stem, 0)
+    return f"{stem}-{number + 1}.f16"
+
+
+def _image_queries(matrix: npt.NDArray[np.float16], seed: int = 0) -> npt.NDArray[np.float32]:
+    """Queries like indexed images, and not equal to any: a random step away from some of them, of length 1 again."""
+    random = np.random.default_rng(seed)
+    rows = np.sort(random.choice(len(matrix), min(_IMAGE_QUERIES, len(matrix)), replace=False))
+    steps = random.standard_normal((len(rows), matrix.shape[1]), dtype=np.float32)
+    steps *= _IMAGE_NOISE / np.linalg.norm(steps, axis=1, keepdims=True)
+    queries = matrix[rows].astype(np.float32) + steps
+    queries = np.repeat(queries, -(-FEWEST_QUERIES // len(queries)), axis=0)  # very small indexes
+    result: npt.NDArray[np.float32] = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    return result
+
+
+def describe_tuned(tuned: Mapping[str, Any]) -> str:
+    """One line on what a kind of query gets, from `Tuned` as plain values (what the manifest holds)."""
+    return (
+        f"recall@{tuned['k']} {tuned['recall']:.3f} ({tuned['recall_low']:.3f}–{tuned['recall_high']:.3f}), "
+        f"{tuned['latency']['p50_ms']:.1f} ms (p95 {tuned['latency']['p95_ms']:.1f} ms); "
+        f"exact {tuned['exact']['p50_ms']:.1f} ms"
+    )

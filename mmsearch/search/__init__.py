@@ -1,0 +1,18 @@
+"""The `query` line: question → vector → nearest rows, words, filters → best segment of each document → hits.
+
+options      what to answer with
+question     what is asked: texts, images, exclusions, exact phrases, filters; and its vectors
+vectors      which vector search answers
+candidates   the nearest rows that may answer, in growing numbers
+evidence     what file names, folders, captions and texts say
+background   how scores of this encoder are distributed here: hubness, relevance
+moments      frames of a video to one moment; near-duplicates to one hit
+searcher     all of it, one question at a time or many
+explain      where in a picture a text was found
+"""
+
+from mmsearch.search.options import SearchOptions
+from mmsearch.search.question import EncodedQuestion, Question, encode_questions
+from mmsearch.search.searcher import Searcher
+
+__all__ = ["EncodedQuestion", "Question", "SearchOptions", "Searcher", "encode_questions"]

@@ -1,0 +1,211 @@
+"""The best segments of the best documents for one vector, inside every condition of a question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mmsearch.catalogue import Catalogue, Found, RowArray, Tower
+from mmsearch.catalogue.matching import Condition, documents_where, rows_of_documents, rows_where
+from mmsearch.encoders.base import FloatArray
+from mmsearch.search.background import Background, Kind
+from mmsearch.types import Modality
+from mmsearch.vector_index import Neighbours
+from mmsearch.vectors import Vectors
+
+FIRST = 40
+"""Rows asked for first: vector indexes are tuned for about so many."""
+MOST_UNCERTAIN = 1024
+"""The hubness correction may reorder rows. So many are looked at, at most, to be sure of the best."""
+TRIED = 512
+"""After so many rows of which too few satisfy the conditions, all that satisfy them are listed first."""
+PRESENT = 2.5
+"""An excluded concept counts as present this many standard deviations above its mean score over the index."""
+
+
+class Candidate(NamedTuple):
+    """A document's best segment. ``total`` is ``cosine`` + ``hubness`` (0 or less) + ``words`` (0 or more)."""
+
+    segment: Found
+    cosine: float
+    hubness: float
+    words: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """What candidates are ordered by."""
+        return self.cosine + self.hubness + self.words
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Mean and standard deviation of a vector's scores over a sample of the index."""
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, vector: FloatArray, sample: FloatArray) -> Spread:
+        """``sample`` (rows, dim) float32; with too few rows, one that no score is far from."""
+        if len(sample) < 2:
+            return cls(0.0, 1.0)
+        scores = sample @ vector
+        return cls(float(scores.mean()), max(float(scores.std()), 1e-6))
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """Under which terms rows may answer, and how their scores are corrected.
+
+    ``modalities`` ``None``: all that there are. ``dead`` rows never answer. ``excluded``: vectors of concepts
+    with the scores from which each counts as present. ``alpha``: of the hubness correction.
+    """
+
+    kind: Kind
+    modalities: tuple[Modality, ...] | None
+    dead: RowArray
+    condition: Condition | None = None
+    excluded: tuple[tuple[FloatArray, float], ...] = ()
+    alpha: float = 0.0
+    first: Neighbours | None = field(default=None)
+    """The answer to the first vector search, where a batch has asked it already."""
+
+
+class Candidates:
+    """Finds the best documents for one vector."""
+
+    def __init__(
+        self, catalogue: Catalogue, tower: Tower, vectors: Vectors, matrix: npt.NDArray[np.float16],
+        background: Background,
+    ) -> None:  # fmt: skip
+        self._catalogue, self._tower, self._vectors = catalogue, tower, vectors
+        self._matrix, self._background = matrix, background
+
+    def best(self, vector: FloatArray, need: int, terms: Terms) -> list[Candidate]:
+        """The ``need`` best documents or more, best first, ties by document; fewer only if there are fewer."""
+        only = self._allowed_rows(terms)
+        documents: set[int] | None = None
+        condition, wanted, neighbours = terms.condition, first_wanted(need), terms.first
+        while True:
+            if neighbours is None:
+                neighbours = self._vectors.search(vector[None], wanted, kind=terms.kind, **only)[0]
+            rows, cosines = neighbours.rows, neighbours.scores
+            exhausted = len(rows) < wanted
+            corrections = self.corrections(rows, terms)
+            unseen = self._best_unseen(cosines, corrections, wanted, terms)
+            if not exhausted and int(np.count_nonzero(cosines + corrections >= unseen)) < min(need, len(rows)):
+                wanted, neighbours = wanted * 4, None
+                continue
+            kept = np.flatnonzero(~self.shows_excluded(rows, terms))
+            found = self._documents(rows, cosines, corrections, kept, need if condition is None else len(rows))
+            if documents is not None:
+                found = [one for one in found if one.segment.document_id in documents]
+            elif condition is not None:
+                holds = documents_where(self._catalogue, condition, (one.segment.document_id for one in found))
+                found = [one for one in found if one.segment.document_id in holds]
+            best = best_segments(found)
+            if exhausted or (len(best) >= need and best[need - 1].total >= unseen):
+                return best
+            if condition is not None and documents is None and wanted >= TRIED:
+                holders, of_them = rows_where(self._catalogue, self._tower.id, condition)
+                documents = set(holders.tolist())
+                only = {"only": _restricted(of_them, only)}
+            wanted, neighbours = wanted * 4, None
+
+    def among(self, vector: FloatArray, documents: Mapping[int, float], terms: Terms, most: int) -> list[Candidate]:
+        """The best of some ``documents``, each with its bonus: ``most`` of them, best first."""
+        holders, rows = rows_of_documents(self._catalogue, self._tower.id, list(documents))
+        inside = rows < self._tower.row_count
+        if terms.modalities is not None:
+            inside &= np.isin(rows, self._catalogue.rows_of_modalities(self._tower.id, terms.modalities))
+        holders, rows = holders[inside], rows[inside]
+        keep = ~self.shows_excluded(rows, terms)
+        if terms.condition is not None:
+            holds = documents_where(self._catalogue, terms.condition, holders[keep].tolist())
+            keep &= np.isin(holders, list(holds))
+        holders, rows = holders[keep], rows[keep]
+        cosines = self.scores(vector, rows)
+        corrections = self.corrections(rows, terms)
+        bonuses = np.array([documents[int(holder)] for holder in holders], dtype=np.float32)
+        order = np.lexsort((rows, holders, -(cosines + corrections + bonuses)))
+        firsts = order[np.sort(np.unique(holders[order], return_index=True)[1])][:most]
+        wanted = {(int(holders[i]), int(rows[i])): i for i in firsts}
+        found = [
+            Candidate(one, float(cosines[i]), float(corrections[i]), float(bonuses[i]))
+            for one in self._catalogue.find_rows(self._tower.id, [int(row) for row in set(rows[firsts].tolist())])
+            if (i := wanted.get((one.document_id, one.row))) is not None
+        ]
+        return best_segments(found)
+
+    def scores(self, vector: FloatArray, rows: RowArray) -> FloatArray:
+        """Cosines of some rows, a block at a time."""
+        blocks = [self._matrix[rows[i : i + 8192]].astype(np.float32) @ vector for i in range(0, len(rows), 8192)]
+        return np.concatenate([np.zeros(0, dtype=np.float32), *blocks])
+
+    def corrections(self, rows: RowArray, terms: Terms) -> FloatArray:
+        """What hubness takes off the scores of rows, 0 or less."""
+        if not terms.alpha or terms.kind != "text":
+            return np.zeros(len(rows), dtype=np.float32)
+        corrections: FloatArray = -np.float32(terms.alpha) * self._background.hubness_of(rows)
+        return corrections
+
+    def _allowed_rows(self, terms: Terms) -> dict[str, Any]:
+        if terms.modalities is None:
+            return {"without": terms.dead} if len(terms.dead) else {}
+        rows = self._catalogue.rows_of_modalities(self._tower.id, terms.modalities)
+        return {"only": rows[rows < self._tower.row_count]}
+
+    def _best_unseen(self, cosines: FloatArray, corrections: FloatArray, wanted: int, terms: Terms) -> float:
+        """The total that a row which was not looked at may have, corrected; −∞ where nobody asks."""
+        if not corrections.any() or wanted >= MOST_UNCERTAIN or self._vectors.recipe != "exact":
+            return -np.inf
+        return float(cosines[-1]) - terms.alpha * self._background.least_hubness
+
+    def shows_excluded(self, rows: RowArray, terms: Terms) -> npt.NDArray[np.bool_]:
+        """Which rows show something that is excluded."""
+        shows = np.zeros(len(rows), dtype=bool)
+        for vector, threshold in terms.excluded:
+            shows |= self.scores(vector, rows) >= threshold
+        return shows
+
+    def _documents(
+        self, rows: RowArray, cosines: FloatArray, corrections: FloatArray, kept: RowArray, need: int
+    ) -> list[Candidate]:
+        """The segments behind the best of the ``kept`` places, until ``need`` documents are there or all are seen."""
+        places = kept[np.lexsort((rows[kept], -(cosines + corrections)[kept]))]
+        found: list[Candidate] = []
+        documents: set[int] = set()
+        step = need + 8
+        for start in range(0, len(places), step):
+            part = {int(rows[place]): place for place in places[start : start + step]}
+            for one in self._catalogue.find_rows(self._tower.id, list(part)):
+                place = part[one.row]
+                found.append(Candidate(one, float(cosines[place]), float(corrections[place])))
+                documents.add(one.document_id)
+            if len(documents) >= need:
+                break
+        return found
+
+
+def first_wanted(need: int) -> int:
+    """How many rows the first vector search asks for."""
+    return max(2 * need + 8, FIRST)
+
+
+def best_segments(found: list[Candidate]) -> list[Candidate]:
+    """One segment a document, its best; best document first, ties by document."""
+    best: dict[int, Candidate] = {}
+    for one in sorted(found, key=lambda c: (-c.total, c.segment.document_id, c.segment.ordinal)):
+        best.setdefault(one.segment.document_id, one)
+    return list(best.values())
+
+
+def _restricted(rows: RowArray, only: dict[str, Any]) -> RowArray:
+    rows = np.unique(rows)
+    if "only" in only:
+        return np.intersect1d(rows, only["only"], assume_unique=True)
+    return np.setdiff1d(rows, only["without"], assume_unique=True) if "without" in only else rows

@@ -1,0 +1,48 @@
+"""What to answer with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mmsearch.errors import UsageError
+from mmsearch.types import MODALITIES, Modality
+
+NOTHING_BELOW = 0.05
+"""The relevance below which the command line answers that nothing matches well."""
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What to answer with.
+
+    ``k``: how many documents. ``modalities``: of which kinds; ``None`` means those that a ``type:`` of the
+    question names, else images and videos, because in one list text passages would win over any image: two
+    texts always lie closer than a text and an image.
+
+    ``min_relevance`` leaves out hits below it, 0 to 1. ``nothing_below``: when not even the best hit reaches
+    this relevance, the answer is empty. ``collapse`` folds near-duplicates into the best of them.
+    ``hubness``: how much of a picture's mean similarity to its nearest generic captions is taken off its score
+    (``alpha`` of NNN, see `mmsearch.search.background`). ``words``: how many standard deviations of the
+    question's scores a document rises whose path, caption or text has all its words.
+    """
+
+    k: int = 10
+    modalities: tuple[Modality, ...] | None = None
+    min_relevance: float | None = None
+    nothing_below: float | None = None
+    collapse: bool = False
+    hubness: float = 0.25
+    words: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise UsageError(f"k must be at least 1, got {self.k}")
+        unknown = [name for name in self.modalities or () if name not in MODALITIES]
+        if unknown:
+            raise UsageError(f"no such modality: {unknown[0]}; there are {', '.join(MODALITIES)}")
+        for name in ("min_relevance", "nothing_below"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise UsageError(f"{name} is a relevance between 0 and 1, got {value}")
+        if not (self.hubness >= 0 and self.words >= 0):
+            raise UsageError(f"hubness and words must not be negative, got {self.hubness} and {self.words}")

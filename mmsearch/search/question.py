@@ -1,0 +1,179 @@
+"""What is asked, and its vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mmsearch.decoders import decoder_for
+from mmsearch.decoders.base import DecodeOptions
+from mmsearch.encoders.base import Encoder, FloatArray
+from mmsearch.errors import MediaError, UsageError
+from mmsearch.filters import Filter, TypeFilter
+from mmsearch.query_language import parse_query
+from mmsearch.types import Modality
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Picture = Any
+"""An upright PIL image, or the path of an image file or video (whose first frame is taken)."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is looked for: what resembles ``texts`` and ``images``, by weight, with ``exact`` phrases in its words,
+    without what is ``excluded``, and only where all ``filters`` say yes.
+
+    ``weights``: one for each text, then one for each image; empty means 1 for all. A question without texts and
+    images lists what the rest allows, newest first.
+    """
+
+    texts: tuple[str, ...] = ()
+    images: tuple[Picture, ...] = ()
+    weights: tuple[float, ...] = ()
+    exact: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    filters: tuple[Filter, ...] = ()
+
+    def __post_init__(self) -> None:
+        count = len(self.texts) + len(self.images)
+        if self.weights and (len(self.weights) != count or not all(0 < weight < 1e6 for weight in self.weights)):
+            raise UsageError(f"{count} texts and images need {count} positive weights, got {list(self.weights)}")
+
+    @classmethod
+    def of(
+        cls,
+        texts: Iterable[str] = (),
+        images: Iterable[Picture] = (),
+        *,
+        text_weight: float = 1.0,
+        image_weight: float = 1.0,
+        raw: bool = False,
+    ) -> Question:
+        """Texts in the query language (``raw``: taken literally) and images, as one question.
+
+        Raises:
+            UsageError: there is nothing to look for; `QueryError` where a text breaks the language.
+        """
+        given, pictures = list(texts), list(images)
+        if not given and not pictures:
+            raise UsageError("give either a text or an image to search for")
+        if any(not text.strip() for text in given):
+            raise UsageError("the query is empty: say what to search for")
+        plain = cls() if raw else cls._parsed(given)
+        positives = tuple(given) if raw else plain.texts
+        weights = (text_weight,) * len(positives) + (image_weight,) * len(pictures)
+        return replace(plain, texts=positives, images=tuple(pictures), weights=weights)
+
+    @classmethod
+    def _parsed(cls, texts: Sequence[str]) -> Question:
+        parsed = [parse_query(text) for text in texts]
+        spoken = [" ".join(filter(None, (one.text, *one.exact))) for one in parsed]
+        return cls(
+            texts=tuple(text for text in spoken if text),
+            exact=tuple(phrase for one in parsed for phrase in one.exact if phrase.strip()),
+            excluded=tuple(phrase for one in parsed for phrase in one.excluded if phrase.strip()),
+            filters=tuple(each for one in parsed for each in one.filters),
+        )
+
+    @property
+    def modalities(self) -> tuple[Modality, ...] | None:
+        """The kinds that the filters ask for by name, if they do."""
+        asked = [one.modalities for one in self.filters if isinstance(one, TypeFilter) and not one.negated]
+        return tuple(dict.fromkeys(name for names in asked for name in names)) or None
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedQuestion:
+    """A question with its vectors, float32 rows of length 1: ``texts`` (t, dim), ``images`` (i, dim),
+    ``excluded`` (e, dim).
+    """
+
+    question: Question
+    texts: FloatArray
+    images: FloatArray
+    excluded: FloatArray
+
+    @property
+    def is_listing(self) -> bool:
+        """Whether there is nothing to compare with, only conditions."""
+        return not len(self.texts) and not len(self.images)
+
+    def vector(self, text_share: float = 1.0) -> npt.NDArray[np.float32]:
+        """The weighted sum, (dim,) of length 1; texts count ``text_share`` times their weight."""
+        rows = np.concatenate([self.texts, self.images])
+        weights = np.array(self.question.weights or (1.0,) * len(rows), dtype=np.float32)
+        weights[: len(self.texts)] *= text_share
+        total = weights @ rows
+        length = float(np.linalg.norm(total))
+        if length < 1e-6:
+            raise UsageError("the parts of the question cancel each other out: give them other weights")
+        combined: npt.NDArray[np.float32] = (total / length).astype(np.float32)
+        return combined
+
+
+def encode_questions(encoder: Encoder | None, questions: Sequence[Question]) -> list[EncodedQuestion]:
+    """Questions with their vectors, from one call of each tower; a text that comes several times is encoded once.
+
+    Questions of conditions alone need no encoder.
+
+    Raises:
+        UsageError: an image cannot be read.
+    """
+    if encoder is None:
+        none = np.zeros((0, 0), dtype=np.float32)
+        return [EncodedQuestion(one, none, none, none) for one in questions]
+    texts = list(dict.fromkeys(text for one in questions for text in (*one.texts, *one.excluded)))
+    place = {text: row for row, text in enumerate(texts)}
+    text_rows = encoder.encode_texts(texts)
+    pictures = [_opened(image, encoder) for one in questions for image in one.images]
+    image_rows = encoder.encode_images(pictures) if pictures else np.zeros((0, encoder.spec.dim), np.float32)
+    encoded, used = [], 0
+    for one in questions:
+        encoded.append(
+            EncodedQuestion(
+                one,
+                text_rows[[place[text] for text in one.texts]],
+                image_rows[used : used + len(one.images)],
+                text_rows[[place[text] for text in one.excluded]],
+            )
+        )
+        used += len(one.images)
+    return encoded
+
+
+def _opened(image: Picture, encoder: Encoder) -> Image:
+    picture: Image = load_picture(image, encoder.input_size) if isinstance(image, Path) else image
+    return picture
+
+
+def load_picture(path: Path, min_side: int = 10_000, at_s: float | None = None) -> Image:
+    """An image file, upright, as RGB; of a video the frame that was chosen at ``at_s`` seconds, else the first.
+
+    ``min_side``: pixels of the shorter side that suffice.
+
+    Raises:
+        UsageError: it is not there, or no image.
+    """
+    decoder = decoder_for(path)
+    if decoder is None or decoder.modality == "text":
+        raise UsageError(f"{path} is no image that mmsearch can read")
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}: check the spelling")
+    picture: Image | None = None
+    try:
+        for segment in decoder.decode(path, DecodeOptions(min_side=min_side)).segments:
+            picture = segment.image or picture
+            if at_s is None or segment.start_s is None or segment.start_s >= at_s - 0.001:
+                break
+    except MediaError as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    if picture is None:
+        raise UsageError(f"{path} cannot be read: there is no picture in it")
+    return picture

@@ -1,0 +1,280 @@
+"""One state of an index, searched: question → candidates → words → near-duplicates → relevance → hits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mmsearch.catalogue import RowArray, Tower
+from mmsearch.catalogue.matching import (
+    Condition,
+    list_by_date,
+    looks_of_documents,
+    phrase_conditions,
+    segments_of_document,
+)
+from mmsearch.encoders.base import FloatArray
+from mmsearch.filters import DOCUMENT_DATE_SQL, register_functions, to_sql
+from mmsearch.index import IndexDirectory
+from mmsearch.search.background import ALPHA, Background, Group, Kind, load_background
+from mmsearch.search.candidates import PRESENT, Candidate, Candidates, Spread, Terms, best_segments, first_wanted
+from mmsearch.search.evidence import Evidence, find_evidence
+from mmsearch.search.moments import Moment, fold_duplicates, moment_around
+from mmsearch.search.options import SearchOptions
+from mmsearch.search.question import EncodedQuestion, Question
+from mmsearch.search.vectors import open_vectors
+from mmsearch.types import MODALITIES, Hit, Modality
+from mmsearch.vector_index import Neighbours
+
+SAMPLE = 4096
+"""Rows that tell how the scores of a question are spread."""
+EVIDENCE = 2_000
+"""Documents with words of the question that are compared with it, the ones with most of them first."""
+
+
+class Searcher:
+    """Searches one state of an index; open another one to see what was committed since.
+
+    Any number of threads may search at once.
+    """
+
+    def __init__(self, index: IndexDirectory, background: Background | None = None) -> None:
+        self._index = index
+        self._tower: Tower = index.tower()
+        self._matrix = index.matrix(self._tower)
+        self._vectors = open_vectors(index, self._tower)
+        self._present = index.catalogue.modalities(self._tower.id)
+        self._dead = index.catalogue.dead_rows(self._tower.id)
+        self._background = background or load_background(index, self._tower)
+        self._candidates = Candidates(index.catalogue, self._tower, self._vectors, self._matrix, self._background)
+        self._sampling = threading.Lock()
+        self._samples: dict[Group, FloatArray] = {}
+        self._sampled: dict[Group, RowArray] = {}
+        self._connections = threading.local()
+
+    def search(self, asked: EncodedQuestion, options: SearchOptions) -> list[Hit]:
+        """The best segment of each of the k best documents, best first; a listing is ordered by date."""
+        return self._answer(asked, options, None)
+
+    def search_many(self, asked: Sequence[EncodedQuestion], options: SearchOptions) -> list[list[Hit]]:
+        """The answers to many questions; those without conditions share one vector search."""
+        plain = [place for place, one in enumerate(asked) if self._is_plain(one, options)]
+        first: dict[int, Neighbours] = {}
+        for kind in ("text", "image"):
+            places = [place for place in plain if _kind(asked[place]) == kind]
+            if places and self._tower.row_count:
+                without = {"without": self._dead} if len(self._dead) else {}
+                vectors = np.stack([self._vector(asked[place]) for place in places])
+                wanted = first_wanted(_need(options))
+                found = self._vectors.search(vectors, wanted, kind=kind, **without)  # type: ignore[arg-type]
+                first.update(zip(places, found, strict=True))
+        return [self._answer(one, options, first.get(place)) for place, one in enumerate(asked)]
+
+    def candidates(self, asked: EncodedQuestion, options: SearchOptions, need: int) -> list[Candidate]:
+        """The documents that come into question, best first, before anything is folded or left out."""
+        return self._ranked(asked, options, need, None)
+
+    def _answer(self, asked: EncodedQuestion, options: SearchOptions, first: Neighbours | None) -> list[Hit]:
+        if asked.is_listing:
+            return self._listing(asked, options)
+        need = _need(options)
+        while True:
+            ranked = self._ranked(asked, options, need, first)
+            groups = self._folded(ranked) if options.collapse else [[place] for place in range(len(ranked))]
+            if len(groups) >= options.k or len(ranked) < need:
+                break
+            need, first = need * 4, None
+        relevance = self._relevance(asked, ranked, options)
+        hits: list[Hit] = []
+        for members in groups[: options.k]:
+            if options.min_relevance is None or (relevance[members[0]] or 0.0) >= options.min_relevance:
+                hits.append(self._hit(asked, ranked, members, relevance, len(hits) + 1))
+        floor = options.nothing_below
+        if floor is not None and all(hit.relevance is not None and hit.relevance < floor for hit in hits):
+            return []
+        return hits
+
+    def _is_plain(self, asked: EncodedQuestion, options: SearchOptions) -> bool:
+        is_free = not asked.question.filters and not asked.question.exact and not asked.question.excluded
+        return not asked.is_listing and is_free and self._modalities(asked.question, options) is None
+
+    # What may answer
+
+    def _modalities(self, question: Question, options: SearchOptions) -> tuple[Modality, ...] | None:
+        """The kinds that may answer; ``None`` where that leaves out nothing that is there."""
+        allowed = options.modalities or question.modalities or ("image", "video")
+        return None if self._present <= set(allowed) else tuple(sorted(set(allowed)))
+
+    def _condition(self, question: Question) -> Condition | None:
+        """Filters and phrases as one condition; ``None`` where there are none."""
+        if not question.filters and not question.exact and not question.excluded:
+            return None
+        self._register_functions()
+        filters, values = to_sql(question.filters)
+        phrases = phrase_conditions(question.exact, question.excluded)
+        return Condition(f"({filters}) AND ({phrases.sql})", {**values, **phrases.parameters})
+
+    def _register_functions(self) -> None:
+        """Teaches this thread's connection the functions of the filters, once."""
+        connection = self._index.catalogue.sql
+        if getattr(self._connections, "taught", None) is not connection:
+            register_functions(connection)
+            self._connections.taught = connection
+
+    def _terms(self, asked: EncodedQuestion, options: SearchOptions, first: Neighbours | None) -> Terms:
+        modalities = self._modalities(asked.question, options)
+        group: Group = "text" if modalities == ("text",) else "visual"
+        excluded = []
+        for vector in asked.excluded:
+            spread = Spread.of(vector, self._sample(group))
+            excluded.append((vector, spread.mean + PRESENT * spread.deviation))
+        return Terms(
+            _kind(asked), modalities, self._dead, self._condition(asked.question), tuple(excluded),
+            options.hubness, first,
+        )  # fmt: skip
+
+    # The ranking
+
+    def _vector(self, asked: EncodedQuestion) -> FloatArray:
+        """The vector of a question; texts and images mixed are first brought to the same spread of scores."""
+        if not len(asked.texts) or not len(asked.images):
+            return asked.vector()
+        sample = self._sample("visual")
+        spreads = [np.mean([Spread.of(row, sample).deviation for row in rows]) for rows in (asked.texts, asked.images)]
+        return asked.vector(float(spreads[1] / spreads[0]))
+
+    def _ranked(
+        self, asked: EncodedQuestion, options: SearchOptions, need: int, first: Neighbours | None
+    ) -> list[Candidate]:
+        vector = self._vector(asked)
+        terms = self._terms(asked, options, first)
+        ranked = self._candidates.best(vector, need, terms)
+        evidence = find_evidence(self._index.catalogue, asked.question.texts) if options.words else Evidence({}, ())
+        if not evidence.shares:
+            return ranked
+        deviation = self._deviation(vector, _group(terms.modalities), terms)
+        strongest = sorted(evidence.shares, key=lambda document: -evidence.shares[document])[:EVIDENCE]
+        bonuses = {document: evidence.bonus(document, options.words * deviation) for document in strongest}
+        ranked = [one for one in ranked if one.segment.document_id not in bonuses]
+        return best_segments([*ranked, *self._candidates.among(vector, bonuses, terms, need)])
+
+    def _folded(self, ranked: Sequence[Candidate]) -> list[list[int]]:
+        pictures = [one.segment.document_id for one in ranked if one.segment.modality == "image"]
+        looks = looks_of_documents(self._index.catalogue, pictures)
+        vectors = self._matrix[[one.segment.row for one in ranked]].astype(np.float32)
+        return fold_duplicates(vectors, [looks.get(one.segment.document_id) for one in ranked])
+
+    def _relevance(
+        self, asked: EncodedQuestion, ranked: Sequence[Candidate], options: SearchOptions
+    ) -> list[float | None]:
+        """The calibrated relevance of each candidate; all words of the question in its texts are relevance too."""
+        kind = _kind(asked)
+        found: list[float | None] = []
+        for one in ranked:
+            group = _group((one.segment.modality,))
+            hubness = float(self._background.hubness_of(np.array([one.segment.row]))[0]) if kind == "text" else 0.0
+            score = np.array([one.cosine - ALPHA * hubness], dtype=np.float32)
+            shares = self._background.relevance(kind, group, score)
+            found.append(None if shares is None else float(shares[0]))
+        if options.words and any(one.words for one in ranked):
+            terms = self._terms(asked, options, None)
+            most = options.words * self._deviation(self._vector(asked), _group(terms.modalities), terms)
+            found = [
+                value if not one.words else max(value or 0.0, min(1.0, one.words / most))
+                for value, one in zip(found, ranked, strict=True)
+            ]
+        return found
+
+    def _deviation(self, vector: FloatArray, group: Group, terms: Terms) -> float:
+        """The standard deviation of a vector's corrected scores over the index."""
+        sample = self._sample(group)
+        if len(sample) < 2:
+            return 1.0
+        totals = sample @ vector + self._candidates.corrections(self._sampled[group], terms)
+        return max(float(totals.std()), 1e-6)
+
+    def _sample(self, group: Group) -> FloatArray:
+        """Some rows of pictures or of passages, (rows, dim) float32; always the same ones."""
+        with self._sampling:
+            if group not in self._samples:
+                kinds: list[Modality] = ["text"] if group == "text" else ["image", "video"]
+                rows = self._index.catalogue.rows_of_modalities(self._tower.id, kinds)
+                rows = rows[rows < self._tower.row_count]
+                if len(rows) > SAMPLE:
+                    rows = np.sort(np.random.default_rng(0).choice(rows, SAMPLE, replace=False))
+                self._sampled[group] = rows
+                self._samples[group] = self._matrix[rows].astype(np.float32)
+            return self._samples[group]
+
+    # Hits
+
+    def _listing(self, asked: EncodedQuestion, options: SearchOptions) -> list[Hit]:
+        """Documents by date: everything is listed that the conditions allow, of any kind unless one is named."""
+        terms = self._terms(asked, replace(options, modalities=options.modalities or MODALITIES), None)
+        if asked.question.modalities is not None and options.modalities is None:
+            terms = replace(terms, modalities=None)  # the filter itself says it
+        condition = terms.condition or Condition("TRUE", {})
+        if terms.modalities is not None:
+            names = ", ".join(f"'{name}'" for name in terms.modalities)
+            condition = Condition(f"{condition.sql} AND d.modality IN ({names})", condition.parameters)
+        hits: list[Hit] = []
+        page, offset = max(2 * options.k, 64), 0
+        while len(hits) < options.k:
+            found = list_by_date(self._index.catalogue, self._tower.id, condition, DOCUMENT_DATE_SQL, page, offset)
+            rows = np.array([one.row for one in found], dtype=np.int64)
+            shows = self._candidates.shows_excluded(rows, terms)
+            for one, hidden in zip(found, shows, strict=True):
+                if not hidden and len(hits) < options.k:
+                    hits.append(
+                        Hit(len(hits) + 1, 0.0, self._index.path_of(one), one.modality, one.ordinal, text=one.text)
+                    )
+            if len(found) < page:
+                break
+            offset += page
+        return hits
+
+    def _hit(
+        self, asked: EncodedQuestion, ranked: Sequence[Candidate], members: list[int],
+        relevance: Sequence[float | None], rank: int,
+    ) -> Hit:  # fmt: skip
+        one = ranked[members[0]]
+        segment = one.segment
+        moment = self._moment(asked, one) if segment.modality == "video" else None
+        return Hit(
+            rank=rank,
+            score=one.cosine,
+            path=self._index.path_of(segment),
+            modality=segment.modality,
+            segment=segment.ordinal,
+            start_s=segment.start_s if moment is None else moment.start_s,
+            end_s=segment.end_s if moment is None else moment.end_s,
+            text=segment.text,
+            relevance=relevance[members[0]],
+            best_s=None if moment is None else moment.best_s,
+            parts={"similarity": one.cosine, "hubness": one.hubness, "words": one.words},
+            duplicates=tuple(self._index.path_of(ranked[place].segment) for place in members[1:]),
+        )
+
+    def _moment(self, asked: EncodedQuestion, one: Candidate) -> Moment | None:
+        segments = segments_of_document(self._index.catalogue, self._tower.id, one.segment.document_id)
+        rows = np.array([segment.row for segment in segments], dtype=np.int64)
+        scores = self._candidates.scores(self._vector(asked), rows)
+        best = next((i for i, segment in enumerate(segments) if segment.row == one.segment.row), None)
+        return None if best is None else moment_around(segments, scores, best)
+
+
+def _need(options: SearchOptions) -> int:
+    """Documents to look for: near-duplicates take places that others then fill."""
+    return options.k if not options.collapse else options.k + 8
+
+
+def _kind(asked: EncodedQuestion) -> Kind:
+    """A question with an image in it has scores like an image's: images lie nearer to each other."""
+    return "image" if len(asked.images) else "text"
+
+
+def _group(modalities: Sequence[Modality] | None) -> Group:
+    return "text" if modalities is not None and tuple(modalities) == ("text",) else "visual"

@@ -1,0 +1,279 @@
+"""The built-in encoder's towers, opened for training from any folder of its layout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmsearch.encoders.builtin import BuiltinDescription
+from mmsearch.errors import EncoderError
+from mmsearch.training.builtin_modules import (
+    STAGES,
+    TEMPERATURE,
+    ImageNet,
+    TextNet,
+    pooled,
+    side_by_side,
+    unit,
+)
+from mmsearch.training.onnx_tensors import Array, read_tensors
+from mmsearch.training.towers import Freezing, ImageRows, Pixels, TextRows, Tokens, Towers
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+LAYERS = 6
+LONGEST_CAPTION = 64
+"""Word pieces of a caption that training reads; the exported encoder reads as many as before."""
+
+
+@dataclass(frozen=True)
+class BuiltinTowerOptions:
+    """The size of projections that are made anew, and how the two spaces share the score.
+
+    ``joint`` dimensions of the learned space, ``hidden`` units of its projections; ``dropout`` inside them.
+    ``share`` of the learned space in an inner product; the rest is ConSE's. ``keep_classes`` weighs the penalty
+    for changing what the classifier says of a picture, which keeps ImageNet's vocabulary while its trunk learns.
+    ``class_queries``: so many names of ImageNet classes a batch are short queries of their own.
+    """
+
+    joint: int = 512
+    image_hidden: int = 2048
+    text_hidden: int = 1024
+    dropout: float = 0.5
+    share: float = 0.65
+    keep_classes: float = 1.0
+    class_queries: int = 96
+
+
+class BuiltinTowers(Towers):
+    """The towers of ``directory``. A folder without a joint space (version 0) gets one, to be learned from nothing.
+
+    Words, positions and MiniLM's own layers never learn: the joint space has its own copies of the last text
+    layers, ConSE's space keeps the sentence vectors that its class vectors were made of.
+
+    Raises:
+        EncoderError: the weights are not those of these networks.
+    """
+
+    def __init__(self, directory: Path, freezing: Freezing, options: BuiltinTowerOptions) -> None:
+        super().__init__()
+        self.directory, self.options = directory, options
+        description = BuiltinDescription.read(directory)
+        self.name, self.framing = description.spec.name, description.framing
+        self.image_size = self.framing.size
+        self.tokenizer = _tokenizer(directory / description.tokenizer_file)
+        image = read_tensors(directory / description.image_file)
+        text = read_tensors(directory / description.text_file)
+        self.is_new = "head.straight.weight" not in image
+        self.class_names = _class_names(directory / "classes.tsv")
+        blocks = STAGES if freezing.blocks is None else freezing.blocks
+        layers = LAYERS if freezing.of_text is None else min(freezing.of_text, LAYERS)
+        self.stages = max(0, STAGES - blocks)
+        self.share = options.share if self.is_new else _stored_share(directory, options.share)
+        self.image = _image_net(image, options, self.share)
+        self.text = _text_net(text, layers, options, self.share)
+        self.learns_stem = freezing.blocks is None
+        self._freeze(blocks, layers)
+        self.frozen_rest: nn.ModuleList | None = None
+        if blocks:
+            self._keep_the_old_rest()
+
+    def view(self, image: Image, box: tuple[float, float, float, float] | None) -> Pixels:
+        """See :meth:`Towers.view`."""
+        if box is None:
+            return self.framing.apply(image)
+        from PIL.Image import Resampling
+
+        size = (self.image_size, self.image_size)
+        return np.asarray(image.resize(size, Resampling.BICUBIC, box=box, reducing_gap=3.0), dtype=np.uint8)
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """See :meth:`Towers.tokenize`."""
+        rows = [self.tokenizer.encode(text).ids for text in texts]
+        tokens = np.zeros((len(rows), max(map(len, rows), default=1)), dtype=np.int64)
+        for row, ids in zip(tokens, rows, strict=True):
+            row[: len(ids)] = ids
+        return tokens
+
+    def image_start(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """The stages that do not learn, and what the classifier said of the picture before training."""
+        with torch.set_grad_enabled(self.learns_stem and torch.is_grad_enabled()):
+            x = self.image.network.first(pixels, self.stages)
+        if self.frozen_rest is None:
+            with torch.no_grad():
+                return (self.image.network.rest(x, self.stages)[1],)
+        with torch.no_grad():
+            return x, self._old_logits(x.detach())
+
+    def image_rest(self, kept: tuple[Tensor, ...]) -> ImageRows:
+        """See :meth:`Towers.image_rest`."""
+        if self.frozen_rest is None:
+            features = kept[0].float()
+            joint = self.image.head(features)
+            with torch.no_grad():
+                conse = self.image.conse(self.image.network.classifier(features))
+            return ImageRows(joint, side_by_side(joint, conse, self.share), joint.new_zeros(()))
+        out = self.image.rest(kept[0].float(), self.stages)
+        change = functional.kl_div(
+            (out.logits / 1.5).log_softmax(1), (kept[1].float() / 1.5).softmax(1), reduction="batchmean"
+        )
+        vectors = side_by_side(out.joint, out.conse, self.share)
+        return ImageRows(out.joint, vectors, self.options.keep_classes * change)
+
+    def text_start(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """The layers that do not learn, the mask, and outside of training ConSE's sentence vector."""
+        mask = (tokens != 0).long()
+        with torch.no_grad():
+            x = self.text.first(tokens, mask)
+            return (x, mask) if self.training else (x, mask, self.text.conse(x, mask))
+
+    def text_rest(self, kept: tuple[Tensor, ...]) -> TextRows:
+        """See :meth:`Towers.text_rest`."""
+        x, mask, *conse = kept
+        joint = self.text.joint(x.float(), mask)
+        return TextRows(joint, side_by_side(joint, conse[0], self.share) if conse else joint)
+
+    def known_queries(self, kept: tuple[Tensor, ...], random: np.random.Generator) -> tuple[list[str], Tensor] | None:
+        """Names of the ImageNet classes that the batch shows most clearly, and the classifier's probabilities."""
+        if not self.class_names or self.options.class_queries == 0:
+            return None
+        logits = self.image.network.classifier(kept[0].float()) if self.frozen_rest is None else kept[1].float()
+        shares = (logits / TEMPERATURE).softmax(1).T
+        clearest = shares.amax(1).topk(min(self.options.class_queries, len(shares))).indices
+        names = [self.class_names[int(number)] for number in clearest]
+        return [f"a photo of a {names_[random.integers(len(names_))]}." for names_ in names], shares[clearest].detach()
+
+    def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """See :meth:`Towers.parameter_groups`."""
+        heads = [*self.image.head.parameters(), *self.text.head.parameters()]
+        known = {id(parameter) for parameter in heads}
+        towers = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
+        return heads, towers
+
+    def begin(self, kept: tuple[Tensor, ...], texts: Tensor) -> None:
+        """New projections start from inputs of mean 0 and spread 1."""
+        if not self.is_new:
+            return
+        with torch.no_grad():
+            if self.frozen_rest is None:
+                features = kept[0].float()
+            else:
+                features = self.image.network.rest(kept[0].float(), self.stages)[1]
+            self.image.head.standardize(features)
+            mask = (texts != 0).long()
+            x = self.text.through_branch(self.text.first(texts, mask), mask)
+            self.text.head.standardize(unit(pooled(x, mask)))
+
+    def export(self, directory: Path) -> None:
+        """Writes a folder of the built-in layout; see ``builtin_export``."""
+        from mmsearch.training.builtin_export import export_builtin
+
+        export_builtin(self, directory)
+
+    def describe(self) -> dict[str, Any]:
+        """See :meth:`Towers.describe`."""
+        learned = {"image_stages": STAGES - self.stages, "text_layers": len(self.text.branch)}
+        return {**super().describe(), **learned, "share": self.share}
+
+    def _freeze(self, blocks: int, layers: int) -> None:
+        self.requires_grad_(False)
+        self.image.head.requires_grad_(True)
+        self.text.head.requires_grad_(True)
+        self.image.network.conv_stem.requires_grad_(self.learns_stem)
+        if blocks:
+            for stage in self.image.network.blocks[self.stages :]:
+                stage.requires_grad_(True)
+            self.image.network.conv_head.requires_grad_(True)
+            self.image.network.classifier.requires_grad_(True)
+        for layer in self.text.branch[len(self.text.branch) - layers :]:
+            layer.requires_grad_(True)
+
+    def _keep_the_old_rest(self) -> None:
+        old = ImageNet(8, 8)
+        old.network.load_state_dict(self.image.network.state_dict())
+        rest = [*old.network.blocks[self.stages :], old.network.conv_head, old.network.classifier]
+        self.frozen_rest = nn.ModuleList(rest).requires_grad_(False)
+
+    def _old_logits(self, x: Tensor) -> Tensor:
+        assert self.frozen_rest is not None
+        *stages, head, classifier = self.frozen_rest
+        for stage in stages:
+            x = stage(x)
+        logits: Tensor = classifier(functional.relu6(head(x)).mean((2, 3)))
+        return logits
+
+
+def _image_net(tensors: dict[str, Array], options: BuiltinTowerOptions, share: float) -> ImageNet:
+    hidden, joint = options.image_hidden, options.joint
+    if "head.straight.weight" in tensors:
+        hidden, joint = len(tensors["head.up.weight"]), len(tensors["head.straight.weight"])
+    net = ImageNet(hidden, joint, options.dropout, share)
+    _load(net, tensors, new="head.")
+    return net
+
+
+def _text_net(tensors: dict[str, Array], layers: int, options: BuiltinTowerOptions, share: float) -> TextNet:
+    hidden, joint = options.text_hidden, options.joint
+    if "head.straight.weight" in tensors:
+        hidden, joint = len(tensors["head.up.weight"]), len(tensors["head.straight.weight"])
+    stored = sum(f"branch.{number}.query.weight" in tensors for number in range(LAYERS))
+    depth = max(stored, layers)
+    words, positions = len(tensors["words.weight"]), len(tensors["positions"])
+    net = TextNet(hidden, joint, depth, words, positions, options.dropout / 2, share)
+    branch: dict[str, Array] = {}
+    for number in range(depth):
+        # Layers below the stored branch are still shared, so they start from MiniLM's.
+        own = number - (depth - stored)
+        source = f"branch.{own}." if own >= 0 else f"layers.{LAYERS - depth + number}."
+        branch.update(
+            {f"branch.{number}.{k.removeprefix(source)}": v for k, v in tensors.items() if k.startswith(source)}
+        )
+    shared = {name: value for name, value in tensors.items() if not name.startswith("branch.")}
+    _load(net, {**shared, **branch}, new="head.")
+    return net
+
+
+def _load(net: nn.Module, tensors: dict[str, Array], new: str) -> None:
+    """Fills ``net`` by name; parameters below ``new`` may be missing and then keep their first values."""
+    state = net.state_dict()
+    for name, value in state.items():
+        found = tensors.get(name)
+        if found is not None and found.shape == tuple(value.shape):
+            state[name] = torch.from_numpy(np.array(found))
+        elif found is not None or not name.startswith(new):
+            shape = "missing" if found is None else f"of shape {found.shape}"
+            raise EncoderError(
+                f"these are not the built-in networks: {name} is {shape}, expected {tuple(value.shape)}; "
+                "train from the built-in encoder or from what its training made"
+            )
+    net.load_state_dict(state)
+
+
+def _class_names(path: Path) -> list[list[str]]:
+    """The synonyms of each ImageNet class, where the folder lists them."""
+    if not path.is_file():
+        return []
+    return [line.split("\t")[0].split(", ") for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _stored_share(directory: Path, otherwise: float) -> float:
+    fields = json.loads((directory / "encoder.json").read_text(encoding="utf-8"))
+    return float(fields.get("joint_share", otherwise))
+
+
+def _tokenizer(path: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(LONGEST_CAPTION)
+    return tokenizer

@@ -1,0 +1,161 @@
+"""From a file of pairs to a directory that ``mmsearch index --model DIR`` takes, and whether it is better."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mmsearch.encoders import Encoder, open_encoder
+from mmsearch.encoders.builtin import SHIPPED_WEIGHTS
+from mmsearch.encoders.models import BUILTIN, locate
+from mmsearch.errors import UsageError
+from mmsearch.metrics import two_way_recall
+from mmsearch.training.builtin_towers import BuiltinTowerOptions, BuiltinTowers
+from mmsearch.training.fit import Fitted, Stage, TrainOptions, fit
+from mmsearch.training.pair_sources import read_pairs
+from mmsearch.training.pairs import Pairs, without_unreadable
+from mmsearch.training.towers import Freezing, Towers
+from mmsearch.types import Skip
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What to train on, from what, and where the result goes.
+
+    ``pairs`` and ``dev`` are read by ``read_pairs``; without ``dev`` the fraction ``held_out`` of the images is
+    kept apart. ``images`` is where a table's paths start from. ``keep_cache`` keeps what frozen parts gave,
+    which can be gigabytes.
+    """
+
+    pairs: Path
+    output: Path
+    model: str = BUILTIN
+    dev: Path | None = None
+    images: Path | None = None
+    held_out: float = 0.1
+    learns: Freezing = field(default_factory=Freezing)
+    towers: BuiltinTowerOptions = field(default_factory=BuiltinTowerOptions)
+    keep_cache: bool = False
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a run did. ``before`` and ``after`` are recalls on the held-out split, in fractions, measured with the
+    encoders as a search uses them; ``fitted`` tells of each epoch.
+    """
+
+    output: Path
+    images: int
+    captions: int
+    dev_images: int
+    refused: tuple[Skip, ...]
+    before: dict[str, float]
+    after: dict[str, float]
+    fitted: Fitted
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the mean of the recalls rose."""
+        return float(np.mean(list(self.after.values()))) > float(np.mean(list(self.before.values())))
+
+
+def train(
+    request: TrainRequest,
+    options: TrainOptions,
+    *,
+    resume: bool = False,
+    progress: Callable[[Stage], None] = lambda stage: None,
+) -> TrainReport:
+    """Reads pairs, trains, writes the encoder into ``request.output`` and what happened into its folder ``run``.
+
+    Raises:
+        UsageError: no usable pairs, options that make no sense, or an output directory that holds something else.
+        EncoderError: the model cannot be opened.
+    """
+    run = request.output / "run"
+    if request.output.exists() and any(request.output.iterdir()) and not run.is_dir():
+        raise UsageError(f"{request.output} is not empty and holds no training run: name another directory")
+    learning, held_out, refused = _pairs(request, progress)
+    run.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"path": skip.path, "reason": skip.reason}, ensure_ascii=False) for skip in refused]
+    (run / "refused.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    before = encoder_recalls(open_encoder(request.model), held_out)
+    towers = open_towers(request.model, request.learns, request.towers, options.seed)
+    fitted = fit(towers, learning, held_out, options, run, resume=resume, progress=progress)
+    progress(Stage("export", 0, 1))
+    towers.cpu().export(request.output)
+    progress(Stage("export", 1, 1))
+    after = encoder_recalls(open_encoder(os.fspath(request.output)), held_out)
+    if not request.keep_cache:
+        shutil.rmtree(run / "cache", ignore_errors=True)
+    report = TrainReport(
+        request.output, len(learning), learning.caption_count, len(held_out), refused, before, after, fitted
+    )
+    _write_report(run / "report.json", report, request, options)
+    return report
+
+
+def open_towers(model: str, learns: Freezing, options: BuiltinTowerOptions, seed: int) -> Towers:
+    """The towers of a model by the names that ``open_encoder`` knows; new weights depend on ``seed``."""
+    import torch
+
+    torch.manual_seed(seed)
+    directory = SHIPPED_WEIGHTS if model == BUILTIN else Path(model.removeprefix("local-dir:"))
+    if (directory / "encoder.json").is_file():
+        return BuiltinTowers(directory, learns, options)
+    from mmsearch.training.open_clip_towers import OpenClipTowers
+
+    return OpenClipTowers(locate(model), learns)
+
+
+def encoder_recalls(encoder: Encoder, pairs: Pairs) -> dict[str, float]:
+    """R@1, 5 and 10 in both directions, by an encoder as a search uses it."""
+    vectors = [np.zeros((0, encoder.spec.dim), dtype=np.float32)]
+    for start in range(0, len(pairs), 64):
+        vectors.append(encoder.encode_images([s.read(encoder.input_size) for s in pairs.images[start : start + 64]]))
+    texts = [text for captions in pairs.captions for text in captions]
+    owners = [[row] for row, captions in enumerate(pairs.captions) for _ in captions]
+    return two_way_recall(encoder.encode_texts(texts), np.concatenate(vectors), owners).recalls()
+
+
+def _pairs(request: TrainRequest, progress: Callable[[Stage], None]) -> tuple[Pairs, Pairs, tuple[Skip, ...]]:
+    def checked(pairs: Pairs) -> Pairs:
+        return without_unreadable(pairs, lambda done, total: progress(Stage("check images", done, total)))
+
+    pairs = checked(read_pairs(request.pairs, request.images))
+    if request.dev is None:
+        learning, held_out = pairs.split(request.held_out)
+        return learning, held_out, pairs.refused
+    dev = checked(read_pairs(request.dev, request.images))
+    shared = set(pairs.images) & set(dev.images)
+    if shared:
+        raise UsageError(
+            f"{len(shared)} images are both in {request.pairs} and in {request.dev}, {next(iter(shared)).name} among "
+            "them: what is learned from cannot judge"
+        )
+    return pairs, dev, (*pairs.refused, *dev.refused)
+
+
+def _write_report(path: Path, report: TrainReport, request: TrainRequest, options: TrainOptions) -> None:
+    content = {
+        "model": request.model,
+        "learns": str(request.learns),
+        "images": report.images,
+        "captions": report.captions,
+        "dev_images": report.dev_images,
+        "refused": len(report.refused),
+        "before": report.before,
+        "after": report.after,
+        "is_better": report.is_better,
+        "best_epoch": report.fitted.best,
+        "seed": options.seed,
+        "options": asdict(options),
+        "tower_options": asdict(request.towers),
+    }
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

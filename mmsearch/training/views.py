@@ -1,0 +1,158 @@
+"""What the image tower is shown of a picture: as it is, or a random crop of it, mirrored, its colours changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmsearch.training.pairs import ImageSource
+from mmsearch.training.towers import Pixels, Towers
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """How far random views may go from the picture.
+
+    ``smallest`` fraction of the area that a crop keeps; ``aspect`` by which its aspect ratio may change, at
+    most; ``mirror`` probability; ``colour``: brightness and contrast change by up to this fraction, saturation
+    by half as much again. ``cached`` views of each picture are made once and what the frozen part of the tower
+    gives for them is kept on the disk (the first is the plain picture, the second its mirror image); 0 makes
+    fresh ones in every epoch.
+    """
+
+    smallest: float = 0.35
+    aspect: float = 4 / 3
+    mirror: float = 0.5
+    colour: float = 0.2
+    cached: int = 0
+
+
+def plain_view(towers: Towers, source: ImageSource) -> Pixels:
+    """The picture as the exported encoder will see it."""
+    return towers.view(source.read(towers.image_size), None)
+
+
+def random_view(towers: Towers, source: ImageSource, options: ViewOptions, seed: Sequence[int]) -> Pixels:
+    """A view that depends on ``seed`` alone, whichever thread makes it."""
+    random = np.random.default_rng(list(seed))
+    image = source.read(towers.image_size)
+    width, height = image.size
+    area = random.uniform(options.smallest, 1.0) * width * height
+    ratio = width / height * math.exp(random.uniform(-1, 1) * math.log(options.aspect))
+    crop_width, crop_height = min(width, math.sqrt(area * ratio)), min(height, math.sqrt(area / ratio))
+    left, top = random.uniform(0, width - crop_width), random.uniform(0, height - crop_height)
+    pixels = towers.view(image, (left, top, left + crop_width, top + crop_height))
+    if random.random() < options.mirror:
+        pixels = pixels[:, ::-1]
+    return _recoloured(pixels, options.colour, random)
+
+
+def _recoloured(pixels: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+    if amount == 0:
+        return pixels.copy()
+    brightness, contrast = random.uniform(1 - amount, 1 + amount, 2)
+    saturation = random.uniform(1 - 1.5 * amount, 1 + 1.5 * amount)
+    values = pixels.astype(np.float32) * brightness
+    values = (values - values.mean()) * contrast + values.mean()
+    grey = values.mean(2, keepdims=True)
+    recoloured: Pixels = np.clip((values - grey) * saturation + grey, 0, 255).astype(np.uint8)
+    return recoloured
+
+
+class ImageFeed:
+    """Gives ``Towers.image_start`` of any rows of a set of images, in any epoch; equal seeds, equal values.
+
+    ``augment`` ``None`` shows pictures as they are, and keeps what the frozen part gives for all of them.
+    """
+
+    def __init__(
+        self,
+        towers: Towers,
+        images: Sequence[ImageSource],
+        augment: ViewOptions | None,
+        cache: Path,
+        *,
+        seed: int,
+        device: torch.device,
+        workers: int = 2,
+        batch: int = 32,
+        progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    ) -> None:
+        self.towers, self.sources, self.augment = towers, images, augment
+        self.seed, self.device, self.batch, self.progress = seed, device, batch, progress
+        self._pool = ThreadPoolExecutor(workers)
+        self._kept: list[list[np.ndarray]] = []
+        for number in range(1 if augment is None else augment.cached):
+            self._kept.append(self._keep(number, cache))
+
+    def close(self) -> None:
+        """Stops the threads that decode."""
+        self._pool.shutdown()
+
+    def rows(self, rows: np.ndarray, epoch: int) -> tuple[Tensor, ...]:
+        """What the tower's start gives for these rows: tensors of ``len(rows)`` rows, on the device."""
+        if not self._kept:
+            return self._start(list(rows), lambda row: self._fresh(row, epoch))
+        random = np.random.default_rng([self.seed, 2, epoch])
+        choice = random.integers(len(self._kept), size=len(self.sources))
+        parts = []
+        for number in range(len(self._kept[0])):
+            values = np.stack([self._kept[choice[row]][number][row] for row in rows])
+            parts.append(torch.from_numpy(values).to(self.device))
+        return tuple(parts)
+
+    def plain(self) -> Iterator[tuple[Tensor, ...]]:
+        """All images in order, in batches, as they are: for feeds without augmentation."""
+        for start in range(0, len(self.sources), self.batch):
+            yield self.rows(np.arange(start, min(start + self.batch, len(self.sources))), 0)
+
+    def _fresh(self, row: int, epoch: int) -> Pixels:
+        assert self.augment is not None
+        return random_view(self.towers, self.sources[row], self.augment, (self.seed, 1, epoch, row))
+
+    def _view(self, row: int, number: int) -> Pixels:
+        if number == 0:
+            return plain_view(self.towers, self.sources[row])
+        if number == 1:
+            return np.ascontiguousarray(plain_view(self.towers, self.sources[row])[:, ::-1])
+        assert self.augment is not None
+        return random_view(self.towers, self.sources[row], self.augment, (self.seed + number - 1, row))
+
+    def _start(self, rows: Sequence[int], view: Callable[[int], Pixels]) -> tuple[Tensor, ...]:
+        pixels = np.stack(list(self._pool.map(view, rows)))
+        return self.towers.image_start(torch.from_numpy(pixels).to(self.device))
+
+    def _keep(self, number: int, cache: Path) -> list[np.ndarray]:
+        """View ``number`` of every image through the frozen part, in half precision, mapped from the disk."""
+        cache.mkdir(parents=True, exist_ok=True)
+        done = cache / f"view{number}.done"
+        if not done.exists():
+            self._write(number, cache)
+            done.touch()
+        files = sorted(cache.glob(f"view{number}-*.npy"))
+        return [np.load(file, mmap_mode="r") for file in files]
+
+    def _write(self, number: int, cache: Path) -> None:
+        files: list[np.ndarray] = []
+        total = len(self.sources)
+        for begin in range(0, total, self.batch):
+            rows = range(begin, min(begin + self.batch, total))
+            with torch.no_grad():
+                parts = self._start(rows, lambda row: self._view(row, number))
+            values = [part.cpu().numpy() for part in parts]
+            values = [v.astype(np.float16) if v.dtype.kind == "f" else v for v in values]
+            if not files:
+                files = [
+                    np.lib.format.open_memmap(cache / f"view{number}-{part}.npy", "w+", v.dtype, (total, *v.shape[1:]))
+                    for part, v in enumerate(values)
+                ]
+            for file, value in zip(files, values, strict=True):
+                file[rows.start : rows.stop] = value
+            self.progress(f"view {number + 1}", rows.stop, total)

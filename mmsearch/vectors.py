@@ -1,0 +1,87 @@
+"""The vectors of one tower, ready to be searched: through a vector index where one was built, else exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from mmsearch.catalogue import Tower
+from mmsearch.errors import IndexDamaged, RecipeError
+from mmsearch.index import IndexDirectory
+from mmsearch.recipes import load_recipe
+from mmsearch.vector_index import AnnIndex, ExactIndex, Neighbours, QueryKind
+
+
+@dataclass(frozen=True)
+class BuiltIndex:
+    """What the manifest says of the vector index in use.
+
+    ``file`` and ``recipe_file`` lie in the index directory; ``tuned`` has the search parameters, the measured
+    recall and the latency for each kind of query (`mmsearch.vector_index.Tuned` as plain values).
+    """
+
+    file: str
+    recipe_file: str
+    recipe: str
+    tower: str
+    rows: int
+    tuned: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, index: IndexDirectory) -> BuiltIndex | None:
+        """The one that the manifest names; ``None`` where searching is exact."""
+        found = index.manifest.vector_index
+        return None if found is None else cls(**found)
+
+
+class Vectors:
+    """Searches the committed rows of a tower. Any number of threads may search at once."""
+
+    def __init__(self, index: IndexDirectory, tower: Tower) -> None:
+        matrix = index.matrix(tower)
+        self._exact = ExactIndex(matrix)
+        self._ann, self._built = _open_built(index, tower, matrix)
+
+    @property
+    def recipe(self) -> str:
+        """The name of the recipe that answers."""
+        return "exact" if self._ann is None or self._built is None else self._built.recipe
+
+    def search(
+        self,
+        queries: npt.ArrayLike,
+        k: int,
+        *,
+        kind: QueryKind = "text",
+        only: npt.ArrayLike | None = None,
+        without: npt.ArrayLike | None = None,
+        threads: int | None = None,
+    ) -> list[Neighbours]:
+        """The ``k`` best rows for each of ``queries``, float32 (q, dim), with the parameters tuned for ``kind``.
+
+        See `mmsearch.vector_index.ExactIndex.search`. Asked for far more rows than the parameters were tuned
+        for, the exact search answers: a graph or a list that was set for 10 neighbours misses many of 1,000.
+        """
+        if self._ann is None or self._built is None:
+            return self._exact.search(queries, k, only=only, without=without, threads=threads)
+        tuned = self._built.tuned.get(kind)
+        if tuned is None or k > 4 * max(int(tuned["k"]), 10):
+            return self._exact.search(queries, k, only=only, without=without, threads=threads)
+        parameters = {name: int(value) for name, value in tuned["parameters"].items()}
+        return self._ann.search(queries, k, parameters=parameters, only=only, without=without, threads=threads)
+
+
+def _open_built(index: IndexDirectory, tower: Tower, matrix: Any) -> tuple[AnnIndex | None, BuiltIndex | None]:
+    """The vector index that the manifest names. It is a cache: damaged or of other vectors, exact search answers."""
+    built = BuiltIndex.of(index)
+    if built is None or built.tower != tower.spec.key:
+        return None, None
+    try:
+        recipe = load_recipe(index.path / built.recipe_file)
+        return AnnIndex.open(Path(index.path / built.file), recipe, matrix), built
+    except (IndexDamaged, RecipeError):
+        return None, None

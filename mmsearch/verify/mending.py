@@ -1,0 +1,62 @@
+"""Makes the parts of an index agree again, and keeps all that is right."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mmsearch.catalogue import checks
+from mmsearch.index import IndexDirectory
+from mmsearch.ingest import IngestOptions
+from mmsearch.ingest.plan import kept_scopes
+from mmsearch.verify.differences import Difference
+from mmsearch.verify.verifying import bad_rows
+
+AddAgain = Callable[[Path, IngestOptions], object]
+
+
+def mend(index: IndexDirectory, differences: Sequence[Difference], add: AddAgain) -> None:
+    """Mends what `verify` has found: first the index in itself, then with the disk.
+
+    Vectors that are gone or useless take their documents with them, and ``add`` (an `ingest` of one place with its
+    options) reads those files again; no other document is touched. Folders that are not there are left alone: they
+    may come back.
+
+    Raises:
+        IndexDamaged: SQLite cannot trust its own file.
+    """
+    with index.writing(cut=False) as writable:
+        checks.refuse_broken(writable.catalogue)
+        _mend_index(writable, [found.where for found in differences if found.kind == "changed bytes"])
+        places = [
+            (scope.folder / scope.below, IngestOptions.from_kept(options)) for scope, options in kept_scopes(writable)
+        ]
+    for place, options in places:
+        if os.path.lexists(place):
+            add(place, options)
+
+
+def _mend_index(index: IndexDirectory, changed: Sequence[str]) -> None:
+    catalogue = index.catalogue
+    if any(index.vector_file(tower).rows_on_disk() < tower.row_count for tower in catalogue.towers()):
+        index.with_manifest(vector_index=None, recipe="exact")  # what was built knows rows that others will take
+    with catalogue.transaction():
+        _forget_times(index, changed)
+        for tower in catalogue.towers():
+            rows = min(tower.row_count, index.vector_file(tower).rows_on_disk())
+            live = checks.live_rows(catalogue, tower.id)
+            bad = bad_rows(index.vector_file(tower).map(rows), live[live < rows])
+            checks.mend_rows(catalogue, tower.id, rows, bad)
+        checks.mend_contents(catalogue, index.tower().id)
+        catalogue.drop_empty_roots(keep=[scope.root_id for scope in catalogue.kept_scopes()])
+    for tower in catalogue.towers():
+        index.vector_file(tower).cut(tower.row_count)
+
+
+def _forget_times(index: IndexDirectory, changed: Sequence[str]) -> None:
+    """Documents without a time of change are read again."""
+    for root in index.catalogue.roots():
+        folder = index.root_path(root)
+        inside = [Path(path).relative_to(folder).as_posix() for path in changed if folder in Path(path).parents]
+        index.catalogue.forget_times(root.id, inside)

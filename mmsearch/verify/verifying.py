@@ -1,0 +1,179 @@
+"""Compares the catalogue with itself, with the vector files and with the disk. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from mmsearch.catalogue import Root, Tower, checks
+from mmsearch.decoders.base import DecodeOptions
+from mmsearch.errors import MediaError
+from mmsearch.files import FileEntry, content_hash
+from mmsearch.index import IndexDirectory
+from mmsearch.ingest import IngestOptions
+from mmsearch.ingest.plan import Scope, archive_of, kept_scopes, make_plan, settle_skipped
+from mmsearch.verify.differences import Difference, Verdict
+
+LENGTH_TOLERANCE = 0.01
+"""How far from 1 a vector's length may be; half precision alone costs less than a tenth of that."""
+_CHUNK = 1 << 16
+"""Vectors looked at in one go."""
+
+Seen = Callable[[int], None]
+
+
+def verify(index: IndexDirectory, *, read_bytes: bool = False, seen: Seen = lambda _: None) -> Verdict:
+    """Compares everything; the index must be open for writing, so that nobody changes it meanwhile.
+
+    With ``read_bytes``, every file is read and hashed again, which notices bytes that changed while size and time
+    stayed. ``seen`` is called with the number of files met so far.
+    """
+    catalogue, tower = index.catalogue, index.tower()
+    broken = checks.broken_database(catalogue)
+    if broken:  # whatever else the database says cannot be trusted
+        advice = "restore the index from a copy, or remove it and index again"
+        found = [Difference("damaged database", catalogue.path.name, f"{what}: {advice}") for what in broken]
+        return Verdict(0, 0, 0, tuple(found))
+    differences = [*_catalogue(index, tower), *_stray_files(index)]
+    for each in catalogue.towers():
+        differences += _vectors(index, each)
+    files, on_disk = _disk(index, seen)
+    differences += on_disk
+    if read_bytes:
+        differences += _bytes(index, {difference.where for difference in on_disk})
+    counts = catalogue.counts()
+    documents = counts["image"] + counts["video"] + counts["text"]
+    return Verdict(documents, tower.row_count, files, tuple(differences))
+
+
+def _catalogue(index: IndexDirectory, tower: Tower) -> Iterator[Difference]:
+    catalogue = index.catalogue
+    for content_id, path in checks.incomplete_contents(catalogue, tower.id):
+        detail = "a segment of it, or a segment's vector, is missing: it must be read again"
+        yield Difference("incomplete content", path or f"content {content_id}", detail)
+    unused = checks.count(catalogue, checks.UNUSED, tower.id)
+    if unused:
+        yield Difference("unused content", catalogue.path.name, f"{unused} contents belong to no document")
+    for table, question in checks.OTHER_MODALITY.items():
+        wrong = checks.count(catalogue, question, tower.id)
+        if wrong:
+            yield Difference("wrong modality", catalogue.path.name, f"{wrong} {table} disagree with their content")
+    for path in checks.empty_roots(catalogue):
+        yield Difference("empty root", path, "nothing in the index belongs to it")
+
+
+def _stray_files(index: IndexDirectory) -> Iterator[Difference]:
+    ours = {tower.file for tower in index.catalogue.towers()}
+    for file in sorted(index.path.glob("vectors-*.f16")):
+        if file.name not in ours:
+            detail = "the catalogue knows no such vector file: delete it if you did not put it there"
+            yield Difference("stray file", file.name, detail)
+
+
+def _vectors(index: IndexDirectory, tower: Tower) -> Iterator[Difference]:
+    """The vector file's length, who owns its rows, and whether they are vectors of length 1."""
+    file = index.vector_file(tower)
+    on_disk = file.rows_on_disk()
+    if on_disk < tower.row_count:
+        detail = f"it holds {on_disk} vectors, the catalogue has committed {tower.row_count}"
+        yield Difference("vectors missing", tower.file, detail)
+    surplus = (file.path.stat().st_size if file.path.exists() else 0) - tower.row_count * tower.spec.dim * 2
+    if surplus > 0:
+        yield Difference("uncommitted bytes", tower.file, f"{surplus} bytes were never committed (after a crash)")
+    live, dead = checks.live_rows(index.catalogue, tower.id), index.catalogue.dead_rows(tower.id)
+    yield from _owners(tower, live, dead)
+    rows = min(on_disk, tower.row_count)
+    bad = bad_rows(file.map(rows), live[(live >= 0) & (live < rows)])
+    owners = checks.owners_of_rows(index.catalogue, tower.id, bad)
+    for row in bad.tolist():
+        yield Difference("bad vector", owners.get(row, tower.file), f"row {row} is no vector of length 1")
+
+
+def _owners(tower: Tower, live: npt.NDArray[np.int64], dead: npt.NDArray[np.int64]) -> Iterator[Difference]:
+    everything = np.union1d(live, dead)
+    outside = everything[everything >= tower.row_count]
+    for row in outside.tolist():
+        yield Difference("row outside", tower.file, f"row {row} is not among the {tower.row_count} committed ones")
+    for row in np.intersect1d(live, dead).tolist():
+        yield Difference("row owned and dead", tower.file, f"row {row} is owned by a segment and counted as unused")
+    lost = np.setdiff1d(np.arange(tower.row_count), everything)
+    for row in lost.tolist():
+        yield Difference(
+            "row without owner", tower.file, f"row {row} belongs to no segment and is not counted as unused"
+        )
+
+
+def bad_rows(matrix: npt.NDArray[np.float16], live: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Which of the rows ``live`` of a (rows, dim) matrix are not finite or not of length 1, ascending."""
+    found = [np.zeros(0, np.int64)]
+    for start in range(0, len(matrix), _CHUNK):
+        vectors = np.asarray(matrix[start : start + _CHUNK], dtype=np.float32)
+        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        wrong = ~(np.abs(lengths - 1) <= LENGTH_TOLERANCE)  # so that NaN counts as wrong
+        found.append(start + np.flatnonzero(wrong))
+    return np.intersect1d(np.concatenate(found), live)
+
+
+def _disk(index: IndexDirectory, seen: Seen) -> tuple[int, list[Difference]]:
+    """What the next `mmsearch index` of all that is kept would do, without doing it."""
+    differences: list[Difference] = []
+    files = 0
+    for scope, options in kept_scopes(index):
+        if not os.path.lexists(scope.folder / scope.below):
+            differences.append(_missing(index, scope))
+            continue
+        before = files
+        found, more = _scope(index, scope, IngestOptions.from_kept(options), lambda number: seen(before + number))  # noqa: B023
+        files += found
+        differences += more
+    return files, differences
+
+
+def _missing(index: IndexDirectory, scope: Scope) -> Difference:
+    place = scope.folder / scope.below
+    documents = sum(1 for _ in index.catalogue.documents_below(scope.root.id, scope.below))
+    detail = (
+        f"{documents} documents lie there: mount the disk again, index the new place if it was moved, or drop them "
+        f"with `mmsearch remove {place}`"
+    )
+    return Difference("missing folder", str(place), detail)
+
+
+def _scope(index: IndexDirectory, scope: Scope, options: IngestOptions, seen: Seen) -> tuple[int, list[Difference]]:
+    decode = DecodeOptions(max_megapixels=options.max_megapixels, frame_interval_s=options.frame_interval_s)
+    plan = make_plan(index, [scope], options.rules, decode, seen)
+    settle_skipped(index, [scope], plan, options.limits)
+    differences = []
+    for work in plan.work:
+        known = getattr(work, "previous", None) is not None
+        detail = "it changed, or another version of mmsearch would read it differently" if known else "not indexed yet"
+        differences.append(Difference("changed file" if known else "new file", str(work.path), detail))
+    for _, _, path in plan.gone:
+        differences.append(Difference("missing file", str(scope.folder / path), "indexed, and no longer there"))
+    for _, path in (*plan.forgotten, *plan.forgotten_archives):
+        differences.append(Difference("missing file", str(scope.folder / path), "remembered, and no longer there"))
+    return plan.unchanged + len(plan.skipped) + len(plan.work), differences
+
+
+def _bytes(index: IndexDirectory, different: set[str]) -> Iterator[Difference]:
+    """Files whose bytes are not those that were indexed, though size and time say so. Samples of archives are left
+    to their archive's size and time.
+    """
+    roots: dict[int, Root] = {root.id: root for root in index.catalogue.roots()}
+    for root_id, path, size, mtime_ns, expected in checks.hashes(index.catalogue):
+        root = roots[root_id]
+        place = index.root_path(root) / path
+        if root.is_dataset or str(place) in different or not place.is_file():
+            continue
+        if (archive := archive_of(path)) and (index.root_path(root) / archive).is_file():
+            continue
+        try:
+            found = content_hash(place, FileEntry(path, size, mtime_ns, 0))
+        except MediaError as error:
+            yield Difference("unreadable file", str(place), f"{error}: make it readable and run again")
+            continue
+        if found != expected:
+            yield Difference("changed bytes", str(place), "its bytes are not those that were indexed")

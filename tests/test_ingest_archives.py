@@ -1,0 +1,188 @@
+"""Tar archives of samples: read once, resumed, and accounted for member by member."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mmsearch.api import Index
+from mmsearch.ingest.archives import ArchiveReading, sample_key
+from mmsearch.ingest.memory_file import MemoryFile
+from tests.conftest import COLOURS, ColourEncoder, save_colour
+
+
+def photo_bytes(colour: str, seed: int = 0) -> bytes:
+    noise = np.random.default_rng(seed).integers(-12, 12, (30, 40, 3))
+    buffer = io.BytesIO()
+    Image.fromarray(np.clip(np.asarray(COLOURS[colour]) + noise, 0, 255).astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def samples(start: int = 0) -> dict[str, bytes]:
+    """One sample a colour, as img2dataset writes them."""
+    members: dict[str, bytes] = {}
+    for number, colour in enumerate(COLOURS, start=start):
+        members[f"{number:09d}.png"] = photo_bytes(colour, number)
+        members[f"{number:09d}.txt"] = f"something {colour}".encode()
+        members[f"{number:09d}.json"] = json.dumps({"caption": "unused", "status": "success"}).encode()
+    return members
+
+
+def documents(index: Index) -> dict[str, str | None]:
+    rows = index._directory.catalogue.sql.execute("SELECT path, caption FROM documents ORDER BY path")
+    return dict(rows.fetchall())
+
+
+def test_every_picture_of_an_archive_is_a_document(index: Index, tmp_path: Path, encoder: ColourEncoder) -> None:
+    folder = tmp_path / "data"
+    write_tar(folder / "00000.tar", samples())
+    save_colour(folder / "00000.tar-notes.png", "red", seed=99)  # sorts between the archive and its samples
+    report = index.add(folder)
+    assert (report.indexed, report.skipped, encoder.encoded_images) == (9, (), 9)
+    assert documents(index)["00000.tar/000000002.png"] == "something blue"
+    assert index.search("blue", k=1)[0].path == str(folder / "00000.tar" / "000000002.png")
+    again = index.add(folder)
+    assert (again.unchanged, again.indexed, again.removed, encoder.encoded_images) == (9, 0, 0, 9)
+
+
+def test_a_caption_in_json_counts_where_there_is_no_text(index: Index, tmp_path: Path) -> None:
+    members = {"a.png": photo_bytes("red"), "a.json": b'{"caption": " a barn "}', "b.png": photo_bytes("blue"),
+               "b.json": b"{broken"}  # fmt: skip
+    write_tar(tmp_path / "data" / "0.tar", members)
+    index.add(tmp_path / "data")
+    assert documents(index) == {"0.tar/a.png": "a barn", "0.tar/b.png": None}
+
+
+def test_a_changed_archive_is_compared_sample_by_sample(index: Index, tmp_path: Path, encoder: ColourEncoder) -> None:
+    folder, members = tmp_path / "data", samples()
+    write_tar(folder / "0.tar", members)
+    index.add(folder)
+    del members["000000000.png"], members["000000000.txt"], members["000000000.json"]
+    members["000000001.png"] = photo_bytes("white", 50)
+    members["000000099.png"] = photo_bytes("black", 51)
+    write_tar(folder / "0.tar", members)
+    os.utime(folder / "0.tar", ns=(5, 5))
+    report = index.add(folder)
+    assert (report.indexed, report.updated, report.removed, report.unchanged) == (1, 1, 1, 6)
+    assert encoder.encoded_images == 10
+    (folder / "0.tar").unlink()
+    save_colour(folder / "other.png", "red")
+    assert index.add(folder).removed == 8
+    assert index._directory.catalogue.archives_below(1) == {}
+
+
+def test_what_is_broken_in_an_archive_is_a_skip(index: Index, tmp_path: Path) -> None:
+    members = {"a.png": photo_bytes("red"), "b.png": b"no picture", "c.csv": b"1,2", "d.txt": b"of no picture"}
+    write_tar(tmp_path / "data" / "0.tar", members)
+    (tmp_path / "data" / "1.tar").write_bytes(b"no archive " * 100)
+    report = index.add(tmp_path / "data")
+    reasons = {Path(skip.path).name: skip.reason for skip in report.skipped}
+    assert report.indexed == 1
+    assert set(reasons) == {"b.png", "0.tar", "1.tar"}
+    assert "2 members" in reasons["0.tar"] and "not a tar archive" in reasons["1.tar"]
+    again = index.add(tmp_path / "data")
+    assert (again.unchanged, sorted(again.skipped, key=str)) == (1, sorted(report.skipped, key=str))
+
+
+@pytest.mark.parametrize("damage", ["cut", "junk"])
+def test_samples_before_the_damage_are_kept(index: Index, tmp_path: Path, damage: str) -> None:
+    path = write_tar(tmp_path / "data" / "0.tar", samples())
+    data = bytearray(path.read_bytes())
+    middle = data.index(b"000000004.png") + (700 if damage == "cut" else 0)
+    path.write_bytes(data[:middle] if damage == "cut" else data[:middle] + b"\xff" * 512 + data[middle + 512 :])
+    report = index.add(tmp_path / "data")
+    assert report.indexed == 4
+    assert [Path(skip.path).name for skip in report.skipped] == ["0.tar"]
+    assert "damaged" in report.skipped[0].reason
+
+
+def test_an_interrupted_archive_goes_on_without_encoding_twice(
+    index: Index, tmp_path: Path, encoder: ColourEncoder
+) -> None:
+    write_tar(tmp_path / "data" / "0.tar", samples())
+
+    def interrupt(_: object) -> None:
+        if encoder.encoded_images >= 4:
+            raise KeyboardInterrupt
+
+    first = index.add(tmp_path / "data", progress=interrupt)
+    assert first.interrupted and 0 < first.indexed < 8
+    assert index._directory.catalogue.archives_below(1) == {}
+    encoded = encoder.encoded_images
+    report = index.add(tmp_path / "data")
+    assert report.indexed == 8 - first.indexed
+    assert encoder.encoded_images == encoded + 8 - first.indexed
+    assert len(index._directory.catalogue.archives_below(1)) == 1
+
+
+def test_a_file_like_a_sample_does_not_take_its_document(index: Index, tmp_path: Path) -> None:
+    """The sample's path leads nowhere on disk, and is no moved file for that."""
+    write_tar(tmp_path / "data" / "0.tar", {"a.png": photo_bytes("red")})
+    index.add(tmp_path / "data")
+    (tmp_path / "data" / "plain.png").write_bytes(photo_bytes("red"))
+    assert index.add(tmp_path / "data").indexed == 1
+    assert set(documents(index)) == {"0.tar/a.png", "plain.png"}
+
+
+def test_many_archives_give_what_their_files_would(index: Index, tmp_path: Path, encoder: ColourEncoder) -> None:
+    """The oracle is the same pictures as files."""
+    for number in range(4):
+        write_tar(tmp_path / "data" / f"{number}.tar", samples(100 * number))
+        for name, data in samples(100 * number).items():
+            (tmp_path / "files").mkdir(exist_ok=True)
+            (tmp_path / "files" / name).write_bytes(data)
+    index.add(tmp_path / "data")
+    in_archives = documents(index)
+    index.remove(tmp_path / "data")
+    index.add(tmp_path / "files")
+    assert {Path(path).name: caption for path, caption in in_archives.items()} == documents(index)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=3000), st.integers(0, 3000))
+def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, junk: bytes, place: int) -> None:
+    from mmsearch.errors import MediaError
+
+    path = tmp_path_factory.mktemp("tar") / "x.tar"
+    whole = write_tar(path, {"a.png": b"picture", "a.txt": b"caption", "b.png": b"other"}).read_bytes()
+    path.write_bytes(whole[:place] + junk + whole[place + len(junk) :])
+    try:
+        names = [picture.name for picture in ArchiveReading(path).pictures()]
+    except MediaError as error:
+        assert str(error)
+    else:
+        assert len(names) <= 20
+
+
+def test_the_members_of_a_sample_share_the_name_up_to_the_first_dot() -> None:
+    assert sample_key("000.seg.png") == sample_key("000.txt") == "000"
+    assert sample_key("a.b/000.png") == "a.b/000"
+
+
+def test_a_file_in_memory_is_a_path(tmp_path: Path) -> None:
+    file = MemoryFile(tmp_path / "nothing.png", photo_bytes("red"))
+    assert (file.suffix, str(file), file.parent) == (".png", str(tmp_path / "nothing.png"), tmp_path)
+    with file.open("rb") as stream:
+        assert stream.read() == photo_bytes("red")
+    with pytest.raises(ValueError):
+        file.open("w")

@@ -1,0 +1,197 @@
+"""Building, tuning and switching vector indexes inside an index directory, and compaction."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmsearch.catalogue import NewContent, NewSegment
+from mmsearch.encoders.base import Encoder, FloatArray
+from mmsearch.errors import RecipeError, UsageError
+from mmsearch.index import IndexDirectory
+from mmsearch.optimize import OptimizeOptions, compact, optimize
+from mmsearch.types import EncoderSpec, MediaInfo
+from mmsearch.vectors import BuiltIndex, Vectors
+
+DIM = 32
+TEXTS = [f"query number {number}" for number in range(240)]
+
+
+class HashEncoder(Encoder):
+    """Texts map to fixed random vectors, off to one side as text vectors are."""
+
+    spec = EncoderSpec("hash", "c0ffee" * 10, DIM, "none")
+    input_size, batch_size, max_text_tokens = 8, 8, 32
+
+    def prepare_image(self, image: object) -> np.ndarray:
+        raise NotImplementedError
+
+    def encode_prepared(self, inputs: np.ndarray) -> FloatArray:
+        raise NotImplementedError
+
+    def encode_texts(self, texts: Sequence[str]) -> FloatArray:
+        return unit(np.stack([_noise(text) for text in texts]) + 0.5)
+
+    def count_tokens(self, text: str) -> int:
+        return len(text)
+
+
+def _noise(text: str) -> np.ndarray:
+    seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    return np.random.default_rng(seed).standard_normal(DIM, dtype=np.float32)
+
+
+def unit(rows: np.ndarray) -> FloatArray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def make_index(place: Path, count: int) -> IndexDirectory:
+    """An index of ``count`` images whose vectors are random around 40 centres."""
+    IndexDirectory.create(place, "hash", HashEncoder.spec)
+    index = IndexDirectory.open(place)
+    add(index, count)
+    return index
+
+
+def add(index: IndexDirectory, count: int, seed: int = 0) -> None:
+    random = np.random.default_rng(seed)
+    centres = random.standard_normal((40, DIM))
+    rows = unit(centres[random.integers(0, 40, count)] + 0.7 * random.standard_normal((count, DIM)))
+    with index.writing() as writer:
+        tower = writer.tower()
+        writer.vector_file(tower).append(rows, at=tower.row_count)
+        with writer.catalogue.transaction():
+            root = (writer.catalogue.roots() or [writer.catalogue.add_root("/photos", is_relative=False)])[0]
+            for number in range(count):
+                path = f"{seed}-{number}.jpg"
+                new = NewContent(path.encode(), "x", "image", MediaInfo(), [NewSegment(tower.row_count + number)])
+                content = writer.catalogue.add_content(tower, new)
+                writer.catalogue.put_document(root.id, path, "image", 1, 1, content)
+            writer.catalogue.set_row_count(tower.id, tower.row_count + count)
+
+
+def truth(index: IndexDirectory, queries: np.ndarray, k: int) -> list[set[int]]:
+    matrix = index.matrix(index.tower()).astype(np.float32)
+    return [set(np.argsort(-(matrix @ query), kind="stable")[:k].tolist()) for query in queries]
+
+
+def test_the_reported_recall_is_what_fresh_queries_get(tmp_path: Path) -> None:
+    index = make_index(tmp_path / "index", 4000)
+    report = optimize(index, HashEncoder(), TEXTS, OptimizeOptions(recipe="hnsw", recall=0.9))
+    assert report.recipe == "hnsw"
+    reported = report.tuned["text"]
+    reopened = IndexDirectory.open(index.path)
+    assert reopened.manifest.recipe == "hnsw"
+    vectors = Vectors(reopened, reopened.tower())
+    assert vectors.recipe == "hnsw"
+    fresh = HashEncoder().encode_texts([f"another question {number}" for number in range(300)])
+    found = vectors.search(fresh, 10, kind="text")
+    recall = np.mean(
+        [len(want & set(got.rows.tolist())) / 10 for want, got in zip(truth(index, fresh, 10), found, strict=True)]
+    )
+    assert recall >= 0.88
+    assert reported.recall_low - 0.02 <= recall <= reported.recall_high + 0.02
+
+
+def test_rows_added_later_and_rows_removed_are_minded(tmp_path: Path) -> None:
+    index = make_index(tmp_path / "index", 2000)
+    optimize(index, HashEncoder(), TEXTS, OptimizeOptions(recipe="hnsw", recall=0.9))
+    add(index, 300, seed=1)
+    index = IndexDirectory.open(index.path)
+    tower = index.tower()
+    vectors = Vectors(index, tower)
+    matrix = index.matrix(tower).astype(np.float32)
+    for row in (2005, 2299):  # behind what the vector index covers
+        (found,) = vectors.search(matrix[row : row + 1], 3, kind="image")
+        assert found.rows[0] == row
+        (others,) = vectors.search(matrix[row : row + 1], 3, kind="image", without=[row])
+        assert row not in others.rows and len(others) == 3
+
+
+def test_auto_stays_exact_where_that_is_quick(tmp_path: Path) -> None:
+    index = make_index(tmp_path / "index", 500)
+    report = optimize(index, HashEncoder(), TEXTS)
+    assert (report.recipe, report.tuned, list(index.path.glob("vector-index-*"))) == ("exact", {}, [])
+    assert "500 vectors" in report.reason
+
+
+def test_switching_leaves_no_old_files_and_going_back_leaves_none(tmp_path: Path) -> None:
+    index = make_index(tmp_path / "index", 1500)
+    for recipe in ("hnsw", "rabitq"):
+        optimize(index, HashEncoder(), TEXTS, OptimizeOptions(recipe=recipe, recall=0.8))
+        built = BuiltIndex.of(IndexDirectory.open(index.path))
+        assert built is not None and built.recipe == recipe
+        names = {file.name for file in index.path.glob("vector-index-*")}
+        assert names == {built.file, built.recipe_file}
+    optimize(index, HashEncoder(), TEXTS, OptimizeOptions(recipe="exact"))
+    assert not list(index.path.glob("vector-index-*"))
+    assert Vectors(index, index.tower()).recipe == "exact"
+
+
+def test_a_damaged_vector_index_is_a_lost_cache_and_nothing_more(tmp_path: Path) -> None:
+    index = make_index(tmp_path / "index", 1500)
+    optimize(index, HashEncoder(), TEXTS, OptimizeOptions(recipe="hnsw", recall=0.8))
+    built = BuiltIndex.of(IndexDirectory.open(index.path))
+    assert built is not None
+    (index.path / built.file).write_bytes(b"torn")
+    index = IndexDirectory.open(index.path)
+    vectors = Vectors(index, index.tower())
+    assert vectors.recipe == "exact"
+    assert len(vectors.search(HashEncoder().encode_texts(["x"]), 5)[0]) == 5
+
+
+def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
+    source = Path(__file__).parent.parent / "indexes" / "hnsw.toml"
+    mine = tmp_path / "mine.toml"
+    mine.write_text(source.read_text().replace('name = "hnsw"', 'name = "mine"'))
+    index = make_index(tmp_path / "index", 1200)
+    report = optimize(index, HashEncoder(), TEXTS, OptimizeOptions(recipe=str(mine), recall=0.8))
+    assert report.recipe == "mine"
+    mine.unlink()  # the index has its own copy
+    index = IndexDirectory.open(index.path)
+    assert Vectors(index, index.tower()).recipe == "mine"
+
+
+def test_compaction_keeps_every_live_vector_under_its_document(tmp_path: Path) -> None:
+    index = make_index(tmp_path / "index", 300)
+    before = documents(index)
+    with index.writing() as writer:
+        for number in range(0, 300, 3):
+            writer.catalogue.remove_below(1, f"0-{number}.jpg")
+        writer.catalogue.drop_unused_contents()
+        assert compact(writer) == 100
+        assert compact(writer) == 0
+    index = IndexDirectory.open(index.path)
+    after = documents(index)
+    assert after == {path: vector for path, vector in before.items() if int(path[2:-4]) % 3}
+    tower = index.tower()
+    assert (tower.row_count, index.catalogue.dead_rows(tower.id).tolist()) == (200, [])
+    assert [file.name for file in index.path.glob("vectors-*")] == [tower.file]
+    add(index, 50, seed=1)
+    assert len(documents(IndexDirectory.open(index.path))) == 250
+
+
+def documents(index: IndexDirectory) -> dict[str, bytes]:
+    tower = index.tower()
+    matrix = index.matrix(tower)
+    return {
+        found.path: matrix[found.row].tobytes() for found in index.catalogue.find_rows(tower.id, range(tower.row_count))
+    }
+
+
+@pytest.mark.parametrize("bad", [{"recall": 0.0}, {"recall": 1.5}, {"k": 0}])
+def test_senseless_targets_are_refused(bad: dict) -> None:
+    with pytest.raises(UsageError):
+        OptimizeOptions(**bad)
+
+
+def test_unknown_recipes_and_too_few_queries_are_refused(tmp_path: Path) -> None:
+    index = make_index(tmp_path / "index", 100)
+    with pytest.raises(RecipeError, match="nothing-like-it"):
+        optimize(index, HashEncoder(), TEXTS, OptimizeOptions(recipe="nothing-like-it"))
+    with pytest.raises(UsageError, match="at least"):
+        optimize(index, HashEncoder(), TEXTS[:10])

@@ -1,0 +1,344 @@
+"""Searching: filters, exclusions, words, batches, moments, near-duplicates; each against a slow and plain oracle."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mmsearch.api import Index
+from mmsearch.catalogue.matching import Look
+from mmsearch.catalogue.rows import Found
+from mmsearch.errors import UsageError
+from mmsearch.query_language import QueryError, parse_query
+from mmsearch.search import Question, SearchOptions
+from mmsearch.search.background import generic_captions, load_background, refresh_background
+from mmsearch.search.evidence import content_words
+from mmsearch.search.moments import SAME, fold_duplicates, moment_around
+from tests.conftest import COLOURS, ColourEncoder, save_colour
+
+DAYS = {"2020": 1_577_880_000, "2021": 1_609_502_400, "2022": 1_641_038_400, "2023": 1_672_574_400}
+
+
+def stems(hits: list) -> list[str]:
+    return [Path(hit.path).stem for hit in hits]
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """120 photos, each of two colours, in folders by year and colour, with file times in that year."""
+    folder = tmp_path_factory.mktemp("library")
+    random = np.random.default_rng(5)
+    names = list(COLOURS)
+    for number in range(120):
+        one, other = (names[i] for i in random.choice(len(names), 2, replace=False))
+        year = list(DAYS)[number % 4]
+        path = folder / "photos" / year / ("a" if number % 3 else "b") / f"p{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        share = random.uniform(0.1, 0.9)
+        pixels = np.empty((24, 32 + number % 5, 3))
+        cut = int(share * pixels.shape[1])
+        pixels[:, :cut], pixels[:, cut:] = COLOURS[one], COLOURS[other]
+        noisy = np.clip(pixels + random.integers(-9, 9, pixels.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(path)
+        os.utime(path, (DAYS[year] + 60 * number,) * 2)
+    with Index.open(folder / "index", create=True, encoder=ColourEncoder()) as index:
+        index.add(folder / "photos")
+        yield index
+
+
+class Oracle:
+    """All vectors of an index by path, from its files, ranked in plain Python."""
+
+    def __init__(self, index: Index) -> None:
+        directory = index._directory
+        self.matrix = directory.matrix(directory.tower()).astype(np.float32)
+        sql = sqlite3.connect(directory.path / "catalogue.sqlite")
+        self.rows = sql.execute(
+            """SELECT v.row, d.id, d.path, d.mtime_ns FROM vectors v JOIN segments s ON s.id = v.segment_id
+               JOIN documents d ON d.content_id = s.content_id ORDER BY d.id"""
+        ).fetchall()
+        background = load_background(directory, directory.tower())
+        self.hubness = background.hubness
+        assert len(self.hubness) == len(self.matrix)
+
+    def ranked(self, vector: np.ndarray, allowed: object, alpha: float) -> list[str]:
+        scored = [
+            (-(float(self.matrix[row] @ vector) - alpha * float(self.hubness[row])), id_, Path(path).stem)
+            for row, id_, path, mtime in self.rows if allowed(path, mtime)  # type: ignore[operator]
+        ]  # fmt: skip
+        return [stem for _, _, stem in sorted(scored)]
+
+
+def same_order(found: list[str], expected: list[str], scores: list[float]) -> bool:
+    """Equal, but that neighbours whose scores differ by rounding may change places."""
+    return len(found) == len(expected) and (
+        found == expected or (sorted(found) == sorted(expected)) or abs(scores[-1] - scores[0]) < 1e-6
+    )
+
+
+FILTERS = {
+    "": lambda path, mtime: True,
+    "path:2021/**": lambda path, mtime: path.startswith("2021/"),
+    "folder:b": lambda path, mtime: "/b/" in path,
+    "folder:b -path:2020/**": lambda path, mtime: "/b/" in path and not path.startswith("2020/"),
+    "after:2022": lambda path, mtime: mtime >= 1_640_995_200 * 10**9,
+    "before:2021 path:p00*": lambda path, mtime: mtime < 1_609_459_200 * 10**9 and "/p00" in path,
+    "path:p017.png": lambda path, mtime: path.endswith("p017.png"),
+    "path:nothing/**": lambda path, mtime: False,
+}
+
+
+@pytest.mark.parametrize("filters", FILTERS)
+@pytest.mark.parametrize("k", [1, 5, 30, 200])
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 1.0])
+def test_filters_are_exact_at_any_selectivity(library: Index, filters: str, k: int, alpha: float) -> None:
+    oracle = Oracle(library)
+    for words in ("red", "blue green"):
+        vector = ColourEncoder().encode_texts([words])[0]
+        expected = oracle.ranked(vector, FILTERS[filters], alpha)[:k]
+        hits = library.search(f"{words} {filters}", options=SearchOptions(k=k, hubness=alpha, words=0))
+        assert len(hits) == len(expected)
+        totals = [sum(hit.parts.values()) for hit in hits]
+        assert totals == sorted(totals, reverse=True)
+        if stems(hits) != expected:  # equal but for ties by rounding
+            at = dict(zip(stems(hits), totals, strict=True))
+            assert all(abs(at[a] - at.get(b, at[a])) < 2e-6 for a, b in zip(stems(hits), expected, strict=True))
+
+
+def test_k_hits_come_whenever_k_exist_though_the_nearest_are_all_elsewhere(tmp_path: Path) -> None:
+    """600 red photos in one folder are all nearer than the three blue ones in the folder that is asked for."""
+    encoder = ColourEncoder()
+    for number in range(600):
+        save_colour(tmp_path / "photos" / "near" / f"{number}.png", "red", (8, 8), number)
+    for number in range(3):
+        save_colour(tmp_path / "photos" / "far" / f"blue{number}.png", "blue", (8, 8), number)
+    with Index.open(tmp_path / "index", create=True, encoder=encoder) as index:
+        index.add(tmp_path / "photos")
+        found = index.search("red folder:far", k=3, words=False)
+        assert sorted(stems(found)) == ["blue0", "blue1", "blue2"]
+        assert len(index.search("red folder:near", k=600, words=False)) == 600
+
+
+def test_a_listing_is_by_date_newest_first(library: Index) -> None:
+    encoded = library.encoder().encoded_texts  # type: ignore[attr-defined]
+    hits = library.search("folder:b", k=500)
+    oracle = Oracle(library)
+    expected = sorted(((-mtime, id_, Path(path).stem) for _, id_, path, mtime in oracle.rows if "/b/" in path))
+    assert stems(hits) == [stem for _, _, stem in expected]
+    assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
+    assert library.encoder().encoded_texts == encoded, "a listing needs no encoder"  # type: ignore[attr-defined]
+    assert library.search("folder:b", k=7) == hits[:7]
+
+
+def test_exclusion_leaves_out_what_shows_it_and_still_gives_k(library: Index) -> None:
+    oracle = Oracle(library)
+    vectors = ColourEncoder().encode_texts(["white", "red"])
+    scores = oracle.matrix @ vectors[1]
+    threshold = float(scores.mean() + 2.5 * scores.std())
+    mild = float(scores.mean() + 0.5 * scores.std())
+    import mmsearch.search.searcher as searcher
+
+    for limit, deviations in ((threshold, 2.5), (mild, 0.5)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(searcher, "PRESENT", deviations)
+            hits = library.search("white -red", k=200, options=SearchOptions(k=200, words=0))
+        shown = {Path(path).stem for row, _, path, _ in oracle.rows if scores[row] >= limit}
+        everything = {Path(path).stem for _, _, path, _ in oracle.rows}
+        assert set(stems(hits)) == everything - shown
+    assert shown, "the test excludes something"
+
+
+def test_an_excluded_word_in_the_path_excludes(library: Index) -> None:
+    hits = library.search("white -2021", k=200)
+    assert hits and not any("/2021/" in hit.path for hit in hits)
+    assert all("/2020/" in hit.path for hit in library.search('white "2020"', k=200))
+    assert len(library.search('"2020"', k=200)) == 30
+    assert library.search('white "no such words"') == []
+
+
+def test_a_folder_name_is_found_though_the_pictures_do_not_show_it(library: Index) -> None:
+    hits = library.search("2022", k=30)
+    assert all("/2022/" in hit.path for hit in hits)
+    assert all(hit.parts["words"] > 0 and hit.relevance == 1.0 for hit in hits)
+    plain = library.search("2022", k=30, words=False)
+    assert not all("/2022/" in hit.path for hit in plain)
+    both = library.search("red 2022", k=30)
+    assert "/2022/" in both[0].path and {"similarity", "hubness", "words"} == set(both[0].parts)
+
+
+def test_captions_and_texts_are_evidence(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    save_colour(tmp_path / "photos" / "one.png", "red")
+    save_colour(tmp_path / "photos" / "two.png", "blue")
+    (tmp_path / "photos" / "diary.md").write_text("We saw a zeppelin over the harbour.\n\nThen it rained.\n")
+    with Index.open(tmp_path / "index", create=True, encoder=ColourEncoder()) as index:
+        index.add(tmp_path / "photos")
+        hits = index.search("zeppelin type:text", k=2)
+        assert "zeppelin" in (hits[0].text or "")
+        assert stems(index.search('red "zeppelin over the harbour" type:text')) == ["diary"]
+        assert stems(index.search("red -zeppelin type:text,image", k=9)) == ["one", "two"]
+        index.remove(tmp_path / "photos" / "diary.md")
+        assert index.search('"zeppelin" type:text') == []
+
+
+def test_a_renamed_file_is_found_by_its_new_name_only(tmp_path: Path) -> None:
+    for number, colour in enumerate(COLOURS):
+        save_colour(tmp_path / "photos" / f"x{number}.png", colour, seed=number)
+    with Index.open(tmp_path / "index", create=True, encoder=ColourEncoder()) as index:
+        index.add(tmp_path / "photos")
+        assert index.search('"zermatt"') == []
+        (tmp_path / "photos" / "x3.png").rename(tmp_path / "photos" / "zermatt.png")
+        index.add(tmp_path / "photos")
+        assert stems(index.search('"zermatt"')) == ["zermatt"] and stems(index.search('"x3"')) == []
+
+
+def test_many_questions_get_the_answers_of_each_one(library: Index) -> None:
+    questions = ["red", "blue -red", "green path:2021/**", "folder:b", "white yellow", "red", "2021", '"2020" blue']
+    encoder = library.encoder()
+    batch = library.search_many(questions, k=7)
+    assert batch == [library.search(question, k=7) for question in questions]
+    before = encoder.encoded_texts  # type: ignore[attr-defined]
+    library.search_many(["red", "red", "blue"])
+    assert encoder.encoded_texts - before == 2, "a text is encoded once"  # type: ignore[attr-defined]
+
+
+def test_several_texts_and_images_are_one_question(library: Index) -> None:
+    red, blue = (Image.new("RGB", (8, 8), COLOURS[name]) for name in ("red", "blue"))
+    oracle = Oracle(library)
+    encoder = ColourEncoder()
+    vector = 3 * encoder.encode_images([red])[0] + 3 * encoder.encode_images([blue])[0]
+    vector /= np.linalg.norm(vector)
+    found = library.search(image=[red, blue], image_weight=3.0, k=10)
+    assert stems(found) == oracle.ranked(vector, FILTERS[""], 0.0)[:10]
+    mixed = library.search(
+        "blue", image=red, k=3, text_weight=1000.0, words=False, options=SearchOptions(3, hubness=0, words=0)
+    )
+    assert stems(mixed) == stems(library.search("blue", options=SearchOptions(3, hubness=0, words=0)))
+    two = library.search(["red", "blue"], options=SearchOptions(5, hubness=0, words=0))
+    vector = encoder.encode_texts(["red"])[0] + encoder.encode_texts(["blue"])[0]
+    assert stems(two) == oracle.ranked(vector / np.linalg.norm(vector), FILTERS[""], 0.0)[:5]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"text": "  "}, "the query is empty"),
+        ({}, "give either a text or an image"),
+        ({"text": "red", "text_weight": -1.0}, "positive weights"),
+        ({"text": "red", "min_score": 1.5}, "between 0 and 1"),
+        ({"text": "red", "modality": "sound"}, "no such modality"),
+    ],
+)
+def test_senseless_questions_are_refused(library: Index, arguments: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        library.search(**arguments)
+
+
+def test_the_language_is_read_unless_raw(library: Index) -> None:
+    with pytest.raises(QueryError) as caught:
+        library.search("red befor:2021")
+    assert caught.value.position == 4
+    assert len(library.search("red befor:2021", raw=True, k=3)) == 3
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(st.sampled_from(list('red -"\\:*?,blue2021 path:folder:type:imagevideo near')), max_size=30))
+def test_any_text_gives_hits_or_a_query_error(library: Index, text: str) -> None:
+    try:
+        parse_query(text)
+    except QueryError as error:
+        with pytest.raises(QueryError) as caught:
+            library.search(text)
+        assert caught.value.position == error.position
+        return
+    if text.strip():
+        assert len(library.search(text, k=3)) <= 3
+
+
+def test_relevance_is_the_share_of_generic_captions_that_are_beaten(library: Index) -> None:
+    directory = library._directory
+    oracle = Oracle(library)
+    bank = ColourEncoder().encode_texts(generic_captions())
+    hubness = np.sort(oracle.matrix @ bank.T, axis=1)[:, -8:].mean(axis=1)
+    np.testing.assert_allclose(oracle.hubness, hubness, atol=2e-3)
+    best = (bank @ oracle.matrix.T - 0.25 * oracle.hubness).max(axis=1)
+    for hit in library.search("red", k=40, words=False):
+        beaten = float((best < hit.score + hit.parts["hubness"]).mean())
+        assert hit.relevance == pytest.approx(beaten, abs=0.1)
+    few = library.search("red", k=40, min_score=0.5, words=False)
+    assert 0 < len(few) <= 40 and all(hit.relevance >= 0.5 for hit in few)
+    assert library.search("red", options=SearchOptions(40, nothing_below=0.0))
+    background = load_background(directory, directory.tower())
+    assert not background.best[("text", "visual")].size or background.rows == len(oracle.matrix)
+
+
+def test_the_background_grows_with_the_index_and_survives_damage(tmp_path: Path) -> None:
+    encoder = ColourEncoder()
+    for number in range(30):
+        save_colour(tmp_path / "photos" / f"{number}.png", list(COLOURS)[number % 8], seed=number)
+    with Index.open(tmp_path / "index", create=True, encoder=encoder) as index:
+        index.add(tmp_path / "photos")
+        for number in range(30, 50):
+            save_colour(tmp_path / "photos" / f"{number}.png", list(COLOURS)[number % 8], seed=number)
+        index.add(tmp_path / "photos")
+        directory = index._directory
+        grown = load_background(directory, directory.tower())
+        place = next(directory.path.glob("background-*.npz"))
+        place.write_bytes(place.read_bytes()[:500])
+        assert load_background(directory, directory.tower()).rows == 0
+        assert index.search("red")
+        whole = refresh_background(directory, directory.tower(), encoder)
+        np.testing.assert_allclose(grown.hubness, whole.hubness, atol=1e-6)
+        for key, best in whole.best.items():
+            assert np.all(grown.best[key] <= best + 1e-6) or key[0] == "image"
+
+
+def test_near_duplicates_fold_into_the_best_of_them(tmp_path: Path) -> None:
+    photo = save_colour(tmp_path / "photos" / "red.png", "red", (40, 30))
+    Image.open(photo).save(tmp_path / "photos" / "again.jpg", quality=60)
+    save_colour(tmp_path / "photos" / "wide.png", "red", (60, 30), seed=3)
+    save_colour(tmp_path / "photos" / "blue.png", "blue")
+    with Index.open(tmp_path / "index", create=True, encoder=ColourEncoder()) as index:
+        index.add(tmp_path / "photos")
+        assert len(index.search("red", k=10)) == 4
+        folded = index.search("red", k=10, collapse=True, words=False)
+        assert len(folded) == 3
+        [leader] = [hit for hit in folded if hit.duplicates]
+        assert {Path(leader.path).name, Path(leader.duplicates[0]).name} == {"red.png", "again.jpg"}
+        assert [hit.rank for hit in folded] == [1, 2, 3]
+
+
+def test_pictures_of_other_shapes_or_times_are_no_duplicates() -> None:
+    vectors = np.tile(np.float32([1, 0]), (5, 1))
+    looks = [Look(40, 30, "2021-01-01T12:00:00"), Look(80, 60, "2021-01-01T12:00:02"), Look(30, 40, None),
+             Look(40, 30, "2021-01-01T13:00:00"), None]  # fmt: skip
+    assert fold_duplicates(vectors, looks) == [[0, 1], [2], [3], [4]]
+    apart = np.float32([[1, 0], [SAME - 0.01, np.sqrt(1 - (SAME - 0.01) ** 2)]])
+    assert fold_duplicates(apart, [Look(1, 1, None)] * 2) == [[0], [1]]
+
+
+def test_frames_that_match_side_by_side_are_one_moment() -> None:
+    frames = [Found(i, 1, "/r", False, "clip.mp4", "video", i, 2.0 * i, 2.0 * i + 2.0, None) for i in range(8)]
+    scores = np.float32([0.1, 0.1, 0.5, 0.6, 0.55, 0.1, 0.6, 0.1])
+    moment = moment_around(frames, scores, 3)
+    assert moment == (4.0, 10.0, 6.0)
+    assert moment_around([frames[0]._replace(start_s=None)], scores[:1], 0) is None
+
+
+def test_words_that_tell_nothing_are_left_out() -> None:
+    assert content_words(["a photo of the Lake of Zürich, IMG 7"]) == ("lake", "zürich", "7")
+
+
+def test_questions_are_plain_values() -> None:
+    question = Question.of(["lake -people type:text after:2021"])
+    assert question.texts == ("lake",) and question.excluded == ("people",) and question.modalities == ("text",)
+    assert Question.of(["-people"]).texts == ()
+    assert json.dumps(SearchOptions().k) == "10"
