@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
 
 from mmsearch.encoders.base import Encoder, EncoderOptions
 from mmsearch.errors import IndexMissing, UsageError
@@ -20,15 +23,18 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
 
+    from mmsearch.evaluate import EvaluationOptions, Run
     from mmsearch.ingest import IngestOptions
     from mmsearch.ingest.datasets import ImportOptions
     from mmsearch.optimize import OptimizeOptions, OptimizeReport
     from mmsearch.search import Question, Searcher, SearchOptions
+    from mmsearch.vector_index import QueryKind
     from mmsearch.verify import Verdict
 
     Picture = str | os.PathLike[str] | Image
 
 PathLike = str | os.PathLike[str]
+Answer = TypeVar("Answer")
 
 
 class Index:
@@ -214,6 +220,7 @@ class Index:
             self._refresh_background(encoder)
         return report
 
+    @overload
     def search(
         self,
         text: str | Sequence[str] | None = None,
@@ -228,7 +235,35 @@ class Index:
         collapse: bool = False,
         words: bool = True,
         options: SearchOptions | None = None,
-    ) -> list[Hit]:
+    ) -> list[Hit]: ...
+
+    @overload
+    def search(
+        self,
+        *,
+        vector: npt.ArrayLike,
+        query_kind: QueryKind = "text",
+        k: int = 10,
+        modality: Modality | Sequence[Modality] | None = None,
+    ) -> Any: ...
+
+    def search(
+        self,
+        text: str | Sequence[str] | None = None,
+        *,
+        image: Picture | Sequence[Picture] | None = None,
+        vector: npt.ArrayLike | None = None,
+        query_kind: QueryKind = "text",
+        k: int = 10,
+        modality: Modality | Sequence[Modality] | None = None,
+        raw: bool = False,
+        text_weight: float = 1.0,
+        image_weight: float = 1.0,
+        min_score: float | None = None,
+        collapse: bool = False,
+        words: bool = True,
+        options: SearchOptions | None = None,
+    ) -> Any:
         """The ``k`` documents that answer best, best first; fewer only if there are fewer.
 
         ``text`` is in the query language (`mmsearch.query_language`): ``"lake -people after:2021"``; with ``raw``
@@ -239,13 +274,41 @@ class Index:
         relevance, 0 to 1; ``collapse`` folds near-duplicates; ``words=False`` ignores file names, folders, captions
         and texts. ``options`` replaces all of these, ``k`` and ``modality``.
 
+        ``vector`` instead of a text or an image: numbers of shape (dim,) give hits, (n, dim) a list of hits for
+        each. Ranking is by cosine alone; ``query_kind`` says which tuned parameters of a vector index hold. What
+        `status` says of recall can be checked with it.
+
         Raises:
+            VectorError: a vector of another shape, of length 0, or with values that are not finite.
             UsageError: no query, an empty one, an unreadable image, or a senseless option; `QueryError` points
             at the character that breaks the query language.
         """
+        if vector is not None:
+            if text is not None or image is not None:
+                raise UsageError("give a vector, or texts and images, not both")
+            return self._search_vectors(vector, query_kind, _options(k, modality, None, False, False))
         question = _question(text, image, raw=raw, text_weight=text_weight, image_weight=image_weight)
         chosen = options or _options(k, modality, min_score, collapse, words)
         return self.search_many([question], options=chosen)[0]
+
+    def _search_vectors(
+        self, vector: npt.ArrayLike, kind: QueryKind, options: SearchOptions
+    ) -> list[Hit] | list[list[Hit]]:
+        from mmsearch.search.by_vector import as_queries
+
+        if kind not in ("text", "image"):
+            raise UsageError(f"no such kind of query: {kind}; there are text and image")
+        queries = as_queries(vector, self.encoder_spec.dim)
+        answers = self._asked(lambda searcher: searcher.nearest(queries, kind, options))
+        return answers[0] if np.ndim(vector) == 1 else answers
+
+    def _asked(self, ask: Callable[[Searcher], Answer]) -> Answer:
+        """What ``ask`` makes of the current searcher; asked again when a compaction renumbered the rows meanwhile."""
+        while True:
+            searcher = self._current_searcher()
+            answer = ask(searcher)
+            if self._directory.tower().file == searcher.file:
+                return answer
 
     def search_many(
         self,
@@ -273,7 +336,7 @@ class Index:
             encoded = encode_questions(self.encoder(texts_only=True), asked)
         else:
             encoded = encode_questions(None, asked)
-        return self._current_searcher().search_many(encoded, chosen)
+        return self._asked(lambda searcher: searcher.search_many(encoded, chosen))
 
     def evaluate(
         self,
@@ -318,6 +381,7 @@ class Index:
             "model": directory.manifest.model,
             "encoder": directory.manifest.encoder.describe(),
             "recipe": directory.manifest.recipe,
+            "vector_index": directory.manifest.vector_index,
             "documents": directory.catalogue.counts(),
             "vectors": tower.row_count,
             "roots": [str(directory.root_path(root)) for root in directory.catalogue.roots()],
@@ -348,7 +412,7 @@ class Index:
 
         with self._lock:
             directory, ready = self._directory, self._text_encoder
-            state = (directory.catalogue.state(directory.tower().id), revision(directory.catalogue))
+            state = (directory.state(), revision(directory.catalogue))
             if self._searcher is None or self._searcher[0] != state:
                 background = None
                 if ready is not None:

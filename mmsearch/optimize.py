@@ -25,6 +25,8 @@ from mmsearch.vector_index import AnnIndex, ExactIndex, Tuned, gpu_count, tune
 from mmsearch.vector_index.tuning import FEWEST_QUERIES, latency_of
 from mmsearch.vectors import BuiltIndex
 
+FEWEST_VECTORS = 1_000
+"""With fewer, quantisers have nothing to learn from, and exact search takes microseconds."""
 _IMAGE_QUERIES = 400
 _IMAGE_NOISE = 0.35
 """Length of the random step from an indexed image to a query like it: another photo of the same thing, not itself."""
@@ -119,7 +121,13 @@ class _Optimizer:
     def _recipe(self, vectors: int, exact_ms: float) -> Recipe:
         if self._options.recipe == "auto":
             return choose(vectors, exact_ms, has_gpu=gpu_count() > 0)
-        return load_recipe(self._options.recipe)
+        recipe = load_recipe(self._options.recipe)
+        if recipe.kind != "exact" and vectors < FEWEST_VECTORS:
+            raise RecipeError(
+                f"recipe {recipe.name} learns from vectors, at least {FEWEST_VECTORS:,} of them; this index has "
+                f"{vectors:,} and is searched exactly in no time"
+            )
+        return recipe
 
     def _compact(self) -> int:
         self._progress("compacting")

@@ -116,3 +116,33 @@ def test_object_names_are_found_on_real_photos(data: Path, tmp_path: Path) -> No
             ranked = [Path(hit.path).name for hit in index.search(f"a photo of a {name}.", k=len(labels))]
             precisions.append(average_precision(ranked, relevant))
     assert np.mean(precisions) >= 0.45
+
+
+def test_vectors_of_ones_own(index: Index, photos: Path, encoder: ColourEncoder) -> None:
+    index.add(photos)
+    queries = 3.0 * encoder.encode_texts(["green", "orange"])  # any length will do
+    one = index.search(vector=queries[0], k=2)
+    both = index.search(vector=queries, query_kind="text", k=2)
+    assert Path(one[0].path).stem == "green" and one == both[0]
+    assert Path(both[1][0].path).stem == "orange"
+    assert [hit.path for hit in one] == [hit.path for hit in index.search("green", k=2, words=False)]
+    for bad in (np.ones(3), np.ones((2, 5)), np.zeros(4), np.array([np.nan, 0, 0, 1])):
+        with pytest.raises(MmsearchError):
+            index.search(vector=bad)
+    with pytest.raises(UsageError):
+        index.search("red", vector=queries[0])
+
+
+def test_a_search_that_meets_a_compaction_is_right(index: Index, photos: Path, encoder: ColourEncoder) -> None:
+    from mmsearch.optimize import OptimizeOptions
+
+    index.add(photos)
+    with Index.open(index.path, encoder=encoder) as other:
+        assert len(index.search("red", k=8)) == 8
+        (photos / "sub" / "red.png").unlink()
+        other.add(photos)
+        report = other.optimize(OptimizeOptions(compact=True))
+        assert (report.reclaimed, report.recipe) == (1, "exact")
+    for colour in set(COLOURS) - {"red"}:
+        assert Path(index.search(colour, k=1)[0].path).stem == colour
+    assert index.status()["documents"]["dead_rows"] == 0

@@ -193,5 +193,7 @@ def test_unknown_recipes_and_too_few_queries_are_refused(tmp_path: Path) -> None
     index = make_index(tmp_path / "index", 100)
     with pytest.raises(RecipeError, match="nothing-like-it"):
         optimize(index, HashEncoder(), TEXTS, OptimizeOptions(recipe="nothing-like-it"))
+    with pytest.raises(RecipeError, match="100 and is searched exactly"):
+        optimize(index, HashEncoder(), TEXTS, OptimizeOptions(recipe="hnsw"))
     with pytest.raises(UsageError, match="at least"):
         optimize(index, HashEncoder(), TEXTS[:10])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -70,7 +70,7 @@ def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
     print(f"segments   {documents['segments']:,} ({values['vectors']:,} vectors{unused})")
     print(f"skipped    {documents['skipped']:,} unreadable files")
     print(f"encoder    {values['encoder']}")
-    print(f"search     {values['recipe']}")
+    print(f"search     {_search_line(values)}")
     print(f"size       {bytes_of(values['bytes'])}")
     for root in values["roots"]:
         print(f"folder     {root}")
@@ -134,6 +134,18 @@ def verify(
     print_verdict(verdict, as_json=json_)
     if not verdict.clean:
         raise typer.Exit(1)
+
+
+def _search_line(values: dict[str, Any]) -> str:
+    """Which vector search answers, and what is known of its recall."""
+    built = values["vector_index"]
+    if built is None:
+        return "exact (finds everything)"
+    from mmsearch.optimize import describe_tuned
+
+    lines = [f"{built['recipe']} over {built['rows']:,} vectors, the others exactly"]
+    lines += [f"{'':11}{kind} queries: {describe_tuned(tuned)}" for kind, tuned in built["tuned"].items()]
+    return "\n".join(lines)
 
 
 def _check_paths(paths: list[Path]) -> None:

@@ -20,6 +20,7 @@ from mmsearch.encoders.base import FloatArray
 from mmsearch.filters import DOCUMENT_DATE_SQL, register_functions, to_sql
 from mmsearch.index import IndexDirectory
 from mmsearch.search.background import ALPHA, Background, Group, Kind, load_background
+from mmsearch.search.by_vector import nearest_documents
 from mmsearch.search.candidates import PRESENT, Candidate, Candidates, Spread, Terms, best_segments, first_wanted
 from mmsearch.search.evidence import Evidence, find_evidence
 from mmsearch.search.moments import Moment, fold_duplicates, moment_around
@@ -72,6 +73,23 @@ class Searcher:
                 found = self._vectors.search(vectors, wanted, kind=kind, **without)  # type: ignore[arg-type]
                 first.update(zip(places, found, strict=True))
         return [self._answer(one, options, first.get(place)) for place, one in enumerate(asked)]
+
+    def nearest(self, queries: FloatArray, kind: Kind, options: SearchOptions) -> list[list[Hit]]:
+        """The nearest documents to each of ``queries``, float32 (q, dim) of length 1, by cosine alone."""
+        allowed = set(options.modalities or ("image", "video"))
+        only = None
+        if not self._present <= allowed:
+            rows = self._index.catalogue.rows_of_modalities(self._tower.id, sorted(allowed))
+            only = rows[rows < self._tower.row_count]
+        dead = self._dead if len(self._dead) and only is None else None
+        return nearest_documents(
+            self._index, self._tower.id, self._vectors, queries, kind, options.k, only=only, without=dead
+        )
+
+    @property
+    def file(self) -> str:
+        """The vector file that is searched; another one holds other vectors in the same rows."""
+        return self._tower.file
 
     def candidates(self, asked: EncodedQuestion, options: SearchOptions, need: int) -> list[Candidate]:
         """The documents that come into question, best first, before anything is folded or left out."""

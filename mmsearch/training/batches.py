@@ -20,9 +20,15 @@ WORDS_A_BATCH = 96
 RAREST_WORD = 15
 """Images that a word must be said of to become a query."""
 _FUNCTION_WORDS = frozenset(
-    "a an the in on of is are and with to at his her it its their from for by as while two one three four some "
-    "other another that up out into through down over off near around next has have be being been this there "
-    "they he she who what which very him them each all no not or but about like against front behind by along".split()
+    re.findall(
+        r"\w+",
+        """
+        a an the in on of is are and with to at his her it its their from for by as while two one three four
+        some other another that up out into through down over off near around next has have be being been
+        this there they he she who what which very him them each all no not or but about like against front
+        behind by along
+        """,
+    )
 )
 
 

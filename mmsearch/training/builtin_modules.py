@@ -156,7 +156,7 @@ class Layer(nn.Module):
 
 
 class ImageOutput(NamedTuple):
-    """``joint`` (n, joint) of length 1, ``conse`` (n, 384) of length 1, ``logits`` (n, 1000), ``grid`` (n, 352, h, w)."""
+    """``joint`` and ``conse`` (n, dim) of length 1, ``logits`` (n, 1000), ``grid`` (n, 352, h, w)."""
 
     joint: Tensor
     conse: Tensor

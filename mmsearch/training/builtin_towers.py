@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 LAYERS = 6
+TEXTS_A_GROUP = 96
 LONGEST_CAPTION = 64
 """Word pieces of a caption that training reads; the exported encoder reads as many as before."""
 
@@ -141,6 +142,18 @@ class BuiltinTowers(Towers):
         x, mask, *conse = kept
         joint = self.text.joint(x.float(), mask)
         return TextRows(joint, side_by_side(joint, conse[0], self.share) if conse else joint)
+
+    def texts(self, tokens: Tensor) -> TextRows:
+        """In groups of similar length, so that little is padded: captions are 8 to 40 word pieces long."""
+        lengths = (tokens != 0).sum(1)
+        order = lengths.argsort(stable=True)
+        groups = [self._of_one_length(tokens[rows], int(lengths[rows].max())) for rows in torch.split(order, TEXTS_A_GROUP)]
+        back = order.argsort()
+        learned, vectors = (torch.cat(parts)[back] for parts in zip(*groups, strict=True))
+        return TextRows(learned, vectors)
+
+    def _of_one_length(self, tokens: Tensor, length: int) -> TextRows:
+        return self.text_rest(self.text_start(tokens[:, :length]))
 
     def known_queries(self, kept: tuple[Tensor, ...], random: np.random.Generator) -> tuple[list[str], Tensor] | None:
         """Names of the ImageNet classes that the batch shows most clearly, and the classifier's probabilities."""

@@ -94,7 +94,7 @@ def backward(towers: Towers, objective: Objective, batch: Batch, options: StepOp
             [(vectors, penalty)] = _encoded([piece], seed)
             assert leaf.grad is not None
             share = penalty * len(vectors) / len(leaf)
-            ((vectors * leaf.grad[done : done + len(vectors)]).sum() + share).backward()
+            ((vectors * leaf.grad[done : done + len(vectors)]).sum() + share).backward()  # type: ignore[no-untyped-call]
             done += len(vectors)
             total += float(share.detach())
     return total

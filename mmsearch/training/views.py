@@ -50,13 +50,13 @@ def random_view(towers: Towers, source: ImageSource, options: ViewOptions, seed:
     left, top = random.uniform(0, width - crop_width), random.uniform(0, height - crop_height)
     pixels = towers.view(image, (left, top, left + crop_width, top + crop_height))
     if random.random() < options.mirror:
-        pixels = pixels[:, ::-1]
+        pixels = np.ascontiguousarray(pixels[:, ::-1])
     return _recoloured(pixels, options.colour, random)
 
 
 def _recoloured(pixels: Pixels, amount: float, random: np.random.Generator) -> Pixels:
     if amount == 0:
-        return pixels.copy()
+        return pixels
     brightness, contrast = random.uniform(1 - amount, 1 + amount, 2)
     saturation = random.uniform(1 - 1.5 * amount, 1 + 1.5 * amount)
     values = pixels.astype(np.float32) * brightness
