@@ -1,10 +1,12 @@
-"""``kill -9`` at random moments of indexing: ``python benchmarks/crash_safety.py [--kills 20] [--images 2000]``.
+"""``kill -9`` at random moments of indexing: ``python benchmarks/crash_safety.py [--kills 50] [--images 2000]
+[--videos 40]``.
 
-First the images are indexed undisturbed. Then the same command runs again and again on another index, and each
-run is killed at a random moment, up to a longest life which lets the whole chain of runs get through the folder
+First the images and videos are indexed undisturbed. Then the same command runs again and again on another index, and
+each run is killed at a random moment, up to a longest life which lets the whole chain of runs get through the folder
 about once. When a chain has finished the folder before all kills are spent, the next one starts an index anew.
 After every kill the index is read as it lies there, and compared with what was committed before: nothing may be
-lost, changed or there twice. Finished indexes must equal the undisturbed one.
+lost, changed or there twice, no video half, and `verify` may find nothing but files that are not indexed yet and
+bytes that were never committed. Finished indexes must equal the undisturbed one, and `verify` must find them clean.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ from typing import Any
 
 import numpy as np
 from environment import write_result
-from photo_source import real_photos, write_jpegs
+from photo_source import real_photos, write_jpegs, write_videos
 
+from mmsearch import Index
 from mmsearch.index import IndexDirectory
 
 COMMIT_SECONDS = 1.0
@@ -35,7 +38,11 @@ COMMIT_SECONDS = 1.0
 TOLERANCE = 1e-3
 """Half precision rounds a unit vector's values by at most 2⁻¹² ≈ 2.4e-4; twice that, and the encoder's own noise."""
 
-Vectors = dict[str, np.ndarray]
+HARMLESS = {"new file", "uncommitted bytes"}
+"""What `verify` may find after a kill."""
+
+Vectors = dict[tuple[str, int], np.ndarray]
+"""(path, number of the segment) → vector."""
 
 
 @dataclass
@@ -49,6 +56,10 @@ class Tally:
     changed: int = 0
     duplicates: int = 0
     rows_without_document: int = 0
+    half_videos: int = 0
+    verified: int = 0
+    damages_that_verify_found: int = 0
+    differences_in_finished_indexes: int = 0
     finished_indexes: int = 0
     documents_missing_or_extra: int = 0
     largest_difference: float = 0.0
@@ -73,7 +84,7 @@ def complete(photos: Path, place: Path) -> tuple[dict[str, Any], float]:
 
 
 def committed(place: Path, tally: Tally) -> Vectors:
-    """Path → vector of all committed documents; counts what is there twice or belongs to nobody."""
+    """Vectors of all committed documents; counts what is there twice or belongs to nobody."""
     if not IndexDirectory.exists(place):
         return {}
     index = IndexDirectory.open(place)
@@ -88,10 +99,22 @@ def committed(place: Path, tally: Tally) -> Vectors:
         index.close()
     tally.duplicates += sum(times - 1 for times in Counter(documents).values())
     tally.duplicates += sum(times - 1 for times in Counter(segment.row for segment in found).values())
-    tally.duplicates += sum(times - 1 for times in Counter(segment.path for segment in found).values())
+    parts = Counter((segment.path, segment.ordinal) for segment in found)
+    tally.duplicates += sum(times - 1 for times in parts.values())
     tally.rows_without_document += tower.row_count - len({segment.row for segment in found})
     tally.lost += len(set(documents) - {segment.path for segment in found})
-    return {segment.path: np.array(matrix[segment.row]) for segment in found}
+    return {(segment.path, segment.ordinal): np.array(matrix[segment.row]) for segment in found}
+
+
+def verify_killed(place: Path, undisturbed: Vectors, found: Vectors, tally: Tally) -> None:
+    """What `verify` says of an index as a kill left it; and whether every video is there whole or not at all."""
+    whole, there = Counter(path for path, _ in undisturbed), Counter(path for path, _ in found)
+    tally.half_videos += sum(there[path] != whole[path] for path in there)
+    if IndexDirectory.exists(place):
+        with Index.open(place) as index:
+            verdict = index.verify()
+        tally.verified += 1
+        tally.damages_that_verify_found += sum(one.kind not in HARMLESS for one in verdict.differences)
 
 
 def compare_over_kill(before: Vectors, after: Vectors, tally: Tally) -> None:
@@ -101,7 +124,7 @@ def compare_over_kill(before: Vectors, after: Vectors, tally: Tally) -> None:
 
 
 def compare_with_undisturbed(undisturbed: Vectors, found: Vectors, tally: Tally) -> None:
-    """The same documents, and for each the same vector within half precision."""
+    """The same documents, and for each the same vectors within half precision."""
     tally.finished_indexes += 1
     tally.documents_missing_or_extra += len(undisturbed.keys() ^ found.keys())
     for path in undisturbed.keys() & found.keys():
@@ -129,29 +152,41 @@ def kill_and_resume(
         after = committed(place, tally)
         compare_over_kill(before, after, tally)
         before = after
+        verify_killed(place, undisturbed, after, tally)
         if was_killed:
             tally.kills_during_indexing += 1
             tally.kills_before_the_index_existed += not IndexDirectory.exists(place)
             tally.committed_at_kill.append(len(after))
-            print(f"kill {tally.kills_during_indexing}: {len(after)} documents committed", flush=True)
+            print(f"kill {tally.kills_during_indexing}: {len(after)} segments committed", flush=True)
         else:
             compare_with_undisturbed(undisturbed, after, tally)
+            tally.differences_in_finished_indexes += len(differences(place))
             chain += 1
             place, before = work / f"killed-{chain}", {}
     report, _ = complete(photos, place)
     after = committed(place, tally)
     compare_over_kill(before, after, tally)
     compare_with_undisturbed(undisturbed, after, tally)
-    if report["unchanged"] != len(before):
-        print(f"note: {report['unchanged']} files taken as unchanged, {len(before)} were committed")
+    tally.differences_in_finished_indexes += len(differences(place))
+    files = len({path for path, _ in before})
+    if report["unchanged"] != files:
+        print(f"note: {report['unchanged']} files taken as unchanged, {files} were committed")
     return tally
+
+
+def differences(place: Path) -> list[str]:
+    """What the command finds, with every file read again."""
+    command = [sys.executable, "-m", "mmsearch", "verify", "--bytes", "--json", "--index", str(place)]
+    found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    return [one["kind"] for one in json.loads(found.stdout)["differences"]]
 
 
 def main() -> int:
     """Measures, prints, writes the result; exit code 1 when anything was lost, doubled or different."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--videos", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-write", action="store_true", help="only print")
     arguments = parser.parse_args()
@@ -160,18 +195,27 @@ def main() -> int:
     try:
         photos = work / "photos"
         write_jpegs(photos, arguments.images, (320, 240), arguments.seed)
+        write_videos(photos / "videos", arguments.videos, seed=arguments.seed)
         report, seconds = complete(photos, work / "undisturbed")
-        print(f"undisturbed: {report['indexed']} images in {seconds:.1f} s", flush=True)
+        print(f"undisturbed: {report['indexed']} files in {seconds:.1f} s", flush=True)
         startup = complete(photos, work / "undisturbed")[1]
         undisturbed = committed(work / "undisturbed", Tally())
         longest = startup + COMMIT_SECONDS + 2 * (seconds - startup) / arguments.kills
         tally = kill_and_resume(photos, work, undisturbed, arguments.kills, longest, random.Random(arguments.seed))
     finally:
         shutil.rmtree(work)
-    flaws = ("lost", "changed", "duplicates", "rows_without_document", "documents_missing_or_extra")
+    flaws = (
+        "lost", "changed", "duplicates", "rows_without_document", "documents_missing_or_extra", "half_videos",
+        "damages_that_verify_found", "differences_in_finished_indexes",
+    )  # fmt: skip
     passed = not any(getattr(tally, flaw) for flaw in flaws) and not tally.vectors_beyond_tolerance
     figures = {
-        "options": {"kills": arguments.kills, "images": arguments.images, "seed": arguments.seed},
+        "options": {
+            "kills": arguments.kills,
+            "images": arguments.images,
+            "videos": arguments.videos,
+            "seed": arguments.seed,
+        },
         "images_are": "photos with pixel noise" if real_photos() else "generated",
         "undisturbed_s": round(seconds, 2),
         "longest_life_s": round(longest, 2),

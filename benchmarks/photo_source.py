@@ -41,6 +41,24 @@ def pictures(count: int, size: tuple[int, int], seed: int = 0) -> Iterator[Image
         yield Image.fromarray(np.clip(cache[slot] + noise, 0, 255).astype(np.uint8))
 
 
+def write_videos(
+    folder: Path, count: int, size: tuple[int, int] = (320, 240), seconds: int = 12, seed: int = 0
+) -> None:
+    """Writes ``count`` MP4 files at 10 frames a second; every two seconds another picture comes."""
+    import av
+
+    folder.mkdir(parents=True, exist_ok=True)
+    shots = pictures(count * seconds // 2, size, seed)
+    for number in range(count):
+        with av.open(str(folder / f"{number:04d}.mp4"), "w") as file:
+            stream = file.add_stream("mpeg4", rate=10)
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+            for picture in [next(shots) for _ in range(seconds // 2)]:
+                for _ in range(20):
+                    file.mux(stream.encode(av.VideoFrame.from_image(picture)))
+            file.mux(stream.encode())
+
+
 def _source(sources: list[Path], slot: int, random: np.random.Generator) -> Image.Image:
     if sources:
         with Image.open(sources[slot]) as image:

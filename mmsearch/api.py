@@ -5,39 +5,30 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
+from mmsearch.asking import Asking, PathLike
 from mmsearch.encoders.base import Encoder, EncoderOptions
 from mmsearch.errors import IndexMissing, UsageError
 from mmsearch.home import DEFAULT_INDEX, default_model, locate_index
 from mmsearch.index import IndexDirectory
-from mmsearch.types import EncoderSpec, Hit, Modality, Progress, Report
+from mmsearch.types import EncoderSpec, Progress, Report
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from PIL.Image import Image
 
-    from mmsearch.evaluate import EvaluationOptions, Run
     from mmsearch.ingest import IngestOptions
     from mmsearch.ingest.datasets import ImportOptions
     from mmsearch.optimize import OptimizeOptions, OptimizeReport
-    from mmsearch.search import Question, Searcher, SearchOptions
-    from mmsearch.vector_index import QueryKind
+    from mmsearch.search import Searcher
     from mmsearch.verify import Verdict
 
-    Picture = str | os.PathLike[str] | Image
 
-PathLike = str | os.PathLike[str]
-Answer = TypeVar("Answer")
-
-
-class Index:
+class Index(Asking):
     """An index of photos, videos and texts that can be searched by meaning.
 
     Use `Index.open`, best as a context manager. Searching may be done from several threads at once; adding and
@@ -116,15 +107,40 @@ class Index:
 
         encoder = self.encoder()
         report = ingest(self._directory, encoder, _paths(paths), options or IngestOptions(), progress)
+        self._after_adding(report, encoder)
+        return report
+
+    def watch(
+        self,
+        paths: PathLike | Iterable[PathLike],
+        done: Callable[[Report], None],
+        *,
+        options: IngestOptions | None = None,
+        stop: threading.Event | None = None,
+        progress: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        """Adds files and folders and keeps the index up to date with them, until ``stop`` is set or Ctrl-C.
+
+        ``done`` gets the report of the first run, and of each later one that changed something.
+        """
+        from mmsearch.ingest import IngestOptions
+        from mmsearch.watch import watch
+
+        encoder = self.encoder()
+
+        def report(made: Report) -> None:
+            self._after_adding(made, encoder)
+            done(made)
+
+        chosen = options or IngestOptions()
+        watch(
+            self._directory, encoder, _paths(paths), chosen, report, stop=stop or threading.Event(), progress=progress
+        )
+
+    def _after_adding(self, report: Report, encoder: Encoder) -> None:
         if report.indexed or report.updated:
             encoder.prepare_for_queries()
             self._refresh_background(encoder)
-        return report
-
-    def _refresh_background(self, encoder: Encoder) -> None:
-        from mmsearch.search.background import refresh_background
-
-        refresh_background(self._directory, self._directory.tower(), encoder)
 
     def remove(self, paths: PathLike | Iterable[PathLike]) -> int:
         """Drops the documents at or below ``paths`` from the index, no file from the disk; returns how many."""
@@ -207,170 +223,25 @@ class Index:
     ) -> OptimizeReport:
         """Builds and tunes the vector index that serves this index best; see `mmsearch.optimize.optimize`.
 
-        The recall is tuned and measured on the captions that ship with mmsearch and on ``extra_queries``.
+        The recall is tuned and measured on queries composed of the captions that ship with mmsearch, and on
+        ``extra_queries``.
         """
         from mmsearch.optimize import OptimizeOptions, optimize
         from mmsearch.search.background import generic_captions
 
         encoder = self.encoder(texts_only=True)
-        texts = list(dict.fromkeys((*generic_captions(), *extra_queries)))
-        report = optimize(self._directory, encoder, texts, options or OptimizeOptions(), progress)
+        report = optimize(
+            self._directory,
+            encoder,
+            generic_captions(),
+            options or OptimizeOptions(),
+            progress,
+            extra_queries=extra_queries,
+        )
         self._directory.reread()
         if report.reclaimed:
             self._refresh_background(encoder)
         return report
-
-    @overload
-    def search(
-        self,
-        text: str | Sequence[str] | None = None,
-        *,
-        image: Picture | Sequence[Picture] | None = None,
-        k: int = 10,
-        modality: Modality | Sequence[Modality] | None = None,
-        raw: bool = False,
-        text_weight: float = 1.0,
-        image_weight: float = 1.0,
-        min_score: float | None = None,
-        collapse: bool = False,
-        words: bool = True,
-        options: SearchOptions | None = None,
-    ) -> list[Hit]: ...
-
-    @overload
-    def search(
-        self,
-        *,
-        vector: npt.ArrayLike,
-        query_kind: QueryKind = "text",
-        k: int = 10,
-        modality: Modality | Sequence[Modality] | None = None,
-    ) -> Any: ...
-
-    def search(
-        self,
-        text: str | Sequence[str] | None = None,
-        *,
-        image: Picture | Sequence[Picture] | None = None,
-        vector: npt.ArrayLike | None = None,
-        query_kind: QueryKind = "text",
-        k: int = 10,
-        modality: Modality | Sequence[Modality] | None = None,
-        raw: bool = False,
-        text_weight: float = 1.0,
-        image_weight: float = 1.0,
-        min_score: float | None = None,
-        collapse: bool = False,
-        words: bool = True,
-        options: SearchOptions | None = None,
-    ) -> Any:
-        """The ``k`` documents that answer best, best first; fewer only if there are fewer.
-
-        ``text`` is in the query language (`mmsearch.query_language`): ``"lake -people after:2021"``; with ``raw``
-        it is taken literally. Several texts and images are one question that is like all of them, by weight:
-        ``search("at night", image="house.jpg", text_weight=0.5)``. A text of filters alone lists by date.
-
-        Without ``modality`` or ``type:``, images and videos answer. ``min_score`` leaves out hits of less
-        relevance, 0 to 1; ``collapse`` folds near-duplicates; ``words=False`` ignores file names, folders, captions
-        and texts. ``options`` replaces all of these, ``k`` and ``modality``.
-
-        ``vector`` instead of a text or an image: numbers of shape (dim,) give hits, (n, dim) a list of hits for
-        each. Ranking is by cosine alone; ``query_kind`` says which tuned parameters of a vector index hold. What
-        `status` says of recall can be checked with it.
-
-        Raises:
-            VectorError: a vector of another shape, of length 0, or with values that are not finite.
-            UsageError: no query, an empty one, an unreadable image, or a senseless option; `QueryError` points
-            at the character that breaks the query language.
-        """
-        if vector is not None:
-            if text is not None or image is not None:
-                raise UsageError("give a vector, or texts and images, not both")
-            return self._search_vectors(vector, query_kind, _options(k, modality, None, False, False))
-        question = _question(text, image, raw=raw, text_weight=text_weight, image_weight=image_weight)
-        chosen = options or _options(k, modality, min_score, collapse, words)
-        return self.search_many([question], options=chosen)[0]
-
-    def _search_vectors(
-        self, vector: npt.ArrayLike, kind: QueryKind, options: SearchOptions
-    ) -> list[Hit] | list[list[Hit]]:
-        from mmsearch.search.by_vector import as_queries
-
-        if kind not in ("text", "image"):
-            raise UsageError(f"no such kind of query: {kind}; there are text and image")
-        queries = as_queries(vector, self.encoder_spec.dim)
-        answers = self._asked(lambda searcher: searcher.nearest(queries, kind, options))
-        return answers[0] if np.ndim(vector) == 1 else answers
-
-    def _asked(self, ask: Callable[[Searcher], Answer]) -> Answer:
-        """What ``ask`` makes of the current searcher; asked again when a compaction renumbered the rows meanwhile."""
-        while True:
-            searcher = self._current_searcher()
-            answer = ask(searcher)
-            if self._directory.tower().file == searcher.file:
-                return answer
-
-    def search_many(
-        self,
-        questions: Sequence[str | Question],
-        *,
-        k: int = 10,
-        modality: Modality | Sequence[Modality] | None = None,
-        raw: bool = False,
-        min_score: float | None = None,
-        collapse: bool = False,
-        words: bool = True,
-        options: SearchOptions | None = None,
-    ) -> list[list[Hit]]:
-        """The answers to many questions, in their order: one call of the encoder, one of the vector search.
-
-        Questions are texts, or `mmsearch.search.Question` for everything else. See `search` for the rest.
-        """
-        from mmsearch.search import encode_questions
-
-        chosen = options or _options(k, modality, min_score, collapse, words)
-        asked = [_question(one, None, raw=raw) if isinstance(one, str) else one for one in questions]
-        if any(one.images for one in asked):
-            encoded = encode_questions(self.encoder(), asked)
-        elif any(one.texts or one.excluded for one in asked):
-            encoded = encode_questions(self.encoder(texts_only=True), asked)
-        else:
-            encoded = encode_questions(None, asked)
-        return self._asked(lambda searcher: searcher.search_many(encoded, chosen))
-
-    def evaluate(
-        self,
-        file: PathLike | None = None,
-        *,
-        qrels: PathLike | None = None,
-        template: str = "a photo of a {}.",
-        options: EvaluationOptions | None = None,
-    ) -> Run:
-        """How well the index answers the questions of a file; without one, the captions beside its own files.
-
-        See `mmsearch.evaluate.read_evaluation_set` for the kinds of files, `mmsearch.evaluate.DEFINITIONS` for
-        the measures, `mmsearch.evaluate.compare_saved` to test two runs against each other.
-
-        Raises:
-            UsageError: the file cannot be read, or no right answer is in the index.
-        """
-        from mmsearch.evaluate import EvaluationOptions, Run, evaluate, read_evaluation_set
-        from mmsearch.evaluate.measuring import captions_of_index
-
-        if file is None:
-            judged = captions_of_index(self._directory)
-        else:
-            judged = read_evaluation_set(Path(file), None if qrels is None else Path(qrels), template)
-        encoder = self.encoder(texts_only=True)
-        self._refresh_background(encoder)
-        found = evaluate(self._directory, encoder, judged, options or EvaluationOptions())
-        return Run.of(found, self.encoder_spec.describe())
-
-    def agreement(self, judgements: PathLike) -> dict[str, float]:
-        """Kendall's tau between scores and human grades; see `mmsearch.evaluate.agreement`."""
-        from mmsearch.evaluate import agreement
-
-        return agreement(self._directory, self.encoder(texts_only=True), Path(judgements))
 
     def status(self) -> dict[str, Any]:
         """What the index holds, as plain values: counts of documents, encoder, roots, bytes on disk."""
@@ -404,22 +275,6 @@ class Index:
                     self._encoder = ready
             return ready
 
-    def _current_searcher(self) -> Searcher:
-        """A searcher of the last committed state; reopened when another thread or process has committed."""
-        from mmsearch.catalogue.matching import revision
-        from mmsearch.search import Searcher
-        from mmsearch.search.background import LAZY_ROWS, refresh_background
-
-        with self._lock:
-            directory, ready = self._directory, self._text_encoder
-            state = (directory.state(), revision(directory.catalogue))
-            if self._searcher is None or self._searcher[0] != state:
-                background = None
-                if ready is not None:
-                    background = refresh_background(directory, directory.tower(), ready, LAZY_ROWS)
-                self._searcher = (state, Searcher(directory, background))
-            return self._searcher[1]
-
     def close(self) -> None:
         """Closes the index; it cannot be used afterwards."""
         self._searcher = None
@@ -448,33 +303,3 @@ def _paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:
     if not found:
         raise UsageError("no files or folders given")
     return found
-
-
-def _question(
-    text: str | Sequence[str] | None,
-    image: Picture | Sequence[Picture] | None,
-    *,
-    raw: bool,
-    text_weight: float = 1.0,
-    image_weight: float = 1.0,
-) -> Question:
-    from mmsearch.search import Question
-
-    texts = [text] if isinstance(text, str) else list(text or ())
-    pictures = list(image) if isinstance(image, (list, tuple)) else [] if image is None else [image]
-    sources = [Path(one) if isinstance(one, (str, os.PathLike)) else one for one in pictures]
-    return Question.of(texts, sources, text_weight=text_weight, image_weight=image_weight, raw=raw)
-
-
-def _options(
-    k: int,
-    modality: Modality | Sequence[Modality] | None,
-    min_score: float | None,
-    collapse: bool,
-    words: bool,
-) -> SearchOptions:
-    from mmsearch.search import SearchOptions
-
-    modalities = (modality,) if isinstance(modality, str) else None if modality is None else tuple(modality)
-    chosen = SearchOptions(k=k, modalities=modalities, min_relevance=min_score, collapse=collapse)
-    return chosen if words else replace(chosen, words=0.0)

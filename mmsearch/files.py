@@ -89,6 +89,10 @@ def walk(
     if not os.path.isdir(start):  # noqa: PTH112  (Path.is_dir raises where it may not look)
         try:
             status = start.stat()
+        except FileNotFoundError:
+            if not below:
+                yield Unreadable(below, "there is no such folder", is_directory=True)
+            return
         except OSError as error:
             yield Unreadable(below, _reason(error), is_directory=False)
             return
@@ -96,6 +100,22 @@ def walk(
         yield FileEntry(below, status.st_size, status.st_mtime_ns, status.st_ctime_ns, "/".join(filter(None, found)))
         return
     yield from _Walker(root, rules, captioned).walk(str(start), below, ignore)
+
+
+def is_left_out(root: Path, rules: WalkRules, below: str) -> bool:
+    """Whether a walk of the whole root would leave out what lies at ``below``, or never come there."""
+    parts = below.split("/")
+    for depth in range(1, len(parts) + 1):
+        path, name = "/".join(parts[:depth]), parts[depth - 1]
+        place = root / path
+        is_directory = depth < len(parts) or os.path.isdir(place)  # noqa: PTH112
+        if (name.startswith(".") and not rules.hidden) or name in ALWAYS_IGNORED:
+            return True
+        if _Ignore(rules, root, path).matches(path, is_directory) or (is_directory and _is_index(str(place))):
+            return True
+        if is_directory and place.is_symlink():
+            return True
+    return False
 
 
 class _Walker:

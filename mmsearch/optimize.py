@@ -27,6 +27,7 @@ from mmsearch.vectors import BuiltIndex
 
 FEWEST_VECTORS = 1_000
 """With fewer, quantisers have nothing to learn from, and exact search takes microseconds."""
+_TEXT_QUERIES = 800
 _IMAGE_QUERIES = 400
 _IMAGE_NOISE = 0.35
 """Length of the random step from an indexed image to a query like it: another photo of the same thing, not itself."""
@@ -70,25 +71,28 @@ class OptimizeReport:
 def optimize(
     index: IndexDirectory,
     encoder: Encoder,
-    texts: Sequence[str],
+    captions: Sequence[str],
     options: OptimizeOptions = OptimizeOptions(),
     progress: Callable[[str], None] = lambda _: None,
+    *,
+    extra_queries: Sequence[str] = (),
 ) -> OptimizeReport:
     """Builds, tunes and switches to the vector index that serves this index best.
 
-    ``texts`` are queries like those that people will ask; a random half chooses the parameters and the other
-    half, which that choice never saw, gives the recall that is reported.
+    ``captions`` are generic descriptions of pictures; text queries about what this index holds are composed of
+    them. ``extra_queries`` are queries of people, tuned on as they are. A random half of all queries chooses the
+    parameters and the other half, which that choice never saw, gives the recall that is reported.
 
     Raises:
-        UsageError: too few texts.
+        UsageError: too few captions.
         RecipeError: no such recipe, or it cannot be built over these vectors.
         IndexBusy: another process is writing to the index.
     """
     index.check_encoder(encoder.spec)
-    if len(texts) < FEWEST_QUERIES:
-        raise UsageError(f"{len(texts)} text queries were given; tuning needs at least {FEWEST_QUERIES}")
+    if len(captions) < FEWEST_QUERIES:
+        raise UsageError(f"{len(captions)} captions were given; tuning needs at least {FEWEST_QUERIES}")
     with index.writing() as writable:
-        return _Optimizer(writable, encoder, options, progress).run(texts)
+        return _Optimizer(writable, encoder, options, progress).run(captions, extra_queries)
 
 
 class _Optimizer:
@@ -102,14 +106,16 @@ class _Optimizer:
         self._options = options
         self._progress = progress
 
-    def run(self, texts: Sequence[str]) -> OptimizeReport:
+    def run(self, captions: Sequence[str], extra_queries: Sequence[str]) -> OptimizeReport:
         reclaimed = self._compact() if self._options.compact else 0
         tower = self._index.tower()
         matrix = self._index.matrix(tower)
         if not len(matrix):
             return self._stay_exact("the index is empty", 0, 0.0, reclaimed)
-        self._progress(f"encoding {len(texts)} queries")
-        queries = self._encoder.encode_texts(texts)
+        self._progress(f"encoding {len(captions)} captions")
+        queries = _text_queries(self._encoder.encode_texts(captions), matrix)
+        if extra_queries:
+            queries = np.concatenate([queries, self._encoder.encode_texts(extra_queries)])
         exact = ExactIndex(matrix)
         exact_ms = latency_of(lambda query: exact.search(query, self._options.k, threads=1), queries[:20]).p50_ms
         recipe = self._recipe(len(matrix), exact_ms)
@@ -230,6 +236,22 @@ def _next_generation(file: str) -> str:
     match = re.fullmatch(r"(vectors-[0-9a-f]+)(?:-(\d+))?\.f16", file)
     stem, number = (match[1], int(match[2] or 0)) if match else (Path(file).stem, 0)
     return f"{stem}-{number + 1}.f16"
+
+
+def _text_queries(captions: npt.NDArray[np.float32], matrix: npt.NDArray[np.float16], seed: int = 0) -> Any:
+    """Text queries about what lies in this index: for some rows, the sum of the three captions nearest to each.
+
+    Generic captions are spread evenly, but people ask about what they have, where vectors lie densely and
+    neighbours are harder to tell apart: an index tuned on generic captions finds less than it reports (0.979
+    against 0.954 on the captions of Flickr8k at one setting, where these queries give 0.959). A sum of text
+    vectors stays on the text side of the modality gap.
+    """
+    random = np.random.default_rng(seed)
+    rows = np.sort(random.choice(len(matrix), min(_TEXT_QUERIES, len(matrix)), replace=False))
+    nearest = np.argpartition(-(matrix[rows].astype(np.float32) @ captions.T), 2, axis=1)[:, :3]
+    queries = captions[nearest].sum(axis=1)
+    queries = np.repeat(queries, -(-FEWEST_QUERIES // len(queries)), axis=0)  # very small indexes
+    return queries / np.linalg.norm(queries, axis=1, keepdims=True)
 
 
 def _image_queries(matrix: npt.NDArray[np.float16], seed: int = 0) -> npt.NDArray[np.float32]:

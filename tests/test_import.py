@@ -100,7 +100,7 @@ def test_vectors_that_cannot_be_right_are_refused(index: Index, vectors: np.ndar
 def test_vectors_are_brought_to_length_1_where_that_is_asked_for(index: Index) -> None:
     index.add_embeddings(7 * colour_vectors(), rows(), normalize=True)
     assert index.verify().clean
-    with pytest.raises(VectorError, match="row 1 .* zeros"):
+    with pytest.raises(VectorError, match=r"row 1 .* zeros"):
         index.add_embeddings([[1.0, 0, 0, 0], [0.0, 0, 0, 0]], rows()[:2], normalize=True)
 
 
@@ -204,7 +204,7 @@ def test_folders_that_do_not_fit_are_refused_before_anything_is_written(index: I
     with pytest.raises(VectorError, match=r"\(2, 5\)"):
         index.import_folder(laion)
     write_part(laion, 30, colour_vectors()[:2], {"url": ["a", "b", "c"]})
-    with pytest.raises(UsageError, match="2 vectors.*3 rows"):
+    with pytest.raises(UsageError, match=r"2 vectors.*3 rows"):
         index.import_folder(laion)
     (laion / "metadata" / "metadata_30.parquet").unlink()
     with pytest.raises(UsageError, match="part 30"):

@@ -13,7 +13,7 @@ from mmsearch.catalogue import NewContent, NewSegment
 from mmsearch.encoders.base import Encoder, FloatArray
 from mmsearch.errors import RecipeError, UsageError
 from mmsearch.index import IndexDirectory
-from mmsearch.optimize import OptimizeOptions, compact, optimize
+from mmsearch.optimize import OptimizeOptions, _text_queries, compact, optimize
 from mmsearch.types import EncoderSpec, MediaInfo
 from mmsearch.vectors import BuiltIndex, Vectors
 
@@ -88,7 +88,8 @@ def test_the_reported_recall_is_what_fresh_queries_get(tmp_path: Path) -> None:
     assert reopened.manifest.recipe == "hnsw"
     vectors = Vectors(reopened, reopened.tower())
     assert vectors.recipe == "hnsw"
-    fresh = HashEncoder().encode_texts([f"another question {number}" for number in range(300)])
+    others = HashEncoder().encode_texts([f"another caption {number}" for number in range(300)])
+    fresh = _text_queries(others, reopened.matrix(reopened.tower()), seed=9)
     found = vectors.search(fresh, 10, kind="text")
     recall = np.mean(
         [len(want & set(got.rows.tolist())) / 10 for want, got in zip(truth(index, fresh, 10), found, strict=True)]

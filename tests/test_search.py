@@ -18,7 +18,7 @@ from mmsearch.catalogue.matching import Look
 from mmsearch.catalogue.rows import Found
 from mmsearch.errors import UsageError
 from mmsearch.query_language import QueryError, parse_query
-from mmsearch.search import Question, SearchOptions
+from mmsearch.search import Question, SearchOptions, encode_questions
 from mmsearch.search.background import generic_captions, load_background, refresh_background
 from mmsearch.search.evidence import content_words
 from mmsearch.search.moments import SAME, fold_duplicates, moment_around
@@ -342,3 +342,29 @@ def test_questions_are_plain_values() -> None:
     assert question.texts == ("lake",) and question.excluded == ("people",) and question.modalities == ("text",)
     assert Question.of(["-people"]).texts == ()
     assert json.dumps(SearchOptions().k) == "10"
+
+
+def test_a_video_as_a_question_counts_all_over(tmp_path: Path) -> None:
+    import av
+
+    (tmp_path / "photos").mkdir()
+    clip = tmp_path / "photos" / "clip.mp4"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for number in range(60):
+            colour = COLOURS["red" if number < 30 else "blue"]
+            frame = av.VideoFrame.from_image(Image.new("RGB", (64, 64), colour))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    encoder = ColourEncoder()
+    [asked] = encode_questions(encoder, [Question.of([], [clip])])
+    expected = encoder.encode_images([Image.new("RGB", (8, 8), COLOURS[name]) for name in ("red", "blue")]).sum(axis=0)
+    assert float(asked.vector() @ expected / np.linalg.norm(expected)) > 0.97
+    save_colour(tmp_path / "photos" / "violet.png", "violet")
+    with Index.open(tmp_path / "index", create=True, encoder=encoder) as index:
+        index.add(tmp_path / "photos")
+        [hit] = index.search("blue type:video", k=1)
+        assert hit.start_s is not None and hit.best_s is not None and hit.end_s is not None
+        assert 2.0 < hit.best_s < 6.1 and hit.start_s <= hit.best_s <= hit.end_s
+        assert [one.modality for one in index.search(image=clip, k=2)][0] in ("video", "image")

@@ -56,9 +56,9 @@ class BulkInsert:
             f"INSERT INTO incoming VALUES ({', '.join('?' * (5 + len(INFO_COLUMNS)))})",
             ((n, one.path, one.modality, one.hash, one.caption, *one.info) for n, one in enumerate(documents)),
         )
-        same_path = (
-            "incoming i JOIN documents d ON d.root_id = ? AND d.path = i.path JOIN contents c ON c.id = d.content_id"
-        )
+        # CROSS JOIN keeps SQLite from beginning with another table, of which it knows no sizes.
+        same_path = """incoming i CROSS JOIN documents d ON d.root_id = ? AND d.path = i.path
+                       CROSS JOIN contents c ON c.id = d.content_id"""
         known = {n for (n,) in self._sql.execute(f"SELECT n FROM {same_path} WHERE c.hash = i.hash", [self._root_id])}
         self._sql.executemany("DELETE FROM incoming WHERE n = ?", ((n,) for n in known))
         replaced = self._sql.execute(f"SELECT d.content_id FROM {same_path}", [self._root_id]).fetchall()

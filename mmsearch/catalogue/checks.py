@@ -24,7 +24,8 @@ OTHER_MODALITY = {
                   JOIN contents c ON c.id = s.content_id WHERE v.modality <> c.modality AND v.tower_id = :tower""",
 }
 EMPTY_ROOTS = """SELECT path FROM roots r WHERE NOT EXISTS (SELECT 1 FROM documents WHERE root_id = r.id)
-                 AND NOT EXISTS (SELECT 1 FROM skipped WHERE root_id = r.id)"""
+                 AND NOT EXISTS (SELECT 1 FROM skipped WHERE root_id = r.id)
+                 AND NOT EXISTS (SELECT 1 FROM scopes WHERE root_id = r.id)"""
 
 
 def broken_database(catalogue: Catalogue) -> list[str]:

@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from mmsearch import __version__
-from mmsearch.cli import eval_commands, index_commands, model_commands, query_commands, vector_commands
+from mmsearch.cli import (
+    eval_commands,
+    index_commands,
+    model_commands,
+    query_commands,
+    train_commands,
+    vector_commands,
+)
 
 app = typer.Typer(
     name="mmsearch",
@@ -17,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (index_commands, query_commands, eval_commands, model_commands, vector_commands):
+for commands in (index_commands, query_commands, eval_commands, model_commands, train_commands, vector_commands):
     commands.register(app)
 
 

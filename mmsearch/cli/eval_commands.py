@@ -64,7 +64,8 @@ def _print_run(run: Any, compared: dict[str, Any], *, as_json: bool) -> None:
         print_json({**values, "questions": questions, "definitions": DEFINITIONS, "compared": tests})
         return
     print(f"encoder   {run.encoder}")
-    print(f"gallery   {run.gallery:,} images and videos; {questions:,} questions, {run.left_out:,} left out (answer not indexed)")
+    left_out = f"{run.left_out:,} left out (answer not indexed)"
+    print(f"gallery   {run.gallery:,} images and videos; {questions:,} questions, {left_out}")
     print(f"search    {run.recipe}; finds {100 * run.index_recall:.1f} % of the 10 exactly nearest\n")
     if run.two_way:
         print("by cosines alone, in percent")

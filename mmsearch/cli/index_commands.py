@@ -29,6 +29,7 @@ def index_command(
     frame_interval: Annotated[
         float, typer.Option(min=0.1, help="Seconds between two looks at a video, at most.")
     ] = 2.0,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on: keep the index up to date until Ctrl-C.")] = False,
     compile_: Annotated[bool, typer.Option("--compile", help="Use torch.compile (open_clip models).")] = False,
     json_: JsonOption = False,
 ) -> None:
@@ -44,6 +45,9 @@ def index_command(
     )
     _check_paths(paths)
     with Index.open(index, create=True, encoder=model, options=encoder_options(device, batch_size, compile_)) as opened:
+        if watch:
+            opened.watch(paths, lambda made: print_report(made, opened.path, as_json=json_), options=options)
+            return
         with progress_bar(hidden=json_) as progress:
             report = opened.add(paths, options=options, progress=progress)
         print_report(report, opened.path, as_json=json_)

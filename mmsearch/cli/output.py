@@ -34,6 +34,7 @@ def print_report(report: Report, place: Any, *, as_json: bool) -> None:
                 "segments": report.segments,
                 "interrupted": report.interrupted,
                 "seconds": dict(report.seconds),
+                "limited_by": report.limited_by,
             }
         )
         return

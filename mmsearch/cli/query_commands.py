@@ -8,16 +8,25 @@ from typing import Annotated, Any
 
 import typer
 
-from mmsearch.cli.output import Style, print_hits
+from mmsearch.cli.output import Style, print_hits, print_json
 from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
 from mmsearch.errors import UsageError
+
+
+def _completed(incomplete: str) -> list[str]:
+    """How the question that is being typed could go on."""
+    from mmsearch.query_language import complete
+
+    return complete(incomplete)
 
 
 def query(
     text: Annotated[
         str | None,
         typer.Argument(
-            help='What to look for: lake -people after:2021 path:holiday/* "exact words".', show_default=False
+            help='What to look for: lake -people after:2021 path:holiday/* "exact words".',
+            show_default=False,
+            autocompletion=_completed,
         ),
     ] = None,
     image: Annotated[list[Path] | None, typer.Option(help="Look for what resembles this image; repeatable.")] = None,
@@ -35,6 +44,13 @@ def query(
     no_collapse: Annotated[bool, typer.Option("--no-collapse", help="Show near-duplicates one by one.")] = False,
     queries: Annotated[
         Path | None, typer.Option(help="Ask every line of this file (- for standard input).", show_default=False)
+    ] = None,
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="Let the reranker look at the first answers once more.")
+    ] = False,
+    rerank_depth: Annotated[int, typer.Option(min=1, help="How many answers the reranker sees.")] = 50,
+    rerank_budget: Annotated[
+        str | None, typer.Option(help="How long it may take, such as 1s or 500ms.", show_default=False)
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the parts of each score.")] = False,
     sheet: Annotated[
@@ -62,6 +78,8 @@ def query(
         min_relevance=min_score,
         nothing_below=None if all_ or min_score is not None else NOTHING_BELOW,
         collapse=not no_collapse,
+        rerank_depth=rerank_depth,
+        rerank_budget_s=None if rerank_budget is None else _seconds(rerank_budget),
     )
     if queries is not None:
         if text is not None or image:
@@ -71,7 +89,8 @@ def query(
         texts = [] if text is None else [text]
         asked = [Question.of(texts, image or [], text_weight=text_weight, image_weight=image_weight, raw=raw)]
     with Index.open(index, options=encoder_options(device)) as opened:
-        answers = opened.search_many(asked, options=options)
+        reranker = _reranker(opened) if rerank else None
+        answers = opened.search_many(asked, options=options, reranker=reranker)
     for number, hits in enumerate(answers, start=1):
         print_hits(hits, style, number if queries is not None else None)
     _extras(answers, sheet, open_)
@@ -79,6 +98,25 @@ def query(
         if not json_ and queries is None:
             print(f"mmsearch: {_why_nothing(index, options, device, asked)}", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _reranker(opened: Any) -> Any:
+    """The reranker, or ``None`` with a line on why there is none."""
+    from mmsearch.errors import EncoderError
+
+    try:
+        return opened.reranker()
+    except EncoderError as error:
+        print(f"mmsearch: not reranked: {error}", file=sys.stderr)
+        return None
+
+
+def _seconds(text: str) -> float:
+    number, unit = (text[:-2], 0.001) if text.endswith("ms") else (text.removesuffix("s"), 1.0)
+    try:
+        return float(number) * unit
+    except ValueError:
+        raise UsageError(f"{text!r} is no time: write for instance 1s or 500ms") from None
 
 
 def _lines(path: Path) -> list[str]:
@@ -125,6 +163,54 @@ def _extras(answers: list[Any], sheet: Path | None, open_: int | None) -> None:
         typer.launch(hits[open_ - 1].path)
 
 
+def explain(
+    text: Annotated[str, typer.Argument(help="The question, as for `query`.")],
+    path: Annotated[Path, typer.Argument(help="An indexed file.")],
+    index: IndexOption = "default",
+    png: Annotated[Path | None, typer.Option(help="Draw where the picture matches, into this image file.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Take the text literally: no filters, no exclusions.")] = False,
+    device: DeviceOption = "auto",
+    json_: JsonOption = False,
+) -> None:
+    """Shows why a file answers a question: the parts of its score, and with --png where in the picture."""
+    from mmsearch.api import Index
+
+    with Index.open(index, options=encoder_options(device)) as opened:
+        found = opened.explain(text, path, raw=raw, heat_map=png is not None)
+    if png is not None:
+        _draw_heat(found, path, png)
+    if json_:
+        values = {name: value for name, value in vars(found).items() if name != "heat"}
+        heat = None if found.heat is None else [[round(float(cell), 3) for cell in row] for row in found.heat]
+        print_json({**values, "total": found.total, "heat": heat})
+        return
+    for name, value in found.parts.items():
+        print(f"{name:12} {value:+.4f}")
+    print(f"{'total':12} {found.total:+.4f}")
+    if found.relevance is not None:
+        print(f"{'relevance':12} {found.relevance:.3f}")
+    for place, words in found.words.items():
+        print(f"words in {place}: {', '.join(words)}")
+    if found.excluded:
+        print(f"left out, because it shows: {', '.join(found.excluded)}")
+    if not found.allowed:
+        print("left out by the filters and exact words of the question")
+
+
+def _draw_heat(found: Any, path: Path, png: Path) -> None:
+    from mmsearch.search.explain import overlay
+    from mmsearch.search.question import load_picture
+
+    if found.heat is None:
+        raise UsageError(f"{path} is a text: there is no picture to draw")
+    picture = overlay(load_picture(path, 640, at_s=found.time_s), found.heat)
+    try:
+        picture.save(png)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the picture cannot be written to {png}: {error}") from error
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands to the program."""
     app.command()(query)
+    app.command()(explain)

@@ -15,7 +15,9 @@ from mmsearch.errors import UsageError
 
 if TYPE_CHECKING:
     from mmsearch.training.fit import Stage
-    from mmsearch.training.run import TrainReport
+    from mmsearch.training.reranker_fit import RerankerOptions
+    from mmsearch.training.run import TrainReport, TrainRequest
+    from mmsearch.types import Skip
 
 _LISTED = 20
 
@@ -34,6 +36,7 @@ def train_command(
     dev: Annotated[Path | None, typer.Option(help="Held-out pairs; without it a tenth is kept apart.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder that a table's relative paths start from.")] = None,
     learns: Annotated[str, typer.Option(help="heads, last:N, last:N,M (image, text tower) or all.")] = "heads",
+    scale: Annotated[float | None, typer.Option(help="1 / temperature to start from.")] = None,
     loss: Annotated[str, typer.Option(help="infonce, triplet or sigmoid.")] = "infonce",
     epochs: Annotated[int, typer.Option(min=1)] = 10,
     batch_size: Annotated[int, typer.Option(min=2, help="Images in a batch.")] = 256,
@@ -52,13 +55,19 @@ def train_command(
         int, typer.Option(min=1, help="Images of a batch that come with their nearest ones: hard negatives.")
     ] = 1,
     held_out: Annotated[float, typer.Option(help="Fraction kept apart where there is no --dev.")] = 0.1,
-    share: Annotated[float, typer.Option(min=0, max=1, help="Share of the learned space (built-in model).")] = 0.65,
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the learned space in captions (built-in).")
+    ] = 0.95,
     average: Annotated[float, typer.Option(min=0, max=1, help="Decay of the average of the weights.")] = 0.99,
     patience: Annotated[int, typer.Option(min=0, help="Stop after so many epochs without gain; 0: never.")] = 0,
     seed: Annotated[int, typer.Option()] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch.")] = None,
+    reranker: Annotated[
+        bool, typer.Option("--reranker", help="Train a reranker after --model instead of its towers.")
+    ] = False,
+    lists: Annotated[int | None, typer.Option(min=1, help="Captions an epoch of --reranker takes.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
@@ -66,6 +75,7 @@ def train_command(
     from mmsearch.training.builtin_towers import BuiltinTowerOptions
     from mmsearch.training.fit import TrainOptions
     from mmsearch.training.losses import LossOptions
+    from mmsearch.training.reranker_fit import RerankerOptions
     from mmsearch.training.run import TrainRequest, train
     from mmsearch.training.steps import StepOptions
     from mmsearch.training.towers import Freezing
@@ -76,6 +86,9 @@ def train_command(
     request = TrainRequest(
         pairs, output, model, dev, images, held_out, Freezing.parse(learns), BuiltinTowerOptions(share=share)
     )
+    if reranker:
+        _train_reranker(request, RerankerOptions(epochs=epochs, lists=lists, seed=seed, threads=threads), json_)
+        return
     options = TrainOptions(
         epochs=epochs,
         batch_size=batch_size,
@@ -90,13 +103,27 @@ def train_command(
         device=device,
         precision=precision,  # type: ignore[arg-type]
         threads=threads,
-        loss=LossOptions(name=loss),  # type: ignore[arg-type]
+        loss=LossOptions(name=loss, scale=scale),  # type: ignore[arg-type]
         views=ViewOptions(cached=views),
         step=StepOptions(piece=piece, words_weight=words),
     )
     with _bar(hidden=json_) as progress:
         report = train(request, options, resume=resume, progress=progress)
     _print_report(report, json_)
+
+
+def _train_reranker(request: TrainRequest, options: RerankerOptions, as_json: bool) -> None:
+    from mmsearch.training.run import add_reranker
+
+    with _bar(hidden=as_json) as progress:
+        result, refused = add_reranker(request, options, progress=progress)
+    if as_json:
+        print_json({"output": str(request.output), **asdict(result), "refused": [asdict(skip) for skip in refused]})
+        return
+    print(
+        f"text→image R@1 {100 * result.before:.1f} → {100 * result.after:.1f}, the reranker's weight is {result.mix:g}"
+    )
+    _print_refused(refused, str(request.output))
 
 
 @contextmanager
@@ -142,12 +169,16 @@ def _print_report(report: TrainReport, as_json: bool) -> None:
         )
         return
     print(f"trained on {count_of(report.images, 'image')} with {count_of(report.captions, 'caption')}")
-    if report.refused:
-        print(f"refused    {count_of(len(report.refused), 'row')}; all of them: {report.output}/run/refused.jsonl")
-        for skip in report.refused[:_LISTED]:
-            print(f"           {skip.path}: {skip.reason}")
+    _print_refused(report.refused, str(report.output))
     print(f"held out   {count_of(report.dev_images, 'image')}; best epoch {report.fitted.best}")
     for name, value in report.after.items():
         print(f"{name:26} {100 * report.before[name]:5.1f} → {100 * value:5.1f}")
     print(f"The new encoder is {'better' if report.is_better else 'NOT better'} than the one it started from.")
     print(f"Use it with: mmsearch index FOLDER --model {report.output}")
+
+
+def _print_refused(refused: tuple[Skip, ...], output: str) -> None:
+    if refused:
+        print(f"refused    {count_of(len(refused), 'row')}; all of them: {output}/run/refused.jsonl")
+    for skip in refused[:_LISTED]:
+        print(f"           {skip.path}: {skip.reason}")

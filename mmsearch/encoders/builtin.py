@@ -188,15 +188,30 @@ class BuiltinEncoder(Encoder):
         Raises:
             VectorError: ``inputs`` has another shape or type.
         """
-        size = self._description.framing.size
-        if inputs.shape[1:] != (size, size, 3) or inputs.dtype != np.uint8:
-            raise VectorError(
-                f"the image tower takes (n, {size}, {size}, 3) uint8 as prepare_image makes them, "
-                f"found {inputs.shape} {inputs.dtype}"
-            )
+        self._check_inputs(inputs)
         if len(inputs) == 0:
             return np.zeros((0, self.spec.dim), dtype=np.float32)
-        return self._run(self._description.image_file, {"pixels": inputs})
+        return self._vectors(self._description.image_file, {"pixels": inputs})
+
+    def image_grid(self, inputs: npt.NDArray[np.generic]) -> FloatArray:
+        """(n, size, size, 3) uint8, n of 1 or more, to the last features that still have a place, (n, 352, h, w).
+
+        Raises:
+            VectorError: ``inputs`` has another shape or type.
+            EncoderError: these weights do not give a grid.
+        """
+        self._check_inputs(inputs)
+        return self._run(self._description.image_file, "grid", {"pixels": inputs})
+
+    def text_tokens(self, text: str) -> FloatArray:
+        """One text to its last tokens before they are pooled, (1, length, 384).
+
+        Raises:
+            EncoderError: these weights do not give tokens.
+        """
+        ids = np.array([self._tokenize(text, self.max_text_tokens)], dtype=np.int64)
+        inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        return self._run(self._description.text_file, "tokens", inputs)
 
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
         """n texts to (n, dim) rows of length 1, in their order; a text beyond ``max_text_tokens`` is cut."""
@@ -227,14 +242,26 @@ class BuiltinEncoder(Encoder):
         for row, ids in enumerate(tokens):
             input_ids[row, : len(ids)] = ids
             attention_mask[row, : len(ids)] = 1
-        return self._run(self._description.text_file, {"input_ids": input_ids, "attention_mask": attention_mask})
+        return self._vectors(self._description.text_file, {"input_ids": input_ids, "attention_mask": attention_mask})
 
-    def _run(self, tower: str, inputs: dict[str, npt.NDArray[Any]]) -> FloatArray:
+    def _check_inputs(self, inputs: npt.NDArray[np.generic]) -> None:
+        size = self._description.framing.size
+        if inputs.shape[1:] != (size, size, 3) or inputs.dtype != np.uint8:
+            raise VectorError(
+                f"the image tower takes (n, {size}, {size}, 3) uint8 as prepare_image makes them, "
+                f"found {inputs.shape} {inputs.dtype}"
+            )
+
+    def _run(self, tower: str, output: str, inputs: dict[str, npt.NDArray[Any]]) -> FloatArray:
         session = self._session(tower)
         try:
-            vectors: FloatArray = session.run(["vector"], inputs)[0]
+            values: FloatArray = session.run([output], inputs)[0]
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise EncoderError(f"encoder {self.spec.name} failed to run: {error}") from error
+        return values
+
+    def _vectors(self, tower: str, inputs: dict[str, npt.NDArray[Any]]) -> FloatArray:
+        vectors = self._run(tower, "vector", inputs)
         if vectors.shape[1:] != (self.spec.dim,):
             raise EncoderError(
                 f"encoder {self.spec.name} gave vectors of shape {vectors.shape}, its encoder.json says "
@@ -267,21 +294,29 @@ class BuiltinEncoder(Encoder):
             return self._sessions[tower]
 
     def _open(self, tower: str) -> InferenceSession:
-        import onnxruntime
+        # The fusions of the higher levels open later and run no faster on a text tower.
+        return open_session(self.directory / tower, self._options.threads, tower != self._description.text_file)
 
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = self._options.threads or _available_cores()
-        settings.log_severity_level = 3
-        if tower == self._description.text_file:
-            # The fusions of the higher levels open later and run no faster on a text tower.
-            settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        # Spinning threads would take the cores from the workers that decode the next pictures.
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        path = self.directory / tower
-        try:
-            return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            raise EncoderError(f"{path} cannot be opened: {error}") from error
+
+def open_session(path: Path, threads: int | None, fuse: bool = True) -> InferenceSession:
+    """A graph on the CPU, with ``threads`` of its own (``None``: all cores that this process may use).
+
+    Raises:
+        EncoderError: onnxruntime cannot open it.
+    """
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads or _available_cores()
+    settings.log_severity_level = 3
+    if not fuse:
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    # Spinning threads would take the cores from the workers that decode the next pictures.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        raise EncoderError(f"{path} cannot be opened: {error}") from error
 
 
 def digest_of_weights(directory: Path) -> str:

@@ -34,7 +34,9 @@ def agreement(index: IndexDirectory, encoder: Encoder, path: Path) -> dict[str, 
         except (IndexError, ValueError) as error:
             if number == 1:
                 continue  # a header
-            raise UsageError(f"{path}, line {number}: expected image<TAB>caption<TAB>grade; found {line[:60]!r}") from error
+            raise UsageError(
+                f"{path}, line {number}: expected image<TAB>caption<TAB>grade; found {line[:60]!r}"
+            ) from error
         place = names.place(image)
         if place is None or not grades:
             left_out += 1
@@ -47,7 +49,7 @@ def agreement(index: IndexDirectory, encoder: Encoder, path: Path) -> dict[str, 
     images = vectors_of(index, gallery.rows[gallery.starts])
     scores = [float(images[place] @ texts[caption]) for place, caption, grades in pairs for _ in grades]
     given = [grade for _, _, grades in pairs for grade in grades]
-    tau_b, tau_c = (kendall_tau(np.array(scores), np.array(given), variant) for variant in ("b", "c"))  # type: ignore[arg-type]
+    tau_b, tau_c = (kendall_tau(np.array(scores), np.array(given), variant) for variant in ("b", "c"))
     return {"tau_b": tau_b, "tau_c": tau_c, "judgements": float(len(given)), "left_out": float(left_out)}
 
 

@@ -29,7 +29,7 @@ from mmsearch.search.background import load_background
 from mmsearch.search.vectors import open_vectors
 
 DEFINITIONS = {
-    "hit@k": "share of questions with at least one right answer among the first k (CLIP_benchmark prints it as recall@k)",
+    "hit@k": "share of questions with at least one right answer among the first k (CLIP_benchmark: recall@k)",
     "recall@k": "share of the right answers that are among the first k, mean over questions",
     "MRR": "mean of 1 / place of the first right answer; 0 beyond the depth",
     "mAP": "mean over questions of the average precision, over all right answers, to the depth",
@@ -73,7 +73,10 @@ class Evaluation:
 
 
 def evaluate(
-    index: IndexDirectory, encoder: Encoder, judged: EvaluationSet, options: EvaluationOptions = EvaluationOptions()  # noqa: B008
+    index: IndexDirectory,
+    encoder: Encoder,
+    judged: EvaluationSet,
+    options: EvaluationOptions = EvaluationOptions(),
 ) -> Evaluation:
     """Asks every question of all images and videos of an index and measures the rankings.
 

@@ -15,7 +15,7 @@ COLOURS = ((31, 119, 180), (214, 100, 20), (44, 140, 60), (150, 60, 160))
 
 def hit_curve(run: Run, most: int = 100) -> list[float]:
     """hit@1 … hit@``most`` from the places of the first right answers."""
-    ranks = [rank for rank in run.per_question["rank"].values()]
+    ranks = list(run.per_question["rank"].values())
     return [sum(rank is not None and rank <= k for rank in ranks) / len(ranks) for k in range(1, most + 1)]
 
 

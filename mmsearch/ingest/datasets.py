@@ -55,11 +55,10 @@ def import_folder(
         VectorError: vectors of another dimension, or not of length 1.
     """
     parts = find_parts(folder)
-    arrays = [_open(part, index.tower().spec.dim, options) for part in parts]
-    total = sum(len(array) for array in arrays)
+    total = sum(len(_open(part, index.tower().spec.dim, options)) for part in parts)
     with index.writing() as writable:
         writer = EmbeddingWriter(writable, options.name or folder.resolve().name, progress)
-        return writer.add(_batches(parts, arrays, options), total)
+        return writer.add(_batches(parts, index.tower().spec.dim, options), total)
 
 
 def find_parts(folder: Path) -> list[_Part]:
@@ -136,10 +135,10 @@ def _columns(names: list[str], path: Path, options: ImportOptions) -> dict[str, 
     return columns
 
 
-def _batches(
-    parts: list[_Part], arrays: list[npt.NDArray[Any]], options: ImportOptions
-) -> Iterator[tuple[Floats, Rows]]:
-    for part, array in zip(parts, arrays, strict=True):
+def _batches(parts: list[_Part], dim: int, options: ImportOptions) -> Iterator[tuple[Floats, Rows]]:
+    """One part is mapped at a time, so memory does not grow with their number."""
+    for part in parts:
+        array = _open(part, dim, options)
         table = _table(part.table)
         columns = _columns(table.schema_arrow.names, part.table, options)
         start = 0

@@ -19,7 +19,7 @@ from mmsearch.types import MODALITIES, Progress, Report
 LENGTH_TOLERANCE = 0.01
 """How far from 1 the length of a vector may be; float16 costs less than a tenth of that."""
 DECODING = "imported/1"
-BATCH = 100_000
+BATCH = 50_000
 """Rows of one commit."""
 _SEGMENT_KEYS = {"start_s", "end_s", "text"}
 _KEYS = {"path", "modality", "caption", *_SEGMENT_KEYS, *INFO_COLUMNS}

@@ -12,7 +12,7 @@ from mmsearch.catalogue import KnownDocument, Root
 from mmsearch.decoders import DECODERS
 from mmsearch.decoders.base import DecodeOptions, Decoder
 from mmsearch.errors import UsageError
-from mmsearch.files import ARCHIVE_SUFFIX, FileEntry, Unreadable, WalkRules, walk
+from mmsearch.files import ARCHIVE_SUFFIX, IGNORE_FILE, FileEntry, Unreadable, WalkRules, is_left_out, walk
 from mmsearch.index import IndexDirectory
 from mmsearch.ingest.archives import archive_decoding
 from mmsearch.types import Skip
@@ -97,6 +97,28 @@ def _existing(path: Path) -> Path:
     if shown != real:
         raise UsageError(f"the path {shown} is not valid UTF-8: rename the folder or file to index it")
     return Path(real)
+
+
+def resolve_changes(index: IndexDirectory, paths: Sequence[Path], rules: WalkRules) -> list[Scope]:
+    """Scopes of places where something changed, may be to nothing: those that are to be kept up to date.
+
+    A text or XMP file may be the caption of a photo beside it, and an ignore file rules a folder: for them, the
+    folder is looked at.
+    """
+    kept = [scope for scope, _ in kept_scopes(index)]
+    found: dict[Path, Scope] = {}
+    for path in paths:
+        place = path.parent if path.suffix.lower() in (".txt", ".xmp") or path.name == IGNORE_FILE else path
+        for scope in kept:
+            outer = scope.folder / scope.below
+            if outer not in (place, *place.parents) or not scope.folder.is_dir():
+                continue
+            below = place.relative_to(scope.folder).as_posix()
+            if below == ".":
+                below = ""
+            if not below or not is_left_out(scope.folder, rules, below):
+                found[place] = Scope(scope.root, scope.folder, below)
+    return [found[place] for place in _outermost(list(found))]
 
 
 def _outermost(paths: Sequence[Path]) -> list[Path]:

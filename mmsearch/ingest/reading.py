@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,11 +20,13 @@ from mmsearch.encoders.base import Encoder
 from mmsearch.errors import MediaError
 from mmsearch.files import FileEntry, content_hash, hash_of, read_whole
 from mmsearch.ingest.archives import ArchiveReading, picture_decoder
+from mmsearch.ingest.bounded_queue import BoundedQueue
 from mmsearch.ingest.memory_file import MemoryFile
 from mmsearch.ingest.plan import ArchiveWork, Work
 from mmsearch.ingest.seconds import Seconds
 from mmsearch.types import MediaInfo, Modality
 
+_MESSAGE_BYTES = 1000
 _SMALL_FILE = 32_000_000
 """Bytes: a picture up to this size is read once, for its hash and for its decoder; larger ones twice."""
 
@@ -96,14 +98,14 @@ class Readers:
 
     def __init__(
         self, work: Sequence[Work | ArchiveWork], catalogue: Catalogue, tower_id: int, encoder: Encoder,
-        options: DecodeOptions, *, threads: int, look_ahead: int,
+        options: DecodeOptions, *, threads: int, queue: BoundedQueue[Message | None],
     ) -> None:  # fmt: skip
         self._work = iter(work)
         self._catalogue = catalogue
         self._tower_id = tower_id
         self._encoder = encoder
         self._options = options
-        self._messages: queue.Queue[Message | None] = queue.Queue(maxsize=look_ahead)
+        self._messages = queue
         self._in_flight: set[tuple[bytes, str]] = set()
         self._lock = threading.Lock()
         self._samples: deque[tuple[Work, bytes]] = deque()
@@ -112,6 +114,8 @@ class Readers:
         self._stop = threading.Event()
         self.samples = 0
         """Documents that archives turned out to hold."""
+        self.waited = 0.0
+        """Seconds for which nothing was ready for whoever takes the messages."""
         self.seconds = Seconds()
         self._threads = [
             threading.Thread(target=self._run, name=f"mmsearch-read-{number}", daemon=True)
@@ -124,7 +128,9 @@ class Readers:
             thread.start()
         running = len(self._threads)
         while running:
+            started = time.perf_counter()
             message = self._messages.get()
+            self.waited += time.perf_counter() - started
             if message is None:
                 running -= 1
             else:
@@ -136,13 +142,12 @@ class Readers:
             self._in_flight.discard((hash_, decoding))
 
     def stop(self) -> None:
-        """Ends all threads after the piece at hand and throws away what waits in the queue."""
+        """Ends all threads after the piece at hand; what waits in the queue is lost."""
         self._stop.set()
-        while any(thread.is_alive() for thread in self._threads):
-            try:
-                self._messages.get(timeout=0.05)
-            except queue.Empty:
-                continue
+        self._messages.close()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
 
     def _run(self) -> None:
         spent = Seconds()
@@ -155,7 +160,7 @@ class Readers:
                 self._read(*task, spent)
         with self._lock:
             self.seconds.include(spent)
-        self._messages.put(None)
+        self._messages.put(None, 0)
 
     def _next(self) -> Work | ArchiveWork | tuple[Work, bytes] | None:
         """Samples first, so that few of them wait; ``None`` when nothing is left and no archive can add to it."""
@@ -272,12 +277,8 @@ class Readers:
         return Piece(work, array, segment.text, segment.start_s, segment.end_s)
 
     def _put(self, message: Message) -> None:
-        while not self._stop.is_set():
-            try:
-                self._messages.put(message, timeout=0.5)
-                return
-            except queue.Full:
-                continue
+        array = message.array if isinstance(message, Piece) else None
+        self._messages.put(message, _MESSAGE_BYTES + (0 if array is None else array.nbytes))
 
 
 def _timed(segments: Iterator[DecodedSegment], spent: Seconds) -> Iterator[DecodedSegment]:

@@ -15,23 +15,38 @@ from mmsearch.encoders.base import Encoder
 from mmsearch.errors import UsageError
 from mmsearch.files import WalkRules
 from mmsearch.index import IndexDirectory
-from mmsearch.ingest.plan import Plan, make_plan, resolve_scopes, settle_skipped
+from mmsearch.ingest.bounded_queue import BoundedQueue
+from mmsearch.ingest.plan import Plan, Scope, make_plan, resolve_changes, resolve_scopes, settle_skipped
 from mmsearch.ingest.reading import Readers
 from mmsearch.ingest.seconds import Seconds
 from mmsearch.ingest.writing import Writer
 from mmsearch.types import Progress, Report
 
 ProgressCallback = Callable[[Progress], None]
+_LEAST_LOOK_AHEAD = 64
+"""Inputs; so many let a few slow files pass without the encoder noticing."""
 
 
 @dataclass(frozen=True)
 class IngestOptions:
-    """How to index. ``readers`` is the number of decode threads (``None``: one for each core)."""
+    """How to index. ``readers`` is the number of decode threads (``None``: one for each core).
+
+    ``memory_mb``: megabytes that decoded inputs may take while they wait for the encoder. Besides, each reader holds
+    one picture at a time (up to ``max_megapixels``, at three bytes a pixel, twice while colours are converted; of
+    a JPEG only the reduced one), and the encoder a batch.
+    """
 
     rules: WalkRules = field(default_factory=WalkRules)
     max_megapixels: float = 89.0
     frame_interval_s: float = 2.0
     readers: int | None = None
+    memory_mb: float = 256.0
+
+    def __post_init__(self) -> None:
+        if self.readers is not None and self.readers < 1:
+            raise UsageError(f"there must be at least one reader, got {self.readers}")
+        if self.memory_mb <= 0 or self.max_megapixels <= 0 or self.frame_interval_s <= 0:
+            raise UsageError("memory_mb, max_megapixels and frame_interval_s must be above 0")
 
     def kept(self) -> dict[str, Any]:
         """What decides which files are indexed and how, as plain values; `from_kept` reads them."""
@@ -73,11 +88,16 @@ def ingest(
     paths: Sequence[Path],
     options: IngestOptions = IngestOptions(),
     progress: ProgressCallback = lambda _: None,
+    *,
+    changes: bool = False,
 ) -> Report:
     """Indexes what is new or changed at ``paths``, drops what is gone there, and says what it did.
 
     A file that cannot be read becomes a skip with its reason. An interrupt (Ctrl-C) commits what is complete
     and returns a report with ``interrupted`` set; the same call later finishes the job.
+
+    With ``changes``, the paths are places inside of what is indexed already, where something may have come, gone or
+    changed; what ignore rules leave out of a folder is left out here too.
 
     Raises:
         UsageError: a path does not exist.
@@ -86,7 +106,7 @@ def ingest(
     """
     index.check_encoder(encoder.spec)
     with index.writing() as writable:
-        return _Run(writable, encoder, options, progress).run(paths)
+        return _Run(writable, encoder, options, progress).run(paths, changes)
 
 
 class _Run:
@@ -104,18 +124,24 @@ class _Run:
         self._seconds = Seconds()
         self._started = time.perf_counter()
 
-    def run(self, paths: Sequence[Path]) -> Report:
-        plan = self._plan(paths)
+    def run(self, paths: Sequence[Path], changes: bool) -> Report:
+        plan = self._plan(self._changed(paths) if changes else self._named(paths))
         readers, writer = self._workers(plan)
         interrupted = self._read_and_write(plan, readers, writer)
         removed = 0 if interrupted else self._clean_up(plan)
         return self._report(plan, readers, writer, removed, interrupted)
 
-    def _plan(self, paths: Sequence[Path]) -> Plan:
+    def _named(self, paths: Sequence[Path]) -> list[Scope]:
         scopes = resolve_scopes(self._index, paths)
         with self._index.catalogue.transaction():
             for scope in scopes:
                 self._index.catalogue.keep_scope(scope.root.id, scope.below, self._options.kept())
+        return scopes
+
+    def _changed(self, paths: Sequence[Path]) -> list[Scope]:
+        return resolve_changes(self._index, paths, self._options.rules)
+
+    def _plan(self, scopes: Sequence[Scope]) -> Plan:
         plan = make_plan(
             self._index,
             scopes,
@@ -136,7 +162,9 @@ class _Run:
             self._encoder,
             self._decode_options,
             threads=self._options.readers or _cores(),
-            look_ahead=4 * self._encoder.batch_size,
+            queue=BoundedQueue(
+                items=max(_LEAST_LOOK_AHEAD, 4 * self._encoder.batch_size), size=int(1e6 * self._options.memory_mb)
+            ),
         )
         return readers, Writer(self._index, tower, self._encoder, limits=self._limits, settled=readers.settled)
 
@@ -174,6 +202,7 @@ class _Run:
 
     def _report(self, plan: Plan, readers: Readers, writer: Writer, removed: int, interrupted: bool) -> Report:
         self._seconds.include(readers.seconds)
+        self._seconds["wait"] = readers.waited
         self._seconds.include(writer.seconds)
         self._seconds["total"] = time.perf_counter() - self._started
         skipped = sorted((*plan.skipped, *writer.skipped), key=lambda skip: skip.path)

@@ -159,13 +159,16 @@ def _extended(
             alive = members & ~is_dead[rows]
             if alive.any():
                 np.maximum(tops[group], corrected[alive].max(axis=0), out=tops[group])
-    # Sorted best scores are kept, not per caption: growing indexes merge by the better of equal quantiles.
-    best = {
-        ("text", group): np.sort(top) if (old := known.best.get(("text", group))) is None else np.maximum(np.sort(top), old)
-        for group, top in tops.items() if np.isfinite(top).all() or ("text", group) in known.best
-    }  # fmt: skip
-    best[("image", "visual")] = _nearest_neighbours(matrix, np.flatnonzero(~is_text & ~is_dead))
-    return Background(hubness, bank, {key: value for key, value in best.items() if len(value)}, _mark(matrix))  # type: ignore[misc]
+    best = dict(known.best)
+    for group, top in tops.items():
+        if np.isfinite(top).all():
+            # Sorted scores are kept, not one for each caption: the better of equal ranks is close enough.
+            old = known.best.get(("text", group))
+            best["text", group] = np.sort(top) if old is None else np.maximum(np.sort(top), old)
+    nearest_pictures = _nearest_neighbours(matrix, np.flatnonzero(~is_text & ~is_dead))
+    if len(nearest_pictures):
+        best["image", "visual"] = nearest_pictures
+    return Background(hubness, bank, best, _mark(matrix))
 
 
 def _nearest_neighbours(matrix: Any, rows: npt.NDArray[np.int64]) -> FloatArray:
@@ -200,7 +203,7 @@ def _path(index: IndexDirectory, tower: Tower) -> Path:
 def _save(path: Path, background: Background) -> None:
     """Replaces the file atomically; a cache that cannot be written is done without."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.new")
-    arrays = {f"{kind}_{group}": scores for (kind, group), scores in background.best.items()}
+    arrays: dict[str, Any] = {f"{kind}_{group}": scores for (kind, group), scores in background.best.items()}
     with contextlib.suppress(OSError):
         try:
             with draft.open("wb") as file:

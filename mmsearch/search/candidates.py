@@ -19,26 +19,35 @@ from mmsearch.vectors import Vectors
 
 FIRST = 40
 """Rows asked for first: vector indexes are tuned for about so many."""
-MOST_UNCERTAIN = 1024
-"""The hubness correction may reorder rows. So many are looked at, at most, to be sure of the best."""
-TRIED = 512
+CORRECTED = 256
+"""So many of the nearest rows are put in order by their corrected scores, where search is exact."""
+TRIED = 128
 """After so many rows of which too few satisfy the conditions, all that satisfy them are listed first."""
 PRESENT = 2.5
 """An excluded concept counts as present this many standard deviations above its mean score over the index."""
 
 
 class Candidate(NamedTuple):
-    """A document's best segment. ``total`` is ``cosine`` + ``hubness`` (0 or less) + ``words`` (0 or more)."""
+    """A document's best segment. ``total`` is ``cosine`` + ``hubness`` (0 or less) + ``words`` (0 or more), and what
+    a reranker moved it by.
+    """
 
     segment: Found
     cosine: float
     hubness: float
     words: float = 0.0
+    rerank: float = 0.0
 
     @property
     def total(self) -> float:
         """What candidates are ordered by."""
-        return self.cosine + self.hubness + self.words
+        return self.cosine + self.hubness + self.words + self.rerank
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """What ``total`` is the sum of."""
+        parts = {"similarity": self.cosine, "hubness": self.hubness, "words": self.words}
+        return {**parts, "rerank": self.rerank} if self.rerank else parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,34 +96,25 @@ class Candidates:
 
     def best(self, vector: FloatArray, need: int, terms: Terms) -> list[Candidate]:
         """The ``need`` best documents or more, best first, ties by document; fewer only if there are fewer."""
-        only = self._allowed_rows(terms)
+        only: dict[str, Any] = self._allowed_rows(terms)
         documents: set[int] | None = None
-        condition, wanted, neighbours = terms.condition, first_wanted(need), terms.first
+        wanted, neighbours = self.first_wanted(need, terms.kind, terms.alpha), terms.first
         while True:
             if neighbours is None:
                 neighbours = self._vectors.search(vector[None], wanted, kind=terms.kind, **only)[0]
-            rows, cosines = neighbours.rows, neighbours.scores
-            exhausted = len(rows) < wanted
-            corrections = self.corrections(rows, terms)
-            unseen = self._best_unseen(cosines, corrections, wanted, terms)
-            if not exhausted and int(np.count_nonzero(cosines + corrections >= unseen)) < min(need, len(rows)):
-                wanted, neighbours = wanted * 4, None
-                continue
-            kept = np.flatnonzero(~self.shows_excluded(rows, terms))
-            found = self._documents(rows, cosines, corrections, kept, need if condition is None else len(rows))
-            if documents is not None:
-                found = [one for one in found if one.segment.document_id in documents]
-            elif condition is not None:
-                holds = documents_where(self._catalogue, condition, (one.segment.document_id for one in found))
-                found = [one for one in found if one.segment.document_id in holds]
-            best = best_segments(found)
-            if exhausted or (len(best) >= need and best[need - 1].total >= unseen):
+            best = self._documents(neighbours, need, terms, documents)
+            if len(best) >= need or len(neighbours) < wanted:
                 return best
-            if condition is not None and documents is None and wanted >= TRIED:
-                holders, of_them = rows_where(self._catalogue, self._tower.id, condition)
+            if terms.condition is not None and documents is None and wanted >= TRIED:
+                holders, of_them = rows_where(self._catalogue, self._tower.id, terms.condition)
                 documents = set(holders.tolist())
                 only = {"only": _restricted(of_them, only)}
             wanted, neighbours = wanted * 4, None
+
+    def first_wanted(self, need: int, kind: Kind, alpha: float) -> int:
+        """How many rows the first vector search asks for."""
+        is_corrected = alpha and kind == "text" and self._vectors.recipe == "exact"
+        return max(2 * need + 8, CORRECTED if is_corrected else FIRST)
 
     def among(self, vector: FloatArray, documents: Mapping[int, float], terms: Terms, most: int) -> list[Candidate]:
         """The best of some ``documents``, each with its bonus: ``most`` of them, best first."""
@@ -159,12 +159,6 @@ class Candidates:
         rows = self._catalogue.rows_of_modalities(self._tower.id, terms.modalities)
         return {"only": rows[rows < self._tower.row_count]}
 
-    def _best_unseen(self, cosines: FloatArray, corrections: FloatArray, wanted: int, terms: Terms) -> float:
-        """The total that a row which was not looked at may have, corrected; −∞ where nobody asks."""
-        if not corrections.any() or wanted >= MOST_UNCERTAIN or self._vectors.recipe != "exact":
-            return -np.inf
-        return float(cosines[-1]) - terms.alpha * self._background.least_hubness
-
     def shows_excluded(self, rows: RowArray, terms: Terms) -> npt.NDArray[np.bool_]:
         """Which rows show something that is excluded."""
         shows = np.zeros(len(rows), dtype=bool)
@@ -173,27 +167,34 @@ class Candidates:
         return shows
 
     def _documents(
-        self, rows: RowArray, cosines: FloatArray, corrections: FloatArray, kept: RowArray, need: int
+        self, neighbours: Neighbours, need: int, terms: Terms, documents: set[int] | None
     ) -> list[Candidate]:
-        """The segments behind the best of the ``kept`` places, until ``need`` documents are there or all are seen."""
-        places = kept[np.lexsort((rows[kept], -(cosines + corrections)[kept]))]
+        """The best segments of the documents behind rows, best corrected row first, until ``need`` are there.
+
+        ``documents``: those that may answer, where they are known already.
+        """
+        rows, cosines = neighbours.rows, neighbours.scores
+        corrections = self.corrections(rows, terms)
+        places = np.lexsort((rows, -(cosines + corrections)))
         found: list[Candidate] = []
-        documents: set[int] = set()
-        step = need + 8
-        for start in range(0, len(places), step):
-            part = {int(rows[place]): place for place in places[start : start + step]}
-            for one in self._catalogue.find_rows(self._tower.id, list(part)):
-                place = part[one.row]
+        known: set[int] = set()
+        start, step = 0, need + 8
+        while start < len(places) and len(known) < need:
+            part = places[start : start + step]
+            start, step = start + step, step * 2
+            part = part[~self.shows_excluded(rows[part], terms)]
+            of_row = {int(rows[place]): place for place in part}
+            segments = self._catalogue.find_rows(self._tower.id, list(of_row))
+            if documents is not None:
+                segments = [one for one in segments if one.document_id in documents]
+            elif terms.condition is not None:
+                holds = documents_where(self._catalogue, terms.condition, (one.document_id for one in segments))
+                segments = [one for one in segments if one.document_id in holds]
+            for one in segments:
+                place = of_row[one.row]
                 found.append(Candidate(one, float(cosines[place]), float(corrections[place])))
-                documents.add(one.document_id)
-            if len(documents) >= need:
-                break
-        return found
-
-
-def first_wanted(need: int) -> int:
-    """How many rows the first vector search asks for."""
-    return max(2 * need + 8, FIRST)
+                known.add(one.document_id)
+        return best_segments(found)
 
 
 def best_segments(found: list[Candidate]) -> list[Candidate]:

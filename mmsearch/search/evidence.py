@@ -16,15 +16,14 @@ from mmsearch.catalogue import Catalogue
 from mmsearch.catalogue.matching import count_documents, documents_with_words, match_phrase
 
 _WORD = re.compile(r"[^\W_]+")
-MOST = 20_000
+MOST = 5_000
 """A word that more documents have than this tells too little to be worth their list."""
-STOP_WORDS = frozenset(
-    (
-        "a an and are as at be by for from had has have he her his in into is it its near no not of off on or our "
-        "out over she some that the their them there these they this to under up was we were what when where which "
-        "while who with you your img dsc jpg jpeg png photo picture image"
-    ).split()
-)
+_SILENT = """
+    a an and are as at be by for from had has have he her his in into is it its near no not of off on or our
+    out over she some that the their them there these they this to under up was we were what when where
+    which while who with you your img dsc jpg jpeg png photo picture image
+"""
+STOP_WORDS = frozenset(_SILENT.split())
 """Words that tell no document from another: grammar, and what cameras and programs write."""
 
 

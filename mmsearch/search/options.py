@@ -24,6 +24,8 @@ class SearchOptions:
     ``hubness``: how much of a picture's mean similarity to its nearest generic captions is taken off its score
     (``alpha`` of NNN, see `mmsearch.search.background`). ``words``: how many standard deviations of the
     question's scores a document rises whose path, caption or text has all its words.
+
+    Where a reranker is given, it sees the first ``rerank_depth`` answers, for ``rerank_budget_s`` seconds at most.
     """
 
     k: int = 10
@@ -33,6 +35,8 @@ class SearchOptions:
     collapse: bool = False
     hubness: float = 0.25
     words: float = 4.0
+    rerank_depth: int = 50
+    rerank_budget_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -44,5 +48,10 @@ class SearchOptions:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise UsageError(f"{name} is a relevance between 0 and 1, got {value}")
+        if self.rerank_depth < 1 or (self.rerank_budget_s is not None and self.rerank_budget_s < 0):
+            raise UsageError(
+                f"rerank_depth must be at least 1 and the budget not negative, got {self.rerank_depth} and "
+                f"{self.rerank_budget_s} s"
+            )
         if not (self.hubness >= 0 and self.words >= 0):
             raise UsageError(f"hubness and words must not be negative, got {self.hubness} and {self.words}")

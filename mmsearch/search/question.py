@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.decoders import decoder_for
-from mmsearch.decoders.base import DecodeOptions
 from mmsearch.encoders.base import Encoder, FloatArray
 from mmsearch.errors import MediaError, UsageError
 from mmsearch.filters import Filter, TypeFilter
@@ -22,7 +20,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Picture = Any
-"""An upright PIL image, or the path of an image file or video (whose first frame is taken)."""
+"""An upright PIL image, or the path of an image file or of a video, of which several frames count together."""
+FRAMES = 8
+"""Of a video as a question."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,8 @@ def encode_questions(encoder: Encoder | None, questions: Sequence[Question]) -> 
     texts = list(dict.fromkeys(text for one in questions for text in (*one.texts, *one.excluded)))
     place = {text: row for row, text in enumerate(texts)}
     text_rows = encoder.encode_texts(texts)
-    pictures = [_opened(image, encoder) for one in questions for image in one.images]
-    image_rows = encoder.encode_images(pictures) if pictures else np.zeros((0, encoder.spec.dim), np.float32)
+    frames = [_opened(image, encoder) for one in questions for image in one.images]
+    image_rows = _means(encoder, frames)
     encoded, used = [], 0
     for one in questions:
         encoded.append(
@@ -148,9 +148,28 @@ def encode_questions(encoder: Encoder | None, questions: Sequence[Question]) -> 
     return encoded
 
 
-def _opened(image: Picture, encoder: Encoder) -> Image:
-    picture: Image = load_picture(image, encoder.input_size) if isinstance(image, Path) else image
-    return picture
+def _means(encoder: Encoder, frames: Sequence[Sequence[Image]]) -> FloatArray:
+    """One row of length 1 for each group of pictures, from one call of the encoder."""
+    if not frames:
+        return np.zeros((0, encoder.spec.dim), dtype=np.float32)
+    rows = encoder.encode_images([picture for group in frames for picture in group])
+    starts = np.cumsum([0, *(len(group) for group in frames[:-1])])
+    sums = np.add.reduceat(rows, starts, axis=0)
+    means: FloatArray = (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
+    return means
+
+
+def _opened(image: Picture, encoder: Encoder) -> list[Image]:
+    """The picture itself, or several frames of a video, spread evenly over those that indexing would take."""
+    if not isinstance(image, Path):
+        return [image]
+    from mmsearch.decoders import decoder_for
+
+    decoder = decoder_for(image)
+    if decoder is None or decoder.modality != "video":
+        return [load_picture(image, encoder.input_size)]
+    frames = [frame for _, frame in _frames(image, encoder.input_size)]
+    return [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, FRAMES).astype(int))]
 
 
 def load_picture(path: Path, min_side: int = 10_000, at_s: float | None = None) -> Image:
@@ -161,19 +180,31 @@ def load_picture(path: Path, min_side: int = 10_000, at_s: float | None = None) 
     Raises:
         UsageError: it is not there, or no image.
     """
+    picture: Image | None = None
+    for start_s, picture in _frames(path, min_side):  # noqa: B007  (the last one is what is wanted)
+        if at_s is None or start_s is None or start_s >= at_s - 0.001:
+            break
+    assert picture is not None
+    return picture
+
+
+def _frames(path: Path, min_side: int) -> Iterator[tuple[float | None, Image]]:
+    """The pictures of a file, at least one, with their times in a video."""
+    from mmsearch.decoders import decoder_for
+    from mmsearch.decoders.base import DecodeOptions
+
     decoder = decoder_for(path)
     if decoder is None or decoder.modality == "text":
         raise UsageError(f"{path} is no image that mmsearch can read")
     if not path.is_file():
         raise UsageError(f"there is no file {path}: check the spelling")
-    picture: Image | None = None
+    count = 0
     try:
         for segment in decoder.decode(path, DecodeOptions(min_side=min_side)).segments:
-            picture = segment.image or picture
-            if at_s is None or segment.start_s is None or segment.start_s >= at_s - 0.001:
-                break
+            if segment.image is not None:
+                count += 1
+                yield segment.start_s, segment.image
     except MediaError as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
-    if picture is None:
+    if not count:
         raise UsageError(f"{path} cannot be read: there is no picture in it")
-    return picture

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mmsearch.catalogue import RowArray, Tower
 from mmsearch.catalogue.matching import (
     Condition,
+    documents_where,
     list_by_date,
     looks_of_documents,
     phrase_conditions,
@@ -19,18 +22,23 @@ from mmsearch.catalogue.matching import (
 from mmsearch.encoders.base import FloatArray
 from mmsearch.filters import DOCUMENT_DATE_SQL, register_functions, to_sql
 from mmsearch.index import IndexDirectory
+from mmsearch.rerankers.base import Reranker
 from mmsearch.search.background import ALPHA, Background, Group, Kind, load_background
 from mmsearch.search.by_vector import nearest_documents
-from mmsearch.search.candidates import PRESENT, Candidate, Candidates, Spread, Terms, best_segments, first_wanted
+from mmsearch.search.candidates import PRESENT, Candidate, Candidates, Spread, Terms, best_segments
 from mmsearch.search.evidence import Evidence, find_evidence
 from mmsearch.search.moments import Moment, fold_duplicates, moment_around
 from mmsearch.search.options import SearchOptions
-from mmsearch.search.question import EncodedQuestion, Question
+from mmsearch.search.question import EncodedQuestion, Question, load_picture
+from mmsearch.search.rerank import rerank
 from mmsearch.search.vectors import open_vectors
 from mmsearch.types import MODALITIES, Hit, Modality
 from mmsearch.vector_index import Neighbours
 
-SAMPLE = 4096
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SAMPLE = 1024
 """Rows that tell how the scores of a question are spread."""
 EVIDENCE = 2_000
 """Documents with words of the question that are compared with it, the ones with most of them first."""
@@ -56,12 +64,17 @@ class Searcher:
         self._sampled: dict[Group, RowArray] = {}
         self._connections = threading.local()
 
-    def search(self, asked: EncodedQuestion, options: SearchOptions) -> list[Hit]:
+    def search(self, asked: EncodedQuestion, options: SearchOptions, reranker: Reranker | None = None) -> list[Hit]:
         """The best segment of each of the k best documents, best first; a listing is ordered by date."""
-        return self._answer(asked, options, None)
+        return self._answer(asked, options, None, reranker)
 
-    def search_many(self, asked: Sequence[EncodedQuestion], options: SearchOptions) -> list[list[Hit]]:
-        """The answers to many questions; those without conditions share one vector search."""
+    def search_many(
+        self, asked: Sequence[EncodedQuestion], options: SearchOptions, reranker: Reranker | None = None
+    ) -> list[list[Hit]]:
+        """The answers to many questions; those without conditions share one vector search.
+
+        A ``reranker`` orders the answers to questions of texts alone.
+        """
         plain = [place for place, one in enumerate(asked) if self._is_plain(one, options)]
         first: dict[int, Neighbours] = {}
         for kind in ("text", "image"):
@@ -69,10 +82,10 @@ class Searcher:
             if places and self._tower.row_count:
                 without = {"without": self._dead} if len(self._dead) else {}
                 vectors = np.stack([self._vector(asked[place]) for place in places])
-                wanted = first_wanted(_need(options))
+                wanted = self._candidates.first_wanted(_need(options), kind, options.hubness)
                 found = self._vectors.search(vectors, wanted, kind=kind, **without)  # type: ignore[arg-type]
                 first.update(zip(places, found, strict=True))
-        return [self._answer(one, options, first.get(place)) for place, one in enumerate(asked)]
+        return [self._answer(one, options, first.get(place), reranker) for place, one in enumerate(asked)]
 
     def nearest(self, queries: FloatArray, kind: Kind, options: SearchOptions) -> list[list[Hit]]:
         """The nearest documents to each of ``queries``, float32 (q, dim) of length 1, by cosine alone."""
@@ -95,12 +108,48 @@ class Searcher:
         """The documents that come into question, best first, before anything is folded or left out."""
         return self._ranked(asked, options, need, None)
 
-    def _answer(self, asked: EncodedQuestion, options: SearchOptions, first: Neighbours | None) -> list[Hit]:
+    def vector_of(self, asked: EncodedQuestion) -> FloatArray:
+        """The one vector of a question, (dim,) of length 1."""
+        return self._vector(asked)
+
+    def judge(
+        self, asked: EncodedQuestion, options: SearchOptions, document: int
+    ) -> tuple[Candidate, float | None, tuple[str, ...], bool]:
+        """One document under a question, whether or not it would be found.
+
+        Its best segment with the parts of its score, its relevance, which excluded phrases it shows, and whether
+        the filters say yes.
+        """
+        terms = replace(self._terms(asked, options, None), condition=None, excluded=(), modalities=None)
+        vector = self._vector(asked)
+        evidence = find_evidence(self._index.catalogue, asked.question.texts)
+        group = _group(self._modalities(asked.question, options))
+        bonus = evidence.bonus(document, options.words * self._deviation(vector, group, terms))
+        [one] = self._candidates.among(vector, {document: bonus}, terms, 1)
+        shown = tuple(
+            phrase
+            for phrase, (row, threshold) in zip(
+                asked.question.excluded, self._terms(asked, options, None).excluded, strict=True
+            )
+            if float(self._candidates.scores(row, np.array([one.segment.row]))[0]) >= threshold
+        )
+        condition = self._condition(asked.question)
+        allowed = condition is None or bool(documents_where(self._index.catalogue, condition, [document]))
+        return one, self._relevance(asked, [one], options)[0], shown, allowed
+
+    def _answer(
+        self, asked: EncodedQuestion, options: SearchOptions, first: Neighbours | None, reranker: Reranker | None
+    ) -> list[Hit]:
         if asked.is_listing:
             return self._listing(asked, options)
         need = _need(options)
+        reranker = reranker if asked.question.texts and not asked.question.images else None
+        if reranker is not None:
+            need, first = max(need, options.rerank_depth), None
         while True:
             ranked = self._ranked(asked, options, need, first)
+            if reranker is not None:
+                ranked = self._reranked(reranker, asked, ranked, options)
             groups = self._folded(ranked) if options.collapse else [[place] for place in range(len(ranked))]
             if len(groups) >= options.k or len(ranked) < need:
                 break
@@ -179,6 +228,15 @@ class Searcher:
         ranked = [one for one in ranked if one.segment.document_id not in bonuses]
         return best_segments([*ranked, *self._candidates.among(vector, bonuses, terms, need)])
 
+    def _reranked(
+        self, reranker: Reranker, asked: EncodedQuestion, ranked: list[Candidate], options: SearchOptions
+    ) -> list[Candidate]:
+        def picture_of(one: Candidate) -> Image:
+            return load_picture(Path(self._index.path_of(one.segment)), 320, one.segment.start_s)
+
+        text = " ".join(asked.question.texts)
+        return rerank(reranker, text, ranked, picture_of, options.rerank_depth, options.rerank_budget_s)
+
     def _folded(self, ranked: Sequence[Candidate]) -> list[list[int]]:
         pictures = [one.segment.document_id for one in ranked if one.segment.modality == "image"]
         looks = looks_of_documents(self._index.catalogue, pictures)
@@ -190,13 +248,15 @@ class Searcher:
     ) -> list[float | None]:
         """The calibrated relevance of each candidate; all words of the question in its texts are relevance too."""
         kind = _kind(asked)
-        found: list[float | None] = []
-        for one in ranked:
-            group = _group((one.segment.modality,))
-            hubness = float(self._background.hubness_of(np.array([one.segment.row]))[0]) if kind == "text" else 0.0
-            score = np.array([one.cosine - ALPHA * hubness], dtype=np.float32)
-            shares = self._background.relevance(kind, group, score)
-            found.append(None if shares is None else float(shares[0]))
+        found: list[float | None] = [None] * len(ranked)
+        for group in ("visual", "text"):
+            places = [i for i, one in enumerate(ranked) if _group((one.segment.modality,)) == group]
+            rows = np.array([ranked[i].segment.row for i in places], dtype=np.int64)
+            hubness = self._background.hubness_of(rows) if kind == "text" else np.float32(0)
+            cosines = np.array([ranked[i].cosine for i in places], dtype=np.float32)
+            shares = self._background.relevance(kind, group, cosines - ALPHA * hubness)
+            for place, share in zip(places, [] if shares is None else shares.tolist(), strict=False):
+                found[place] = share
         if options.words and any(one.words for one in ranked):
             terms = self._terms(asked, options, None)
             most = options.words * self._deviation(self._vector(asked), _group(terms.modalities), terms)
@@ -272,7 +332,7 @@ class Searcher:
             text=segment.text,
             relevance=relevance[members[0]],
             best_s=None if moment is None else moment.best_s,
-            parts={"similarity": one.cosine, "hubness": one.hubness, "words": one.words},
+            parts=one.parts,
             duplicates=tuple(self._index.path_of(ranked[place].segment) for place in members[1:]),
         )
 

@@ -1,8 +1,8 @@
 """Writes trained towers as a folder of the built-in layout, which ``mmsearch index --model DIR`` takes.
 
-The layout is that of ``mmsearch/encoders/builtin.py`` with ``joint_share`` more in ``encoder.json``: the share of
-the learned space in an inner product. The image graph also gives ``logits`` and ``grid``, the text graph
-``tokens``, which a reranker reads.
+The layout is that of ``mmsearch/encoders/builtin.py`` with ``joint_shares`` more in ``encoder.json``: the shares
+of the learned space in the vectors of captions and of names. The image graph also gives ``logits`` and ``grid``,
+the text graph ``tokens``, which a reranker reads.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _write_description(directory: Path, source: dict[str, Any], towers: BuiltinT
         "digest": digest.hexdigest(),
         "digest_files": list(files),
         "dim": joint + towers.image.classes.shape[1],
-        "joint_share": towers.share,
+        "joint_shares": list(towers.text.shares),
         "image": {**source["image"], "file": IMAGE_FILE},
         "text": {**source["text"], "file": TEXT_FILE, "tokenizer": TOKENIZER_FILE},
     }

@@ -1,15 +1,19 @@
 """The networks of the built-in encoder as torch modules, under the names that its ONNX graphs keep.
 
 Image: EfficientNet-Lite2 (Google, 2020) with its batch norms merged into the convolutions. Text: BERT layers of
-all-MiniLM-L6-v2. Both vectors are two unit vectors side by side, each times the root of its share, so that one
+all-MiniLM-L6-v2. Both vectors are two unit vectors side by side, each times the root of a share, so that one
 inner product is the weighted sum of two cosines: of the joint space, which is learned from pairs, and of
 ConSE's space (Norouzi et al., 2014, https://arxiv.org/abs/1312.5650), which knows the names of ImageNet.
+
+The shares are the text's to choose: a caption is best compared in the joint space, the name of a thing mostly in
+ConSE's. A logistic gate on MiniLM's sentence vector tells how much a text is like a name.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -42,6 +46,13 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs, h, w) to (n, outputs, ceil(h / stride), ceil(w / stride))."""
+        if self.groups > 1 and torch.is_autocast_enabled("cpu") and x.device.type == "cpu":
+            # Measured: where others gain from bfloat16, convolutions of single channels take several times as long.
+            with torch.autocast("cpu", enabled=False):
+                return self._convolved(x.float())
+        return self._convolved(x)
+
+    def _convolved(self, x: Tensor) -> Tensor:
         if self.stride == 1:
             return functional.conv2d(x, self.weight, self.bias, 1, self.kernel // 2, groups=self.groups)
         down, right = (self._missing(int(side)) for side in x.shape[2:])
@@ -167,9 +178,8 @@ class ImageOutput(NamedTuple):
 class ImageNet(nn.Module):
     """Pixels to the joint space and to ConSE's."""
 
-    def __init__(self, hidden: int, joint: int, dropout: float = 0.0, share: float = 0.5) -> None:
+    def __init__(self, hidden: int, joint: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.share = share
         self.network = Lite2()
         self.classes = nn.Parameter(torch.zeros(CLASSES, WIDTH), requires_grad=False)
         self.head = Projection(FEATURES, hidden, joint, dropout)
@@ -177,7 +187,7 @@ class ImageNet(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(n, h, w, 3) uint8 to what the exported graph gives: vector, logits, grid."""
         out = self.rest(self.network.first(pixels, STAGES), STAGES)
-        return side_by_side(out.joint, out.conse, self.share), out.logits, out.grid
+        return side_by_side(out.joint, out.conse), out.logits, out.grid
 
     def rest(self, x: Tensor, stages: int) -> ImageOutput:
         """From what the first ``stages`` stages gave."""
@@ -199,10 +209,13 @@ class TextNet(nn.Module):
     """
 
     def __init__(
-        self, hidden: int, joint: int, branch: int, words: int, positions: int, dropout: float = 0.0, share: float = 0.5
-    ) -> None:
+        self, hidden: int, joint: int, branch: int, words: int, positions: int, dropout: float = 0.0,
+        shares: tuple[float, float] = (0.95, 0.3),
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.share = share
+        self.shares = shares
+        self.gate = nn.Parameter(torch.zeros(WIDTH), requires_grad=False)
+        self.gate_bias = nn.Parameter(torch.tensor([-20.0]), requires_grad=False)  # every text is a caption
         self.words = nn.Embedding(words, WIDTH)
         self.positions = nn.Parameter(torch.zeros(positions, WIDTH))
         self.norm = nn.LayerNorm(WIDTH, 1e-12)
@@ -217,7 +230,14 @@ class TextNet(nn.Module):
         conse = self.conse(x, attention_mask)
         tokens = self.through_branch(x, attention_mask)
         joint = self.head(unit(pooled(tokens, attention_mask)))
-        return side_by_side(joint, conse, self.share), tokens
+        return self.vectors(joint, conse), tokens
+
+    def vectors(self, joint: Tensor, conse: Tensor) -> Tensor:
+        """Both halves side by side, by the shares that the gate gives each text."""
+        of_caption, of_name = self.shares
+        named = ((conse * self.gate).sum(1, keepdim=True) + self.gate_bias).sigmoid()
+        share = of_caption + (of_name - of_caption) * named
+        return torch.cat([joint * share.sqrt(), conse * (1 - share).sqrt()], dim=-1)
 
     def first(self, input_ids: Tensor, mask: Tensor) -> Tensor:
         """(n, length) tokens to (n, length, 384), up to where the branch leaves."""
@@ -260,6 +280,7 @@ def unit(rows: Tensor) -> Tensor:
     return rows / length.clamp(min=1e-12)
 
 
-def side_by_side(joint: Tensor, conse: Tensor, share: float) -> Tensor:
-    """Two unit vectors as one whose inner products are ``share`` of the first's and the rest of the second's."""
-    return torch.cat([joint * share**0.5, conse * (1 - share) ** 0.5], dim=-1)
+def side_by_side(joint: Tensor, conse: Tensor) -> Tensor:
+    """Two unit vectors, with equal shares, as one of length 1."""
+    both: Tensor = torch.cat([joint, conse], dim=-1)
+    return both * float(np.sqrt(0.5))

@@ -38,10 +38,11 @@ LONGEST_CAPTION = 64
 
 @dataclass(frozen=True)
 class BuiltinTowerOptions:
-    """The size of projections that are made anew, and how the two spaces share the score.
+    """The size of projections that are made anew, and how the two spaces share the score of a text.
 
     ``joint`` dimensions of the learned space, ``hidden`` units of its projections; ``dropout`` inside them.
-    ``share`` of the learned space in an inner product; the rest is ConSE's. ``keep_classes`` weighs the penalty
+    ``share`` of the learned space for captions and ``name_share`` for names of things; the rest is ConSE's. A text's
+    half is weighed by the root of its share. ``keep_classes`` weighs the penalty
     for changing what the classifier says of a picture, which keeps ImageNet's vocabulary while its trunk learns.
     ``class_queries``: so many names of ImageNet classes a batch are short queries of their own.
     """
@@ -50,7 +51,8 @@ class BuiltinTowerOptions:
     image_hidden: int = 2048
     text_hidden: int = 1024
     dropout: float = 0.5
-    share: float = 0.65
+    share: float = 0.95
+    name_share: float = 0.3
     keep_classes: float = 1.0
     class_queries: int = 96
 
@@ -79,9 +81,10 @@ class BuiltinTowers(Towers):
         blocks = STAGES if freezing.blocks is None else freezing.blocks
         layers = LAYERS if freezing.of_text is None else min(freezing.of_text, LAYERS)
         self.stages = max(0, STAGES - blocks)
-        self.share = options.share if self.is_new else _stored_share(directory, options.share)
-        self.image = _image_net(image, options, self.share)
-        self.text = _text_net(text, layers, options, self.share)
+        shares = (options.share, options.name_share)
+        shares = shares if self.is_new else _stored_shares(directory, shares)
+        self.image = _image_net(image, options)
+        self.text = _text_net(text, layers, options, shares)
         self.learns_stem = freezing.blocks is None
         self._freeze(blocks, layers)
         self.frozen_rest: nn.ModuleList | None = None
@@ -122,12 +125,12 @@ class BuiltinTowers(Towers):
             joint = self.image.head(features)
             with torch.no_grad():
                 conse = self.image.conse(self.image.network.classifier(features))
-            return ImageRows(joint, side_by_side(joint, conse, self.share), joint.new_zeros(()))
+            return ImageRows(joint, side_by_side(joint, conse), joint.new_zeros(()))
         out = self.image.rest(kept[0].float(), self.stages)
         change = functional.kl_div(
             (out.logits / 1.5).log_softmax(1), (kept[1].float() / 1.5).softmax(1), reduction="batchmean"
         )
-        vectors = side_by_side(out.joint, out.conse, self.share)
+        vectors = side_by_side(out.joint, out.conse)
         return ImageRows(out.joint, vectors, self.options.keep_classes * change)
 
     def text_start(self, tokens: Tensor) -> tuple[Tensor, ...]:
@@ -141,13 +144,15 @@ class BuiltinTowers(Towers):
         """See :meth:`Towers.text_rest`."""
         x, mask, *conse = kept
         joint = self.text.joint(x.float(), mask)
-        return TextRows(joint, side_by_side(joint, conse[0], self.share) if conse else joint)
+        return TextRows(joint, self.text.vectors(joint, conse[0]) if conse else joint)
 
     def texts(self, tokens: Tensor) -> TextRows:
         """In groups of similar length, so that little is padded: captions are 8 to 40 word pieces long."""
         lengths = (tokens != 0).sum(1)
         order = lengths.argsort(stable=True)
-        groups = [self._of_one_length(tokens[rows], int(lengths[rows].max())) for rows in torch.split(order, TEXTS_A_GROUP)]
+        groups = [
+            self._of_one_length(tokens[rows], int(lengths[rows].max())) for rows in torch.split(order, TEXTS_A_GROUP)
+        ]
         back = order.argsort()
         learned, vectors = (torch.cat(parts)[back] for parts in zip(*groups, strict=True))
         return TextRows(learned, vectors)
@@ -185,6 +190,39 @@ class BuiltinTowers(Towers):
             mask = (texts != 0).long()
             x = self.text.through_branch(self.text.first(texts, mask), mask)
             self.text.head.standardize(unit(pooled(x, mask)))
+            captions = self.text.conse(self.text.first(texts, mask), mask)
+        if self.class_names:
+            self._fit_gate(captions)
+
+    def _fit_gate(self, captions: Tensor) -> None:
+        """Logistic regression on sentence vectors: captions against the names of ImageNet's classes, alone and in a
+        prompt, both kinds with equal weight.
+        """
+        names = [prompt.format(names[0]) for names in self.class_names for prompt in ("{}", "a photo of a {}.")]
+        with torch.no_grad():
+            parts = []
+            for start in range(0, len(names), 256):
+                tokens = torch.from_numpy(self.tokenize(names[start : start + 256])).to(captions.device)
+                mask = (tokens != 0).long()
+                parts.append(self.text.conse(self.text.first(tokens, mask), mask))
+        rows = torch.cat([captions, *parts]).float()
+        target = torch.zeros(len(rows), device=rows.device)
+        target[len(captions) :] = 1
+        balance = torch.where(target == 1, 0.5 / max(len(names), 1), 0.5 / len(captions))
+        gate, bias = (torch.zeros(size, device=rows.device, requires_grad=True) for size in (rows.shape[1], 1))
+        optimizer = torch.optim.LBFGS([gate, bias], max_iter=100)
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            wrong = functional.binary_cross_entropy_with_logits(rows @ gate + bias, target, balance, reduction="sum")
+            total = wrong + 1e-4 * gate.square().sum()
+            total.backward()  # type: ignore[no-untyped-call]
+            return total
+
+        with torch.enable_grad():
+            optimizer.step(loss)  # type: ignore[no-untyped-call]
+        self.text.gate.data.copy_(gate.detach())
+        self.text.gate_bias.data.copy_(bias.detach())
 
     def export(self, directory: Path) -> None:
         """Writes a folder of the built-in layout; see ``builtin_export``."""
@@ -195,7 +233,7 @@ class BuiltinTowers(Towers):
     def describe(self) -> dict[str, Any]:
         """See :meth:`Towers.describe`."""
         learned = {"image_stages": STAGES - self.stages, "text_layers": len(self.text.branch)}
-        return {**super().describe(), **learned, "share": self.share}
+        return {**super().describe(), **learned, "shares": list(self.text.shares)}
 
     def _freeze(self, blocks: int, layers: int) -> None:
         self.requires_grad_(False)
@@ -225,23 +263,25 @@ class BuiltinTowers(Towers):
         return logits
 
 
-def _image_net(tensors: dict[str, Array], options: BuiltinTowerOptions, share: float) -> ImageNet:
+def _image_net(tensors: dict[str, Array], options: BuiltinTowerOptions) -> ImageNet:
     hidden, joint = options.image_hidden, options.joint
     if "head.straight.weight" in tensors:
         hidden, joint = len(tensors["head.up.weight"]), len(tensors["head.straight.weight"])
-    net = ImageNet(hidden, joint, options.dropout, share)
-    _load(net, tensors, new="head.")
+    net = ImageNet(hidden, joint, options.dropout)
+    _load(net, tensors, new=("head.",))
     return net
 
 
-def _text_net(tensors: dict[str, Array], layers: int, options: BuiltinTowerOptions, share: float) -> TextNet:
+def _text_net(
+    tensors: dict[str, Array], layers: int, options: BuiltinTowerOptions, shares: tuple[float, float]
+) -> TextNet:
     hidden, joint = options.text_hidden, options.joint
     if "head.straight.weight" in tensors:
         hidden, joint = len(tensors["head.up.weight"]), len(tensors["head.straight.weight"])
     stored = sum(f"branch.{number}.query.weight" in tensors for number in range(LAYERS))
     depth = max(stored, layers)
     words, positions = len(tensors["words.weight"]), len(tensors["positions"])
-    net = TextNet(hidden, joint, depth, words, positions, options.dropout / 2, share)
+    net = TextNet(hidden, joint, depth, words, positions, options.dropout / 2, shares)
     branch: dict[str, Array] = {}
     for number in range(depth):
         # Layers below the stored branch are still shared, so they start from MiniLM's.
@@ -251,11 +291,11 @@ def _text_net(tensors: dict[str, Array], layers: int, options: BuiltinTowerOptio
             {f"branch.{number}.{k.removeprefix(source)}": v for k, v in tensors.items() if k.startswith(source)}
         )
     shared = {name: value for name, value in tensors.items() if not name.startswith("branch.")}
-    _load(net, {**shared, **branch}, new="head.")
+    _load(net, {**shared, **branch}, new=("head.", "gate"))
     return net
 
 
-def _load(net: nn.Module, tensors: dict[str, Array], new: str) -> None:
+def _load(net: nn.Module, tensors: dict[str, Array], new: tuple[str, ...]) -> None:
     """Fills ``net`` by name; parameters below ``new`` may be missing and then keep their first values."""
     state = net.state_dict()
     for name, value in state.items():
@@ -278,9 +318,10 @@ def _class_names(path: Path) -> list[list[str]]:
     return [line.split("\t")[0].split(", ") for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _stored_share(directory: Path, otherwise: float) -> float:
+def _stored_shares(directory: Path, otherwise: tuple[float, float]) -> tuple[float, float]:
     fields = json.loads((directory / "encoder.json").read_text(encoding="utf-8"))
-    return float(fields.get("joint_share", otherwise))
+    of_caption, of_name = fields.get("joint_shares", otherwise)
+    return float(of_caption), float(of_name)
 
 
 def _tokenizer(path: Path) -> Any:

@@ -20,6 +20,7 @@ from mmsearch.training.builtin_towers import BuiltinTowerOptions, BuiltinTowers
 from mmsearch.training.fit import Fitted, Stage, TrainOptions, fit
 from mmsearch.training.pair_sources import read_pairs
 from mmsearch.training.pairs import Pairs, without_unreadable
+from mmsearch.training.reranker_fit import Reranked, RerankerOptions, train_reranker
 from mmsearch.training.towers import Freezing, Towers
 from mmsearch.types import Skip
 
@@ -83,8 +84,7 @@ def train(
         raise UsageError(f"{request.output} is not empty and holds no training run: name another directory")
     learning, held_out, refused = _pairs(request, progress)
     run.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"path": skip.path, "reason": skip.reason}, ensure_ascii=False) for skip in refused]
-    (run / "refused.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    _write_refused(run, refused)
     before = encoder_recalls(open_encoder(request.model), held_out)
     towers = open_towers(request.model, request.learns, request.towers, options.seed)
     fitted = fit(towers, learning, held_out, options, run, resume=resume, progress=progress)
@@ -99,6 +99,26 @@ def train(
     )
     _write_report(run / "report.json", report, request, options)
     return report
+
+
+def add_reranker(
+    request: TrainRequest, options: RerankerOptions, *, progress: Callable[[Stage], None] = lambda stage: None
+) -> tuple[Reranked, tuple[Skip, ...]]:
+    """Trains a reranker after the built-in encoder ``request.model`` (or one trained from it); ``request.output``
+    becomes that encoder with the reranker beside it. It may be the encoder's own directory.
+
+    Raises:
+        UsageError: the model is not of the built-in layout, or as for ``train``.
+    """
+    directory = SHIPPED_WEIGHTS if request.model == BUILTIN else Path(request.model.removeprefix("local-dir:"))
+    if not (directory / "encoder.json").is_file():
+        raise UsageError(
+            f"a reranker is trained after an encoder of the built-in layout; {request.model} has no encoder.json"
+        )
+    learning, held_out, refused = _pairs(request, progress)
+    result = train_reranker(directory, learning, held_out, options, request.output, progress)
+    _write_refused(request.output / "run", refused)
+    return result, refused
 
 
 def open_towers(model: str, learns: Freezing, options: BuiltinTowerOptions, seed: int) -> Towers:
@@ -140,6 +160,11 @@ def _pairs(request: TrainRequest, progress: Callable[[Stage], None]) -> tuple[Pa
             "them: what is learned from cannot judge"
         )
     return pairs, dev, (*pairs.refused, *dev.refused)
+
+
+def _write_refused(run: Path, refused: tuple[Skip, ...]) -> None:
+    lines = [json.dumps({"path": skip.path, "reason": skip.reason}, ensure_ascii=False) + "\n" for skip in refused]
+    (run / "refused.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
 def _write_report(path: Path, report: TrainReport, request: TrainRequest, options: TrainOptions) -> None:

@@ -1,0 +1,206 @@
+"""A large index as people use it: cold queries, memory, optimize, recall on fresh text queries, filters.
+
+    MMSEARCH_TEST_DATA=… python benchmarks/large_index.py --vectors 1000000
+
+Vectors are those of the Flickr8k images through the built-in encoder, replicated: each copy takes a random step of
+length ``--noise`` and is brought back to length 1. They are committed through `Index.add_embeddings`. Queries are
+the captions of the dev split through the text tower; none of them has a part in tuning, which uses the captions that
+ship with mmsearch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from environment import write_result
+
+from mmsearch import Index
+from mmsearch.encoders import open_encoder
+from mmsearch.optimize import OptimizeOptions
+
+
+def flickr8k(folder: Path, cache: Path) -> tuple[np.ndarray, np.ndarray, str]:
+    """Image vectors (7000, dim) and dev caption vectors (5000, dim), cached by the digest of the weights."""
+    encoder = open_encoder("builtin")
+    place = cache / f"flickr8k-{encoder.spec.key}.npz"
+    if not place.exists():
+        from PIL import Image
+
+        files = sorted((folder / "images").glob("*.jpg"))
+        rows = []
+        for start in range(0, len(files), 64):
+            rows.append(encoder.encode_images([Image.open(file).convert("RGB") for file in files[start : start + 64]]))
+        dev = set((folder / "dev.txt").read_text().split())
+        lines = [line.split("\t") for line in (folder / "captions.tsv").read_text(encoding="utf-8").splitlines()]
+        texts = encoder.encode_texts([line[1] for line in lines if line[0] in dev])
+        cache.mkdir(parents=True, exist_ok=True)
+        np.savez(place, images=np.concatenate(rows), texts=texts)
+    stored = np.load(place)
+    return stored["images"], stored["texts"], encoder.spec.describe()
+
+
+def replicate(images: np.ndarray, count: int, noise: float) -> np.ndarray:
+    """``count`` rows of length 1, float16, around the images."""
+    random = np.random.default_rng(0)
+    rows = np.empty((count, images.shape[1]), np.float16)
+    for start in range(0, count, 65_536):
+        stop = min(count, start + 65_536)
+        chosen = images[random.integers(0, len(images), stop - start)]
+        steps = random.standard_normal(chosen.shape, dtype=np.float32)
+        steps *= noise / np.linalg.norm(steps, axis=1, keepdims=True)
+        moved = chosen + steps
+        rows[start:stop] = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+    return rows
+
+
+def fill(index: Index, rows: np.ndarray) -> float:
+    """Commits the rows as documents spread over folders of very different sizes; returns the seconds."""
+    started = time.perf_counter()
+    for start in range(0, len(rows), 100_000):
+        numbers = range(start, min(len(rows), start + 100_000))
+        described = [{"path": f"{folder_of(number)}/{number}.jpg", "modality": "image"} for number in numbers]
+        index.add_embeddings(rows[numbers.start : numbers.stop], described, normalize=True)
+    return time.perf_counter() - started
+
+
+def folder_of(number: int) -> str:
+    """Every 2nd document lies in ``half``, every 10,001st in ``rare``, and so on."""
+    for step, name in ((10_001, "rare"), (1_009, "few"), (101, "some"), (11, "many"), (2, "half")):
+        if number % step == 0:
+            return name
+    return "rest"
+
+
+_QUERY = """
+import sys
+from mmsearch.cli import main
+sys.argv = ["mmsearch", *sys.argv[1:]]
+try:
+    main()
+finally:
+    status = open("/proc/self/status").read()
+    peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+    print("PEAK", peak, "torch" in sys.modules, file=sys.stderr)
+"""
+
+
+def cold(index: Path, repeats: int) -> dict[str, Any]:
+    """Wall seconds and peak resident memory of `mmsearch query` as a process of its own."""
+    seconds, peaks, torch = [], [], False
+    for _ in range(repeats):
+        started = time.perf_counter()
+        command = [sys.executable, "-c", _QUERY, "query", "two dogs run in the snow", "--index", str(index)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - started)
+        _, peak, imported = next(line for line in done.stderr.splitlines() if line.startswith("PEAK")).split()
+        peaks.append(int(peak) / 1024)
+        torch = torch or imported == "True"
+    return {"seconds": round(float(np.median(seconds)), 3), "fastest_s": round(min(seconds), 3),
+            "peak_mib": round(max(peaks)), "imports_torch": torch}  # fmt: skip
+
+
+def recall(index: Index, queries: np.ndarray, truth: np.ndarray, k: int) -> float:
+    """Recall@k of searching by vector against the exact scores ``truth`` (q, k): ties count as right."""
+    answers = index.search(vector=queries, query_kind="text", k=k)
+    found = [np.array([hit.score for hit in hits]) for hits in answers]
+    return float(np.mean([(got >= want[-1] - 1e-6).sum() / k for got, want in zip(found, truth, strict=True)]))
+
+
+def exact_scores(rows: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
+    """The k highest scores of each query by brute force in NumPy, (q, k) descending."""
+    best = np.full((len(queries), k), -np.inf, np.float32)
+    for start in range(0, len(rows), 100_000):
+        scores = queries @ rows[start : start + 100_000].astype(np.float32).T
+        best = np.sort(np.concatenate([best, scores], axis=1), axis=1)[:, -k:]
+    return best[:, ::-1]
+
+
+def latency(index: Index, queries: np.ndarray, k: int) -> dict[str, float]:
+    """Milliseconds of searching by vector, one query at a time."""
+    took = []
+    for query in queries:
+        started = time.perf_counter()
+        index.search(vector=query, query_kind="text", k=k)
+        took.append((time.perf_counter() - started) * 1000)
+    p50, p95, p99 = np.percentile(took, [50, 95, 99])
+    return {"p50_ms": round(float(p50), 2), "p95_ms": round(float(p95), 2), "p99_ms": round(float(p99), 2)}
+
+
+def filters(index: Index, rows: np.ndarray, encoder: Any, repeats: int) -> list[dict[str, Any]]:
+    """Filters of several selectivities against brute force over the same rows, through the query language."""
+    from mmsearch.search import SearchOptions
+
+    text = "a dog runs through water"
+    query = encoder.encode_texts([text])[0]
+    names = np.array([folder_of(number) for number in range(len(rows))])
+    found = []
+    for name in ("half", "many", "some", "few", "rare"):
+        allowed = np.flatnonzero(names == name)
+        want = np.sort(rows[allowed].astype(np.float32) @ query)[::-1][:10]
+        options = SearchOptions(k=10, hubness=0.0, words=0.0)
+        took = []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            hits = index.search(f"{text} path:/{name}/*", options=options)
+            took.append((time.perf_counter() - started) * 1000)
+        got = np.array([hit.score for hit in hits])
+        equal = len(got) == len(want) and bool(np.allclose(got, want, atol=2e-3))
+        found.append({"selectivity": round(len(allowed) / len(rows), 6), "equal_to_brute_force": equal,
+                      "p50_ms": round(float(np.median(took)), 1), "max_ms": round(max(took), 1)})  # fmt: skip
+    return found
+
+
+def main() -> None:
+    """Runs the benchmark and writes ``results/large_index_N.json``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vectors", type=int, default=100_000)
+    parser.add_argument("--noise", type=float, default=0.6)
+    parser.add_argument("--recall", type=float, default=0.99)
+    parser.add_argument("--queries", type=int, default=500)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "mmsearch-bench")
+    options = parser.parse_args()
+    images, texts, encoder_name = flickr8k(Path(os.environ["MMSEARCH_TEST_DATA"]) / "flickr8k", options.cache)
+    rows = replicate(images, options.vectors, options.noise)
+    queries = texts[np.random.default_rng(1).permutation(len(texts))[: options.queries]]
+    result: dict[str, Any] = {"vectors": options.vectors, "noise": options.noise, "encoder": encoder_name}
+    folder = Path(tempfile.mkdtemp(prefix="mmsearch-large-"))
+    try:
+        with Index.open(folder / "index", create=True, encoder="builtin") as index:
+            result["fill_s"] = round(fill(index, rows), 1)
+            index.search("warm up")
+            status = index.status()
+            result["bytes_per_vector"] = round(status["bytes"] / options.vectors)
+            truth = exact_scores(rows, queries, 10)
+            result["exact"] = {"recall": recall(index, queries[:50], truth[:50], 10), **latency(index, queries[:50], 10)}
+            result["exact"]["cold"] = cold(index.path, options.repeats)
+            result["filters"] = filters(index, rows, index.encoder(texts_only=True), options.repeats)
+            started = time.perf_counter()
+            report = index.optimize(OptimizeOptions(recall=options.recall))
+            tuned = report.tuned.get("text")
+            result["optimized"] = {
+                "recipe": report.recipe, "reason": report.reason, "seconds": round(time.perf_counter() - started, 1),
+                "index_bytes_per_vector": round(report.bytes / options.vectors, 1),
+                "recall_reported": None if tuned is None else tuned.recall,
+                "recall_on_fresh_captions": recall(index, queries, truth, 10),
+                **latency(index, queries, 10), "cold": cold(index.path, options.repeats),
+            }  # fmt: skip
+            result["filters_optimized"] = filters(index, rows, index.encoder(texts_only=True), options.repeats)
+    finally:
+        shutil.rmtree(folder)
+    print(json.dumps(result, indent=2))
+    write_result(f"large_index_{options.vectors}", result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,330 @@
+"""How well questions are answered beyond plain nearest neighbours: ``python benchmarks/query_quality.py [--fast]``.
+
+``$MMSEARCH_TEST_DATA`` names a folder with ``photos/`` (images, labels.jsonl) and ``flickr8k/`` (images, captions.tsv,
+dev.txt). Writes ``benchmarks/results/query_quality.json``:
+
+- exclusion: "A -B" for every pair of object names that some photo shows together and some photo shows A without B;
+  precision@5, against subtracting the vectors (``A - w B``) and against not excluding at all.
+- absent: every object name asked of a gallery without the photos that show it ("nothing" is right), and of the whole
+  gallery (the true hits among the first 10 that are lost by answering "nothing").
+- folders: photos dealt into folders named after places at random; recall@20 of the names, with and without words.
+- corrections: hubness, centring and prompts on and off; R@k on captions, mAP on object names.
+- pointing: the maximum of the heat map inside a box of the object asked for (objects of 2 to 40 % of the picture),
+  and in the right half of collages of two photos; ``--fast`` leaves it out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from environment import write_result
+from PIL import Image
+
+from mmsearch.api import Index
+from mmsearch.encoders.base import Encoder, FloatArray
+from mmsearch.evaluate import EvaluationOptions
+from mmsearch.metrics import average_precision, two_way_recall
+from mmsearch.search import SearchOptions
+from mmsearch.search.background import ALPHA, NEIGHBOURS, Background, generic_captions, refresh_background
+from mmsearch.search.explain import GRID, heat_map
+from mmsearch.search.options import NOTHING_BELOW
+
+PLACES = ("zermatt", "lisbon", "oslo", "kyoto", "marrakesh", "dublin", "quito", "perth")
+_OBJECTS = """
+    dog cat man woman boy girl child baby bicycle motorcycle car truck horse ball football basketball tennis
+    frisbee skateboard snowboard surfboard boat kayak pool beach lake mountain snow tree flower guitar
+    camera hat helmet sunglasses umbrella tent swing slide trampoline fountain bench couch bed bird sheep
+    cow camel rope stick balloon kite drum book newspaper phone food fire bridge statue train mask costume
+    dress bikini wetsuit backpack rock cliff waterfall sled hockey soccer volleyball wedding street forest
+    puppy greyhound ladder sign flag toy bottle cup
+"""
+OBJECTS = _OBJECTS.split()
+
+
+def photo_labels(data: Path) -> list[dict[str, Any]]:
+    """The labels of the photos, as they stand in the file."""
+    return [json.loads(line) for line in (data / "photos" / "labels.jsonl").read_text().splitlines()]
+
+
+def shown(labels: list[dict[str, Any]]) -> dict[str, set[str]]:
+    """Object name → the photos that show it."""
+    names = sorted({name for label in labels for name in label["objects"]})
+    return {name: {label["image"] for label in labels if name in label["objects"]} for name in names}
+
+
+def exclusion(index: Index, of_name: dict[str, set[str]]) -> dict[str, float]:
+    """Precision@5 of "A without B", by three ways to leave B out."""
+    pairs = [(a, b) for a in of_name for b in of_name if a != b and of_name[a] & of_name[b] and of_name[a] - of_name[b]]
+    encoder = index.encoder()
+    vectors = dict(zip(of_name, encoder.encode_texts(list(of_name)), strict=True))
+
+    def precision(ranked: list[str], a: str, b: str) -> float:
+        return sum(name in of_name[a] - of_name[b] for name in ranked[:5]) / 5
+
+    by_filter = index.search_many([f'{a} -"{b}"' for a, b in pairs], k=5, words=False)
+    plain = index.search_many([a for a, _ in pairs], k=5, words=False)
+    found = {
+        "pairs": len(pairs),
+        "calibrated filter": np.mean([precision(_names(h), a, b) for h, (a, b) in zip(by_filter, pairs, strict=True)]),
+        "no exclusion": np.mean([precision(_names(h), a, b) for h, (a, b) in zip(plain, pairs, strict=True)]),
+    }
+    for weight in (0.25, 0.5, 1.0):
+        queries = np.stack([vectors[a] - weight * vectors[b] for a, b in pairs])
+        queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+        hits = index.search(vector=queries, k=5)
+        found[f"subtraction, weight {weight:g}"] = np.mean(
+            [precision(_names(h), a, b) for h, (a, b) in zip(hits, pairs, strict=True)]
+        )
+    return {name: round(float(value), 4) for name, value in found.items()}
+
+
+def absent(vectors: FloatArray, encoder: Encoder, names: list[str], relevant: np.ndarray) -> dict[str, Any]:
+    """Leave-one-out galleries; backgrounds are fitted to each gallery as an index would."""
+    bank = encoder.encode_texts(generic_captions())
+    asked = encoder.encode_texts(names)
+    to_bank = vectors @ bank.T
+    hubness = np.partition(to_bank, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:].mean(axis=1)
+    corrected, scores = to_bank - ALPHA * hubness[:, None], asked @ vectors.T - ALPHA * hubness
+    rejected, kept, lost = 0, 0, 0
+    for row, shows in zip(scores, relevant, strict=True):
+        for without in (True, False):
+            gallery = ~shows if without else np.ones(len(shows), dtype=bool)
+            best = np.sort(corrected[gallery].max(axis=0))
+            background = Background(hubness, bank.astype(np.float16), {("text", "visual"): best}, "")
+            relevance = background.relevance("text", "visual", row[gallery].max(keepdims=True))
+            nothing = relevance is not None and relevance[0] < NOTHING_BELOW
+            if without:
+                rejected += nothing
+                continue
+            hits = int(shows[np.argsort(-row)[:10]].sum())
+            kept, lost = kept + hits, lost + (hits if nothing else 0)
+    return {
+        "names": len(names), "absent answered nothing": round(rejected / len(names), 4),
+        "true hits lost": round(lost / max(1, kept), 4),
+    }  # fmt: skip
+
+
+def folders(photos: list[Path], encoder: Encoder, work: Path) -> dict[str, float]:
+    """Recall@20 of the names of places, with and without words."""
+    random = np.random.default_rng(0)
+    order = random.permutation(len(photos))
+    of_place: dict[str, set[str]] = {place: set() for place in PLACES}
+    for number, photo in enumerate(order):
+        place = PLACES[number % len(PLACES)]
+        (work / "trips" / place).mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos[photo], work / "trips" / place)
+        of_place[place].add(photos[photo].name)
+    found = {}
+    with Index.open(work / "trips-index", create=True, encoder=encoder) as index:
+        index.add(work / "trips")
+        for name, words in (("with words", True), ("vectors alone", False)):
+            recalls = []
+            for place, expected in of_place.items():
+                hits = set(_names(index.search(place, k=20, words=words)))
+                recalls.append(len(hits & expected) / len(expected))
+            found[f"recall@20 {name}"] = round(float(np.mean(recalls)), 4)
+    return found
+
+
+def corrections(
+    captions: tuple[list[str], FloatArray, np.ndarray], images: FloatArray, photos: FloatArray,
+    of_name: dict[str, np.ndarray], encoder: Encoder,
+) -> dict[str, dict[str, float]]:  # fmt: skip
+    """R@k of captions both ways, and mAP of object names, for each correction alone."""
+    texts, owner = captions[1], captions[2]
+    bank = encoder.encode_texts(generic_captions())
+    names = list(of_name)
+    plain = encoder.encode_texts(names)
+    prompts = ("a photo of a {}.", "a picture of a {}.", "a {} in a scene.", "a close-up photo of a {}.")
+    ensemble = _unit(np.mean([encoder.encode_texts([p.format(n) for n in names]) for p in prompts], axis=0))
+    prompted = encoder.encode_texts([prompts[0].format(name) for name in names])
+    means = (bank.mean(axis=0), images.mean(axis=0), photos.mean(axis=0))
+
+    def hub(gallery: FloatArray, alpha: float) -> FloatArray:
+        return alpha * np.partition(gallery @ bank.T, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:].mean(axis=1)
+
+    def figures(texts: FloatArray, images: FloatArray, shift: Any, queries: FloatArray, photos: FloatArray, other: Any):
+        # A bias a gallery item is one more dimension: [v, -b] and [q, 1].
+        queries_plus, photos_plus = _extended(queries, 1.0), _extended(photos, -other)
+        texts_plus, images_plus = _extended(texts, 1.0), _extended(images, -shift)
+        two_way = two_way_recall(texts_plus, images_plus, [[int(i)] for i in owner])
+        back = two_way_recall(texts, images, [[int(i)] for i in owner]).image_to_text
+        scores = queries_plus @ photos_plus.T
+        mean_ap = np.mean(
+            [
+                average_precision(np.argsort(-row, kind="stable").tolist(), np.flatnonzero(of_name[name]).tolist())
+                for row, name in zip(scores, names, strict=True)
+            ]
+        )
+        return {
+            **{f"R@{k} text→image": round(100 * two_way.text_to_image.recall(k), 2) for k in (1, 5, 10)},
+            **{f"R@{k} image→text": round(100 * back.recall(k), 2) for k in (1, 5, 10)},
+            "mAP object names": round(float(mean_ap), 4),
+        }
+
+    none_i, none_p = np.zeros(len(images)), np.zeros(len(photos))
+    centred = [
+        _unit(a - 0.5 * b)
+        for a, b in zip((texts, images, photos, plain), (means[0], means[1], means[2], means[0]), strict=True)
+    ]
+    return {
+        "cosines alone": figures(texts, images, none_i, plain, photos, none_p),
+        "NNN, alpha 0.25 (the default)": figures(texts, images, hub(images, 0.25), plain, photos, hub(photos, 0.25)),
+        "NNN, alpha 0.75": figures(texts, images, hub(images, 0.75), plain, photos, hub(photos, 0.75)),
+        "centring, half": figures(centred[0], centred[1], none_i, centred[3], centred[2], none_p),
+        "one prompt (names only)": figures(texts, images, none_i, prompted, photos, none_p),
+        "prompt ensemble (names only)": figures(texts, images, none_i, ensemble, photos, none_p),
+    }
+
+
+def pointing(data: Path, encoder: Encoder, collages: int = 60) -> dict[str, Any]:
+    """How often the maximum of the heat map is where the object is."""
+    hits, centre, count = 0, 0, 0
+    for label in photo_labels(data):
+        picture = Image.open(data / "photos" / "images" / label["image"]).convert("RGB")
+        for name in label["objects"]:
+            boxes = [box[1:] for box in label["boxes"] if box[0] == name]
+            if not 0.02 <= _covered(boxes) <= 0.40:
+                continue
+            heat = heat_map(encoder, picture, encoder.encode_texts([name])[0])
+            row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+            hits += _inside(boxes, (column + 0.5) / GRID, (row + 0.5) / GRID)
+            centre, count = centre + _inside(boxes, 0.5, 0.5), count + 1
+    right = _collages(data, encoder, collages)
+    return {
+        "objects": count,
+        "maximum inside": round(hits / count, 4),
+        "centre of the picture inside": round(centre / count, 4),
+        "collages": collages,
+        "right half": round(right, 4),
+    }
+
+
+def _collages(data: Path, encoder: Encoder, count: int) -> float:
+    """Two photos side by side, one shows the object asked for, the other does not; is the maximum in the right half?"""
+    random, labels = np.random.default_rng(1), photo_labels(data)
+    right = 0
+    for number in range(count):
+        while True:
+            one, other = (labels[int(i)] for i in random.choice(len(labels), 2, replace=False))
+            names = sorted(set(one["objects"]) - set(other["objects"]))
+            names = [n for n in names if _covered([b[1:] for b in one["boxes"] if b[0] == n]) >= 0.05]
+            if names:
+                break
+        name = names[int(random.integers(len(names)))]
+        sides = [one, other] if number % 2 else [other, one]
+        pictures = [
+            Image.open(data / "photos" / "images" / s["image"]).convert("RGB").resize((400, 400)) for s in sides
+        ]
+        collage = Image.new("RGB", (800, 400))
+        for place, picture in enumerate(pictures):
+            collage.paste(picture, (400 * place, 0))
+        heat = heat_map(encoder, collage, encoder.encode_texts([name])[0])
+        column = int(heat.argmax()) % GRID
+        right += (column < GRID / 2) == (sides[0] is one)
+    return right / count
+
+
+def _covered(boxes: list[list[float]]) -> float:
+    area = np.zeros((200, 200), dtype=bool)
+    for left, top, end, bottom in boxes:
+        area[int(200 * top) : round(200 * bottom), int(200 * left) : round(200 * end)] = True
+    return float(area.mean())
+
+
+def _inside(boxes: list[list[float]], x: float, y: float) -> bool:
+    return any(left <= x <= right and top <= y <= bottom for left, top, right, bottom in boxes)
+
+
+def _names(hits: list[Any]) -> list[str]:
+    return [Path(hit.path).name for hit in hits]
+
+
+def _unit(rows: FloatArray) -> FloatArray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _extended(rows: FloatArray, last: Any) -> FloatArray:
+    return np.concatenate([rows, np.broadcast_to(np.asarray(last, dtype=np.float32), (len(rows),))[:, None]], axis=1)
+
+
+def _vectors(index: Index, names: list[str]) -> FloatArray:
+    """The vectors of files, in the order of their names."""
+    directory = index._directory
+    rows = dict(
+        directory.catalogue.sql.execute(
+            "SELECT d.path, v.row FROM documents d JOIN segments s ON s.content_id = d.content_id "
+            "JOIN vectors v ON v.segment_id = s.id"
+        ).fetchall()
+    )
+    return directory.matrix(directory.tower())[[rows[name] for name in names]].astype(np.float32)
+
+
+def main() -> None:
+    """Indexes, measures, prints, writes."""
+    folder = os.environ.get("MMSEARCH_TEST_DATA")
+    if not folder:
+        sys.exit("MMSEARCH_TEST_DATA must name the folder with photos/ and flickr8k/")
+    data = Path(folder)
+    labels = photo_labels(data)
+    of_name = shown(labels)
+    files = [data / "photos" / "images" / label["image"] for label in labels]
+    dev = (data / "flickr8k" / "dev.txt").read_text().split()
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        (work / "dev").mkdir()
+        for name in dev:
+            shutil.copy(data / "flickr8k" / "images" / name, work / "dev")
+        with (
+            Index.open(work / "photos-index", create=True, encoder="builtin") as photos,
+            Index.open(work / "dev-index", create=True, encoder=photos.encoder()) as flickr,
+        ):
+            encoder = photos.encoder()
+            photos.add(data / "photos" / "images")
+            flickr.add(work / "dev")
+            refresh_background(photos._directory, photos._directory.tower(), encoder)
+            place = {name: number for number, name in enumerate(dev)}
+            lines = [line.split("\t", 1) for line in (data / "flickr8k" / "captions.tsv").read_text().splitlines()]
+            captions = [(place[image], caption) for image, caption in lines if image in place]
+            texts = encoder.encode_texts([caption for _, caption in captions])
+            owner = np.array([number for number, _ in captions])
+            images = _vectors(flickr, dev)
+            vectors = _vectors(photos, [file.name for file in files])
+            relevant = {name: np.array([file.name in found for file in files]) for name, found in of_name.items()}
+            said = [" ".join(c.lower() for i, c in captions if i == number).split() for number in range(len(dev))]
+            in_dev = {n: np.array([n in words or n + "s" in words for words in said]) for n in OBJECTS}
+            in_dev = {name: found for name, found in in_dev.items() if found.sum() >= 3}
+            figures = {
+                "encoder": encoder.spec.describe(),
+                "nothing below": NOTHING_BELOW,
+                "exclusion, precision@5": exclusion(photos, of_name),
+                "absent, photos": absent(vectors, encoder, list(relevant), np.array(list(relevant.values()))),
+                "absent, Flickr8k dev": absent(images, encoder, list(in_dev), np.array(list(in_dev.values()))),
+                "folder names": folders(files, encoder, work),
+                "corrections": corrections(([], texts, owner), images, vectors, relevant, encoder),
+                "evaluation of the photos": _evaluated(photos, data),
+            }
+            if "--fast" not in sys.argv:
+                figures["pointing game"] = pointing(data, encoder)
+    print(json.dumps(figures, indent=2, ensure_ascii=False))
+    if "--fast" not in sys.argv:
+        write_result("query_quality", figures)
+
+
+def _evaluated(index: Index, data: Path) -> dict[str, Any]:
+    found = {}
+    for name, alpha in (("cosines alone", 0.0), ("with NNN", SearchOptions().hubness)):
+        run = index.evaluate(data / "photos" / "labels.jsonl", options=EvaluationOptions(alpha=alpha))
+        found[name] = {key: round(f["estimate"], 4) for key, f in run.figures.items() if f["estimate"] is not None}
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""What can be asked of an open index: searches, explanations, evaluations."""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import numpy as np
+
+from mmsearch.encoders.base import Encoder
+from mmsearch.errors import ModelMissing, UsageError
+from mmsearch.index import IndexDirectory
+from mmsearch.types import EncoderSpec, Hit, Modality
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from PIL.Image import Image
+
+    from mmsearch.evaluate import EvaluationOptions, Run
+    from mmsearch.rerankers.base import Reranker
+    from mmsearch.search import Question, Searcher, SearchOptions
+    from mmsearch.search.explain import Explanation
+    from mmsearch.vector_index import QueryKind
+
+    Picture = str | os.PathLike[str] | Image
+
+PathLike = str | os.PathLike[str]
+Answer = TypeVar("Answer")
+
+
+class Asking(ABC):
+    """The part of `mmsearch.Index` that answers. Any number of threads may ask at once."""
+
+    _directory: IndexDirectory
+    _text_encoder: Encoder | None
+    _lock: threading.Lock
+    _searcher: tuple[Any, Searcher] | None
+
+    @abstractmethod
+    def encoder(self, *, texts_only: bool = False) -> Encoder:
+        """The encoder of the index, opened at first need."""
+
+    @property
+    @abstractmethod
+    def encoder_spec(self) -> EncoderSpec:
+        """The identity of the encoder that made the index."""
+
+    @overload
+    def search(
+        self,
+        text: str | Sequence[str] | None = None,
+        *,
+        image: Picture | Sequence[Picture] | None = None,
+        k: int = 10,
+        modality: Modality | Sequence[Modality] | None = None,
+        raw: bool = False,
+        text_weight: float = 1.0,
+        image_weight: float = 1.0,
+        min_score: float | None = None,
+        collapse: bool = False,
+        words: bool = True,
+        reranker: Reranker | None = None,
+        options: SearchOptions | None = None,
+    ) -> list[Hit]: ...
+
+    @overload
+    def search(
+        self,
+        *,
+        vector: npt.ArrayLike,
+        query_kind: QueryKind = "text",
+        k: int = 10,
+        modality: Modality | Sequence[Modality] | None = None,
+    ) -> Any: ...
+
+    def search(
+        self,
+        text: str | Sequence[str] | None = None,
+        *,
+        image: Picture | Sequence[Picture] | None = None,
+        vector: npt.ArrayLike | None = None,
+        query_kind: QueryKind = "text",
+        k: int = 10,
+        modality: Modality | Sequence[Modality] | None = None,
+        raw: bool = False,
+        text_weight: float = 1.0,
+        image_weight: float = 1.0,
+        min_score: float | None = None,
+        collapse: bool = False,
+        words: bool = True,
+        reranker: Reranker | None = None,
+        options: SearchOptions | None = None,
+    ) -> Any:
+        """The ``k`` documents that answer best, best first; fewer only if there are fewer.
+
+        ``text`` is in the query language (`mmsearch.query_language`): ``"lake -people after:2021"``; with ``raw``
+        it is taken literally. Several texts and images are one question that is like all of them, by weight:
+        ``search("at night", image="house.jpg", text_weight=0.5)``. A text of filters alone lists by date.
+
+        Without ``modality`` or ``type:``, images and videos answer. ``min_score`` leaves out hits of less
+        relevance, 0 to 1; ``collapse`` folds near-duplicates; ``words=False`` ignores file names, folders, captions
+        and texts. ``reranker`` puts the first answers of questions in words into a better order (its depth and
+        budget are in `mmsearch.search.SearchOptions`). ``options`` replaces all of these, ``k`` and ``modality``.
+
+        ``vector`` instead of a text or an image: numbers of shape (dim,) give hits, (n, dim) a list of hits for
+        each. Ranking is by cosine alone; ``query_kind`` says which tuned parameters of a vector index hold. What
+        `status` says of recall can be checked with it.
+
+        Raises:
+            VectorError: a vector of another shape, of length 0, or with values that are not finite.
+            UsageError: no query, an empty one, an unreadable image, or a senseless option; `QueryError` points
+            at the character that breaks the query language.
+        """
+        if vector is not None:
+            if text is not None or image is not None:
+                raise UsageError("give a vector, or texts and images, not both")
+            return self._search_vectors(vector, query_kind, _options(k, modality, None, False, False))
+        question = _question(text, image, raw=raw, text_weight=text_weight, image_weight=image_weight)
+        chosen = options or _options(k, modality, min_score, collapse, words)
+        return self.search_many([question], reranker=reranker, options=chosen)[0]
+
+    def _search_vectors(
+        self, vector: npt.ArrayLike, kind: QueryKind, options: SearchOptions
+    ) -> list[Hit] | list[list[Hit]]:
+        from mmsearch.search.by_vector import as_queries
+
+        if kind not in ("text", "image"):
+            raise UsageError(f"no such kind of query: {kind}; there are text and image")
+        queries = as_queries(vector, self.encoder_spec.dim)
+        answers = self._asked(lambda searcher: searcher.nearest(queries, kind, options))
+        return answers[0] if np.ndim(vector) == 1 else answers
+
+    def _asked(self, ask: Callable[[Searcher], Answer]) -> Answer:
+        """What ``ask`` makes of the current searcher; asked again when a compaction renumbered the rows meanwhile."""
+        while True:
+            searcher = self._current_searcher()
+            answer = ask(searcher)
+            if self._directory.tower().file == searcher.file:
+                return answer
+
+    def search_many(
+        self,
+        questions: Sequence[str | Question],
+        *,
+        k: int = 10,
+        modality: Modality | Sequence[Modality] | None = None,
+        raw: bool = False,
+        min_score: float | None = None,
+        collapse: bool = False,
+        words: bool = True,
+        reranker: Reranker | None = None,
+        options: SearchOptions | None = None,
+    ) -> list[list[Hit]]:
+        """The answers to many questions, in their order: one call of the encoder, one of the vector search.
+
+        Questions are texts, or `mmsearch.search.Question` for everything else. See `search` for the rest.
+        """
+        from mmsearch.search import encode_questions
+
+        chosen = options or _options(k, modality, min_score, collapse, words)
+        asked = [_question(one, None, raw=raw) if isinstance(one, str) else one for one in questions]
+        if any(one.images for one in asked):
+            encoded = encode_questions(self.encoder(), asked)
+        elif any(one.texts or one.excluded for one in asked):
+            encoded = encode_questions(self.encoder(texts_only=True), asked)
+        else:
+            encoded = encode_questions(None, asked)
+        return self._asked(lambda searcher: searcher.search_many(encoded, chosen, reranker))
+
+    def reranker(self) -> Reranker:
+        """The reranker that belongs to the index's encoder.
+
+        Raises:
+            ModelMissing: it has none on this machine.
+        """
+        from mmsearch.encoders.builtin import BuiltinEncoder
+        from mmsearch.rerankers.builtin import BuiltinReranker, has_reranker
+
+        encoder = self.encoder()
+        if not isinstance(encoder, BuiltinEncoder) or not has_reranker(encoder.directory):
+            raise ModelMissing(f"the encoder {encoder.spec.name} has no reranker on this machine")
+        return BuiltinReranker(encoder.directory, encoder=encoder)
+
+    def explain(self, text: str, path: PathLike, *, raw: bool = False, heat_map: bool = True) -> Explanation:
+        """Why an indexed file answers a question, or why not: the parts of its score, and a heat map of its picture.
+
+        ``mmsearch.search.explain.overlay`` draws the map over the picture.
+
+        Raises:
+            UsageError: the file is not in the index.
+        """
+        from mmsearch.search import encode_questions
+        from mmsearch.search.explain import explain
+
+        encoder = self.encoder(texts_only=not heat_map)
+        [asked] = encode_questions(encoder, [_question(text, None, raw=raw)])
+        return explain(self._directory, self._current_searcher(), encoder, asked, Path(path), with_heat=heat_map)
+
+    def evaluate(
+        self,
+        file: PathLike | None = None,
+        *,
+        qrels: PathLike | None = None,
+        template: str = "a photo of a {}.",
+        options: EvaluationOptions | None = None,
+    ) -> Run:
+        """How well the index answers the questions of a file; without one, the captions beside its own files.
+
+        See `mmsearch.evaluate.read_evaluation_set` for the kinds of files, `mmsearch.evaluate.DEFINITIONS` for
+        the measures, `mmsearch.evaluate.compare_saved` to test two runs against each other.
+
+        Raises:
+            UsageError: the file cannot be read, or no right answer is in the index.
+        """
+        from mmsearch.evaluate import EvaluationOptions, Run, evaluate, read_evaluation_set
+        from mmsearch.evaluate.measuring import captions_of_index
+
+        if file is None:
+            judged = captions_of_index(self._directory)
+        else:
+            judged = read_evaluation_set(Path(file), None if qrels is None else Path(qrels), template)
+        encoder = self.encoder(texts_only=True)
+        self._refresh_background(encoder)
+        found = evaluate(self._directory, encoder, judged, options or EvaluationOptions())
+        return Run.of(found, self.encoder_spec.describe())
+
+    def agreement(self, judgements: PathLike) -> dict[str, float]:
+        """Kendall's tau between scores and human grades; see `mmsearch.evaluate.agreement`."""
+        from mmsearch.evaluate import agreement
+
+        return agreement(self._directory, self.encoder(texts_only=True), Path(judgements))
+
+    def _current_searcher(self) -> Searcher:
+        """A searcher of the last committed state; reopened when another thread or process has committed."""
+        from mmsearch.catalogue.matching import revision
+        from mmsearch.search import Searcher
+        from mmsearch.search.background import LAZY_ROWS, refresh_background
+
+        with self._lock:
+            directory, ready = self._directory, self._text_encoder
+            state = (directory.state(), revision(directory.catalogue))
+            if self._searcher is None or self._searcher[0] != state:
+                background = None
+                if ready is not None:
+                    background = refresh_background(directory, directory.tower(), ready, LAZY_ROWS)
+                self._searcher = (state, Searcher(directory, background))
+            return self._searcher[1]
+
+    def _refresh_background(self, encoder: Encoder) -> None:
+        from mmsearch.search.background import refresh_background
+
+        refresh_background(self._directory, self._directory.tower(), encoder)
+
+
+def _question(
+    text: str | Sequence[str] | None,
+    image: Picture | Sequence[Picture] | None,
+    *,
+    raw: bool,
+    text_weight: float = 1.0,
+    image_weight: float = 1.0,
+) -> Question:
+    from mmsearch.search import Question
+
+    texts = [text] if isinstance(text, str) else list(text or ())
+    pictures = list(image) if isinstance(image, (list, tuple)) else [] if image is None else [image]
+    sources = [Path(one) if isinstance(one, (str, os.PathLike)) else one for one in pictures]
+    return Question.of(texts, sources, text_weight=text_weight, image_weight=image_weight, raw=raw)
+
+
+def _options(
+    k: int,
+    modality: Modality | Sequence[Modality] | None,
+    min_score: float | None,
+    collapse: bool,
+    words: bool,
+) -> SearchOptions:
+    from mmsearch.search import SearchOptions
+
+    modalities = (modality,) if isinstance(modality, str) else None if modality is None else tuple(modality)
+    chosen = SearchOptions(k=k, modalities=modalities, min_relevance=min_score, collapse=collapse)
+    return chosen if words else replace(chosen, words=0.0)

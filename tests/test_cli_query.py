@@ -1,0 +1,138 @@
+"""`mmsearch query`, `explain` and `eval` as programs: the query language, batches, formats, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data as skimage_data
+
+
+def run(
+    *arguments: str | Path, home: Path, code: int = 0, given: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "MMSEARCH_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    environment.pop("MMSEARCH_INDEX", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "mmsearch", *map(str, arguments)],
+        capture_output=True, text=True, env=environment, timeout=100, input=given,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("query")
+    for number, name in enumerate(("chelsea", "coffee", "rocket", "astronaut")):
+        place = folder / "photos" / ("zermatt" if number % 2 else "oslo")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(getattr(skimage_data, name)()).resize((300, 300)).save(place / f"{name}.jpg")
+    Image.fromarray(skimage_data.coffee()).resize((300, 300)).save(folder / "photos" / "coffee-again.jpg", quality=70)
+    run("index", folder / "photos", home=folder)
+    return folder
+
+
+def names(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [Path(line).stem for line in done.stdout.splitlines()]
+
+
+def test_filters_and_exact_words(home: Path) -> None:
+    assert set(names(run("query", "a cat folder:oslo", "--paths", "--all", home=home))) == {"chelsea", "rocket"}
+    assert set(names(run("query", "path:**/zermatt/*", "--paths", home=home))) == {"coffee", "astronaut"}
+    assert set(names(run("query", '"zermatt"', "--paths", home=home))) == {"coffee", "astronaut"}
+    assert set(names(run("query", "zermatt", "-k", "2", "--paths", home=home))) == {"coffee", "astronaut"}
+    assert "rocket" not in names(run("query", "space -rocket", "--paths", "--all", home=home))
+    done = run("query", "cat befor:2021", home=home, code=2)
+    assert 'unknown filter "befor:"' in done.stderr and done.stderr.splitlines()[-1].index("^") == 2 + len("cat ")
+    assert run("query", "cat befor:2021", "--raw", "--all", home=home).stdout
+
+
+def test_nothing_is_exit_code_1_and_says_why(home: Path) -> None:
+    assert "nothing found" in run("query", "cat path:none/*", home=home, code=1).stderr
+    done = run(
+        "query", "cat", "--min-score", "1", "--image", home / "photos" / "oslo" / "rocket.jpg", home=home, code=1
+    )
+    assert done.stdout == "" and "nothing here matches well" in done.stderr
+
+
+def test_near_duplicates_are_folded_unless_told_otherwise(home: Path) -> None:
+    folded = [json.loads(line) for line in run("query", "coffee", "--json", "--all", home=home).stdout.splitlines()]
+    shown = names(run("query", "coffee", "--no-collapse", "--all", "--paths", home=home))
+    assert {"coffee", "coffee-again"} <= set(shown) and len(shown) == 5
+    assert sum(1 + len(hit["duplicates"]) for hit in folded) == 5
+
+
+def test_many_questions_at_once(home: Path, tmp_path: Path) -> None:
+    questions = ["a cat", "a cup of coffee", "rocket launch"]
+    given = "\n".join(questions) + "\n\n"
+    lines = run("query", "--queries", "-", "-k", "1", "--json", "--all", home=home, given=given).stdout.splitlines()
+    assert [json.loads(line)["query"] for line in lines] == [1, 2, 3]
+    alone = [json.loads(run("query", q, "-k", "1", "--json", "--all", home=home).stdout) for q in questions]
+    assert [json.loads(line)["path"] for line in lines] == [hit["path"] for hit in alone]
+    (tmp_path / "questions.txt").write_text(given)
+    rows = run("query", "--queries", tmp_path / "questions.txt", "-k", "1", "--all", home=home).stdout.splitlines()
+    assert [row.split("\t")[:2] for row in rows] == [["1", "1"], ["2", "1"], ["3", "1"]]
+    assert "give one or the other" in run("query", "cat", "--queries", "-", home=home, code=2, given=given).stderr
+    assert "holds no questions" in run("query", "--queries", "-", home=home, code=2, given="\n").stderr
+
+
+def test_csv_has_a_header_and_quotes(home: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(run("query", "a cat", "--csv", "--all", home=home).stdout)))
+    assert Path(rows[0]["path"]).stem == "chelsea" and 0 <= float(rows[0]["relevance"]) <= 1
+    assert run("query", "a cat", "--csv", "--json", home=home, code=2).stderr.count("exclude each other") == 1
+
+
+def test_the_parts_are_shown(home: Path) -> None:
+    line = run("query", "zermatt", "-k", "1", "--explain", home=home).stdout
+    assert "similarity" in line and "words" in line
+    terms, total = line.split("\t")[3].strip().split(" = ")
+    assert sum(float(term.split()[1]) for term in terms.split(" + ")) == pytest.approx(float(total), abs=0.003)
+    photo = home / "photos" / "zermatt" / "coffee.jpg"
+    shown = run("explain", "zermatt", photo, "--png", home / "heat.png", home=home).stdout
+    assert "words in path: zermatt" in shown and "total" in shown
+    assert np.asarray(Image.open(home / "heat.png")).shape == (300, 300, 3)
+    found = json.loads(run("explain", "coffee", photo, "--json", home=home).stdout)
+    assert found["heat"] is None and found["total"] == pytest.approx(sum(found["parts"].values()))
+    assert "is not in the index" in run("explain", "coffee", home / "none.jpg", home=home, code=2).stderr
+
+
+def test_a_contact_sheet(home: Path, tmp_path: Path) -> None:
+    done = run("query", "a cat", "--sheet", tmp_path / "sheet.png", "--paths", "--all", home=home)
+    assert "answers" in done.stderr and names(done)
+    with Image.open(tmp_path / "sheet.png") as drawn:
+        assert drawn.width > 500
+    assert "there is no answer 99" in run("query", "a cat", "--open", "99", home=home, code=2).stderr
+
+
+def test_reranking_falls_back_and_says_so(home: Path) -> None:
+    done = run("query", "a cat", "--rerank", "--rerank-budget", "500ms", "--paths", "--all", home=home)
+    assert names(done)
+    if "not reranked" in done.stderr:
+        assert done.stdout == run("query", "a cat", "--paths", "--all", home=home).stdout
+    assert "is no time" in run("query", "a cat", "--rerank", "--rerank-budget", "soon", home=home, code=2).stderr
+
+
+def test_evaluation_as_a_program(home: Path, tmp_path: Path) -> None:
+    captions = tmp_path / "captions.tsv"
+    captions.write_text("chelsea.jpg\ta cat\nrocket.jpg\ta rocket launch\nzermatt/coffee.jpg\ta cup of coffee\n")
+    shown = run("eval", captions, "--save", tmp_path / "run.json", "--plot", tmp_path / "plot.png", home=home).stdout
+    assert "gallery   5 images" in shown and "R@1 text→image" in shown and "share of questions" in shown
+    values = json.loads(run("eval", captions, "--json", "--compare", tmp_path / "run.json", home=home).stdout)
+    assert values["compared"]["mAP"]["p_value"] == 1.0 and values["questions"] == 3
+    assert 0.3 <= values["figures"]["hit@1"]["estimate"] <= 1
+    with Image.open(tmp_path / "plot.png") as drawn:
+        assert drawn.width > 300
+    graded = tmp_path / "graded.tsv"
+    graded.write_text("chelsea.jpg\ta cat\t4\t4\nrocket.jpg\ta cat\t1\t1\nrocket.jpg\ta rocket\t4\t3\n")
+    assert "Kendall's tau-b" in run("eval", "--judgements", graded, home=home).stdout
+    assert "give a file" in run("eval", home=home, code=2).stderr

@@ -1,0 +1,224 @@
+"""Explanations, heat maps, reranking; contact sheets and pictures in the terminal."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmsearch.api import Index
+from mmsearch.catalogue.rows import Found
+from mmsearch.cli.pictures import encode_picture, picture_protocol, sixel
+from mmsearch.cli.sheet import draw_sheet
+from mmsearch.errors import UsageError
+from mmsearch.rerankers.base import Reranker, RerankerSpec
+from mmsearch.search.candidates import Candidate
+from mmsearch.search.explain import GRID, heat_map, overlay, windows
+from mmsearch.search.rerank import rerank
+from mmsearch.types import Hit
+from tests.conftest import COLOURS, ColourEncoder, save_colour
+
+
+def patchwork(where: tuple[int, int], colour: str = "red") -> Image.Image:
+    """A blue picture of 4 × 4 fields, one of which has another colour."""
+    pixels = np.full((160, 160, 3), COLOURS["blue"], dtype=np.uint8)
+    row, column = where
+    pixels[40 * row : 40 * row + 40, 40 * column : 40 * column + 40] = COLOURS[colour]
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("where", [(0, 0), (0, 3), (1, 2), (2, 1), (3, 3), (3, 0)])
+def test_the_heat_map_is_hottest_where_the_thing_is(where: tuple[int, int]) -> None:
+    encoder = ColourEncoder()
+    heat = heat_map(encoder, patchwork(where), encoder.encode_texts(["red"])[0])
+    assert heat.shape == (GRID, GRID) and heat.dtype == np.float32
+    assert heat.min() == 0 and heat.max() == 1
+    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+    assert (int(row) * 4 // GRID, int(column) * 4 // GRID) == where
+    picture = overlay(patchwork(where), heat)
+    assert picture.size == (160, 160) and np.asarray(picture).std() > 10
+
+
+def test_a_picture_of_one_pixel_has_a_map_too() -> None:
+    encoder = ColourEncoder()
+    heat = heat_map(encoder, Image.new("RGB", (1, 1), (9, 9, 9)), encoder.encode_texts(["red"])[0])
+    assert np.isfinite(heat).all()
+
+
+def test_windows_cover_the_picture() -> None:
+    boxes = windows(0.3, 4)
+    assert len(boxes) == 16 and boxes[0][:2] == (0, 0) and boxes[-1][2:] == pytest.approx((1, 1))
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Index:
+    for number in range(24):
+        save_colour(tmp_path / "photos" / "lisbon" / f"x{number}.png", list(COLOURS)[number % 8], seed=number)
+    patchwork((0, 3)).save(tmp_path / "photos" / "patch.png")
+    (tmp_path / "photos" / "diary.md").write_text("A red tram in Lisbon.\n")
+    with Index.open(tmp_path / "index", create=True, encoder=ColourEncoder()) as index:
+        index.add(tmp_path / "photos")
+        yield index
+
+
+def test_the_parts_of_an_explanation_are_those_of_the_hit(opened: Index, tmp_path: Path) -> None:
+    for question in ("red lisbon", "red", 'blue "lisbon" -green'):
+        for hit in opened.search(question, k=30):
+            found = opened.explain(question, hit.path, heat_map=False)
+            assert dict(found.parts) == pytest.approx(dict(hit.parts), abs=1e-5)
+            assert found.total == pytest.approx(sum(hit.parts.values()), abs=1e-5)
+            assert found.relevance == pytest.approx(hit.relevance, abs=1e-5) and found.allowed and not found.excluded
+    found = opened.explain("red lisbon", tmp_path / "photos" / "lisbon" / "x0.png")
+    assert found.words == {"path": ("lisbon",)} and found.heat is not None
+    text = opened.explain("tram type:text", tmp_path / "photos" / "diary.md")
+    assert text.heat is None and text.words == {"text": ("tram",)}
+    patch = opened.explain("red", tmp_path / "photos" / "patch.png")
+    assert int(patch.heat.argmax()) % GRID > GRID / 2 and int(patch.heat.argmax()) // GRID < GRID / 2
+
+
+def test_an_explanation_says_why_not(opened: Index, tmp_path: Path) -> None:
+    photo = tmp_path / "photos" / "lisbon" / "x0.png"
+    assert not opened.explain("red path:other/**", photo, heat_map=False).allowed
+    with pytest.raises(UsageError, match="is not in the index"):
+        opened.explain("red", tmp_path / "photos" / "none.png")
+    with pytest.raises(UsageError, match="only filters"):
+        opened.explain("path:*", photo)
+
+
+class NumberReranker(Reranker):
+    """Prefers the pictures with the most red in them, after a pause for each."""
+
+    def __init__(self, pause: float = 0.0) -> None:
+        self.spec = RerankerSpec("red", "0" * 64, (1, 1), mix=100.0)
+        self.pause, self.seen = pause, 0
+
+    def image_tokens(self, images: Sequence[Image.Image]) -> np.ndarray:
+        time.sleep(self.pause * len(images))
+        self.seen += len(images)
+        return np.array([[[np.asarray(i)[..., 0].mean() / 255]] for i in images], dtype=np.float16)
+
+    def score_tokens(self, text: str, tokens: np.ndarray) -> np.ndarray:
+        return tokens[:, 0, 0].astype(np.float32)
+
+
+def candidates(count: int, modality: str = "image") -> list[Candidate]:
+    segments = [Found(i, i, "/r", False, f"{i}.png", modality, 0, None, None, None) for i in range(count)]  # type: ignore[arg-type]
+    return [Candidate(one, 0.9 - 0.001 * i, 0.0) for i, one in enumerate(segments)]
+
+
+def reddish(one: Candidate) -> Image.Image:
+    return Image.new("RGB", (4, 4), (one.segment.row, 0, 0))
+
+
+def test_a_reranker_orders_the_first_and_leaves_the_rest() -> None:
+    ranked = rerank(NumberReranker(), "red", candidates(30), reddish, 10, None)
+    assert [one.segment.row for one in ranked] == [*range(9, -1, -1), *range(10, 30)]
+    totals = [one.total for one in ranked[:10]]
+    assert totals == sorted(totals, reverse=True)
+    assert all(sum(one.parts.values()) == pytest.approx(one.total) for one in ranked)
+
+
+@pytest.mark.parametrize(("budget", "pause"), [(0.3, 0.02), (0.5, 0.1), (0.0, 0.01), (0.05, 0.2)])
+def test_a_reranker_keeps_its_budget(budget: float, pause: float) -> None:
+    reranker = NumberReranker(pause)
+    start = time.monotonic()
+    ranked = rerank(reranker, "red", candidates(60), reddish, 60, budget)
+    assert time.monotonic() - start <= max(1.1 * budget, 1.2 * pause) + 0.05, "the first picture's price is not known"
+    assert sorted(one.segment.row for one in ranked) == list(range(60))
+    assert reranker.seen < 60
+
+
+def test_what_a_reranker_cannot_see_stays_where_it_was() -> None:
+    def broken(one: Candidate) -> Image.Image:
+        if one.segment.row % 2:
+            raise UsageError("gone")
+        return reddish(one)
+
+    ranked = rerank(NumberReranker(), "red", candidates(6), broken, 6, None)
+    assert [one.segment.row for one in ranked] == [4, 2, 0, 1, 3, 5]
+    texts = candidates(5, "text")
+    assert rerank(NumberReranker(), "red", texts, broken, 5, None) == texts
+
+
+def test_reranked_hits_in_an_index(opened: Index) -> None:
+    reranker = NumberReranker()
+    hits = opened.search("blue", k=5, reranker=reranker)
+    assert reranker.seen == 25 and hits[0].parts["rerank"] != 0
+    assert Path(hits[0].path).stem in {f"x{i}" for i in range(24) if i % 8 in (3, 5, 6)}  # yellow, white, orange
+
+
+def a_hit(path: Path, rank: int = 1) -> Hit:
+    return Hit(rank, 0.5, str(path), "image", 0, relevance=0.7)
+
+
+def test_a_contact_sheet_shows_every_hit(tmp_path: Path) -> None:
+    hits = [a_hit(save_colour(tmp_path / f"{c}.png", c, (300, 200)), i) for i, c in enumerate(COLOURS, 1)]
+    hits.append(a_hit(tmp_path / "gone.png", 9))
+    draw_sheet(hits, tmp_path / "sheet.png")
+    pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).astype(int)
+    for colour in COLOURS.values():
+        assert (np.abs(pixels - np.array(colour)).max(axis=-1) < 16).sum() > 5000
+    with pytest.raises(UsageError, match="cannot be written"):
+        draw_sheet(hits, tmp_path / "nowhere" / "sheet.png")
+
+
+def unsixel(text: str) -> np.ndarray:
+    """What a terminal would show."""
+    head = re.match(r'\033Pq"1;1;(\d+);(\d+)', text)
+    assert head and text.endswith("\033\\")
+    width, height = int(head[1]), int(head[2])
+    shown = np.zeros((height + 6, width, 3))
+    palette: dict[int, list[float]] = {}
+    x = y = colour = 0
+    for token in re.finditer(r"#(\d+);2;(\d+);(\d+);(\d+)|#(\d+)|!(\d+)(.)|([?-~])|(\$)|(-)", text[head.end() : -2]):
+        if token[1]:
+            palette[int(token[1])] = [2.55 * int(token[i]) for i in (2, 3, 4)]
+        elif token[5]:
+            colour = int(token[5])
+        elif token[9]:
+            x = 0
+        elif token[10]:
+            x, y = 0, y + 6
+        else:
+            count, char = (int(token[6]), token[7]) if token[6] else (1, token[8])
+            for bit in range(6):
+                if (ord(char) - 63) >> bit & 1:
+                    shown[y + bit, x : x + count] = palette[colour]
+            x += count
+    return shown[:height]
+
+
+def test_a_sixel_picture_is_the_picture() -> None:
+    picture = patchwork((1, 2)).resize((50, 40))
+    assert np.abs(unsixel(sixel(picture)) - np.asarray(picture.convert("RGB"))).mean() < 6
+
+
+def test_kitty_and_iterm_pictures_carry_the_png() -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise)
+    kitty = encode_picture(picture, "kitty")
+    chunks = re.findall(r"\033_G(?:a=T,f=100,)?m=([01]);([^\033]*)\033\\", kitty)
+    assert [more for more, _ in chunks] == ["1"] * (len(chunks) - 1) + ["0"] and len(chunks) > 1
+    iterm = re.fullmatch(r"\033\]1337;File=inline=1;size=(\d+):(.*)\a", encode_picture(picture, "iterm2"))
+    assert iterm
+    for data in ("".join(chunk for _, chunk in chunks), iterm[2]):
+        shown = Image.open(io.BytesIO(base64.standard_b64decode(data)))
+        assert np.array_equal(np.asarray(shown), noise)
+
+
+def test_pipes_get_no_pictures(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KITTY_WINDOW_ID", "1")
+    assert picture_protocol() is None and picture_protocol(forced=True) is None
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert picture_protocol() == "kitty"
+    for name in ("KITTY_WINDOW_ID", "TERM_PROGRAM", "LC_TERMINAL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert picture_protocol() is None and picture_protocol(forced=True) == "sixel"
