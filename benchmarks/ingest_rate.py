@@ -4,9 +4,12 @@ Both are measured in one process with the same encoder object, taking turns, so 
 slows both. Tower alone: ``encode_prepared`` over arrays that are ready in memory, in the same batch size, a batch
 after the other. End to end: ``Index.add`` of a new index from JPEG files (in the system's cache) to the last
 commit and whatever `add` does after it; ``ratio_of_pipeline`` leaves out what is done once an index, not once an
-image (``once_an_index_s``), which weighs the less the larger the folder. Also reported: processor seconds an
-image, which say what the ratio can be on a machine whose cores the tower alone already fills: tower / (tower +
-everything else).
+image (``once_an_index_s``), which weighs the less the larger the folder.
+
+A tower that fills all cores by itself leaves none for decoding, so on such a machine the ratio has a ceiling: the
+tower's processor time over that and the processor time of hashing, decoding and resizing, each measured alone on
+one thread (``ceiling_on_full_cores``). ``pipeline_processor_ratio`` is what the pipeline makes of it, in processor
+seconds, which other programs on the machine disturb less than wall seconds.
 """
 
 from __future__ import annotations
@@ -30,9 +33,12 @@ from mmsearch import EncoderOptions, Index, IngestOptions, open_encoder
 from mmsearch.decoders import decoder_for
 from mmsearch.decoders.base import DecodeOptions
 from mmsearch.encoders.base import Encoder
+from mmsearch.files import hash_of
+from mmsearch.ingest import ingest
+from mmsearch.ingest.memory_file import MemoryFile
 
 SETS = {"640x480": (640, 480), "12 megapixels": (4000, 3000)}
-BARS = {"640x480": 0.85, "12 megapixels": None}
+BARS = {"640x480": 0.90, "12 megapixels": 0.70}
 
 
 def ready_arrays(encoder: Encoder, files: list[Path]) -> np.ndarray:
@@ -59,10 +65,13 @@ def end_to_end(encoder: Encoder, folder: Path, images: int, options: IngestOptio
     place = Path(tempfile.mkdtemp(prefix="mmsearch-rate-"))
     try:
         with Index.open(place / "index", create=True, encoder=encoder) as index:
-            report = index.add(folder, options=options)
+            before = time.process_time()
+            report = ingest(index._directory, encoder, [folder], options)
+            pipeline = time.process_time() - before
+            index._after_adding(report, encoder)  # both together are `Index.add`
         if report.indexed != images:
             raise SystemExit(f"expected {images} indexed images, got {report.indexed}: {report.skipped[:3]}")
-        return dict(report.seconds)
+        return {**report.seconds, "pipeline_cpu": pipeline}
     finally:
         shutil.rmtree(place)
 
@@ -74,9 +83,30 @@ def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
     return time.perf_counter() - wall, time.process_time() - cpu, result
 
 
+def processor_seconds_of_reading(encoder: Encoder, files: list[Path]) -> dict[str, float]:
+    """Hashing, decoding and resizing on one thread with nothing beside it: milliseconds of processor an image."""
+    options, spent = DecodeOptions(min_side=encoder.input_size), {"hash": 0.0, "decode": 0.0, "prepare": 0.0}
+    for file in files:
+        decoder = decoder_for(file)
+        assert decoder is not None
+        marks = [time.thread_time()]
+        data = file.read_bytes()
+        hash_of(data)
+        marks.append(time.thread_time())
+        image = next(decoder.decode(MemoryFile(file, data), options).segments).image
+        assert image is not None
+        marks.append(time.thread_time())
+        encoder.prepare_image(image)
+        marks.append(time.thread_time())
+        for number, name in enumerate(spent):
+            spent[name] += marks[number + 1] - marks[number]
+    return {name: round(1e3 * seconds / len(files), 2) for name, seconds in spent.items()}
+
+
 def measure(encoder: Encoder, files: list[Path], rounds: int, options: IngestOptions) -> dict[str, Any]:
     """The figures of one set of files."""
     arrays, folder, images = ready_arrays(encoder, files), files[0].parent, len(files)
+    reading = processor_seconds_of_reading(encoder, files)
     tower: list[tuple[float, float]] = []
     whole: list[tuple[float, float]] = []
     stages: list[dict[str, float]] = []
@@ -88,6 +118,7 @@ def measure(encoder: Encoder, files: list[Path], rounds: int, options: IngestOpt
             whole.append((wall, cpu))
             stages.append(seconds)
     ratios = [one[0] / other[0] for one, other in zip(tower, whole, strict=True)]
+    tower_ms = 1e3 * statistics.median(one[1] for one in tower) / images
     cpu_ratios = [one[1] / other[1] for one, other in zip(tower, whole, strict=True)]
     return {
         "images": images,
@@ -99,6 +130,12 @@ def measure(encoder: Encoder, files: list[Path], rounds: int, options: IngestOpt
         "once_an_index_s": round(
             statistics.median(one[0] - seconds["total"] for one, seconds in zip(whole, stages, strict=True)), 3
         ),
+        "ceiling_on_full_cores": round(tower_ms / (tower_ms + sum(reading.values())), 3),
+        "pipeline_processor_ratio": round(
+            statistics.median(one[1] / seconds["pipeline_cpu"] for one, seconds in zip(tower, stages, strict=True)),
+            3,
+        ),
+        "reading_cpu_ms_an_image": reading,
         "ratio_of_fastest": round(min(one[0] for one in tower) / min(one[0] for one in whole), 3),
         "ratio_rounds": [round(ratio, 3) for ratio in ratios],
         "ratio_of_processor_seconds": round(statistics.median(cpu_ratios), 3),
@@ -138,7 +175,7 @@ def main() -> int:
                 print(f"{name}: " + "\n    ".join(f"{key}: {value}" for key, value in figures[name].items()))
     finally:
         shutil.rmtree(work)
-    passed = all(BARS[name] is None or found["ratio_median"] >= BARS[name] for name, found in figures.items())
+    passed = all(found["ratio_median"] >= BARS[name] for name, found in figures.items())
     if not arguments.no_write:
         content = {
             "model": arguments.model,

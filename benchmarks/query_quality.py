@@ -8,6 +8,8 @@ dev.txt). Writes ``benchmarks/results/query_quality.json``:
 - absent: every object name asked of a gallery without the photos that show it ("nothing" is right), and of the whole
   gallery (the true hits among the first 10 that are lost by answering "nothing").
 - folders: photos dealt into folders named after places at random; recall@20 of the names, with and without words.
+- captions: the first caption of 500 images of Flickr8k dev lies beside each as a text file, the second and third are
+  asked; hit@k with and without words. And the first asked of all of dev, where no file has words: nothing may change.
 - corrections: hubness, centring and prompts on and off; R@k on captions, mAP on object names.
 - pointing: the maximum of the heat map inside a box of the object asked for (objects of 2 to 40 % of the picture),
   and in the right half of collages of two photos; ``--fast`` leaves it out.
@@ -75,6 +77,13 @@ def exclusion(index: Index, of_name: dict[str, set[str]]) -> dict[str, float]:
         "calibrated filter": np.mean([precision(_names(h), a, b) for h, (a, b) in zip(by_filter, pairs, strict=True)]),
         "no exclusion": np.mean([precision(_names(h), a, b) for h, (a, b) in zip(plain, pairs, strict=True)]),
     }
+    everything = index.search_many([a for a, _ in pairs], k=1000, words=False)
+    perfect = [
+        [name for name in _names(h) if name not in of_name[b]] for h, (_, b) in zip(everything, pairs, strict=True)
+    ]
+    found["labels used to exclude (the most that any exclusion can reach)"] = np.mean(
+        [precision(names, a, b) for names, (a, b) in zip(perfect, pairs, strict=True)]
+    )
     for weight in (0.25, 0.5, 1.0):
         queries = np.stack([vectors[a] - weight * vectors[b] for a, b in pairs])
         queries /= np.linalg.norm(queries, axis=1, keepdims=True)
@@ -131,6 +140,38 @@ def folders(photos: list[Path], encoder: Encoder, work: Path) -> dict[str, float
                 recalls.append(len(hits & expected) / len(expected))
             found[f"recall@20 {name}"] = round(float(np.mean(recalls)), 4)
     return found
+
+
+def captions_beside(data: Path, dev: list[str], flickr: Index, work: Path) -> dict[str, dict[str, float]]:
+    """hit@k of captions where another caption of the same image is known, and where nothing is."""
+    said: dict[str, list[str]] = {}
+    for line in (data / "flickr8k" / "captions.tsv").read_text().splitlines():
+        image, caption = line.split("\t", 1)
+        said.setdefault(image, []).append(caption)
+    chosen = dev[:500]
+    (work / "beside").mkdir()
+    for name in chosen:
+        shutil.copy(data / "flickr8k" / "images" / name, work / "beside")
+        (work / "beside" / name).with_suffix(".txt").write_text(said[name][0])
+    with Index.open(work / "beside-index", create=True, encoder=flickr.encoder()) as index:
+        index.add(work / "beside")
+        asked = [(name, caption) for name in chosen for caption in said[name][1:3]]
+        alone = [(name, said[name][0]) for name in chosen]
+        return {
+            "captions known, with words": _hits_at(index, asked, SearchOptions().words),
+            "captions known, vectors alone": _hits_at(index, asked, 0.0),
+            "nothing known, with words": _hits_at(flickr, alone, SearchOptions().words),
+            "nothing known, vectors alone": _hits_at(flickr, alone, 0.0),
+        }
+
+
+def _hits_at(index: Index, asked: list[tuple[str, str]], words: float) -> dict[str, float]:
+    answers = index.search_many([text for _, text in asked], raw=True, options=SearchOptions(k=10, words=words))
+    places = [
+        next((hit.rank for hit in hits if Path(hit.path).name == name), 11)
+        for (name, _), hits in zip(asked, answers, strict=True)
+    ]
+    return {f"hit@{k}": round(100 * float(np.mean([place <= k for place in places])), 2) for k in (1, 5, 10)}
 
 
 def corrections(
@@ -308,6 +349,7 @@ def main() -> None:
                 "absent, photos": absent(vectors, encoder, list(relevant), np.array(list(relevant.values()))),
                 "absent, Flickr8k dev": absent(images, encoder, list(in_dev), np.array(list(in_dev.values()))),
                 "folder names": folders(files, encoder, work),
+                "captions beside": captions_beside(data, dev, flickr, work),
                 "corrections": corrections(([], texts, owner), images, vectors, relevant, encoder),
                 "evaluation of the photos": _evaluated(photos, data),
             }

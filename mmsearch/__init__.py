@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mmsearch.encoders.base import EncoderOptions as EncoderOptions
     from mmsearch.errors import MmsearchError as MmsearchError
     from mmsearch.ingest import IngestOptions as IngestOptions
+    from mmsearch.search import Question as Question
+    from mmsearch.search import SearchOptions as SearchOptions
     from mmsearch.types import Hit as Hit
     from mmsearch.types import Progress as Progress
     from mmsearch.types import Report as Report
@@ -29,6 +31,8 @@ _HOMES = {
     "EncoderOptions": "mmsearch.encoders.base",
     "MmsearchError": "mmsearch.errors",
     "IngestOptions": "mmsearch.ingest",
+    "Question": "mmsearch.search",
+    "SearchOptions": "mmsearch.search",
     "Hit": "mmsearch.types",
     "Progress": "mmsearch.types",
     "Report": "mmsearch.types",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -45,22 +46,27 @@ def watch(
     Raises:
         UsageError: a path does not exist, or the system cannot watch so many folders.
     """
+    with contextlib.suppress(KeyboardInterrupt):
+        _watch(index, encoder, paths, options, done, stop, watch_options, progress)
+
+
+def _watch(
+    index: IndexDirectory, encoder: Encoder, paths: Sequence[Path], options: IngestOptions,
+    done: Callable[[Report], None], stop: threading.Event, limits: WatchOptions, progress: Callable[[Progress], None],
+) -> None:  # fmt: skip
     real = [Path(os.path.realpath(path.expanduser())) for path in paths]
-    changes = _changes(real, index.path, stop, watch_options)
+    changes = _changes(real, index.path, stop, limits)
     next(changes)  # from now on nothing is missed, so whatever changes during the first run comes after it
     waiting: set[Path] = set(real)
     first = True
     while not stop.is_set():
-        if waiting and (report := _run(index, encoder, real, waiting, options, progress, watch_options, first)):
+        if waiting and (report := _run(index, encoder, real, waiting, options, progress, limits, first)):
             if first or report.indexed or report.updated or report.removed or report.interrupted:
                 done(report)
             if report.interrupted:
                 return
             waiting, first = set(), False
-        try:
-            waiting |= next(changes, set())
-        except KeyboardInterrupt:
-            return
+        waiting |= next(changes, set())
 
 
 def _run(

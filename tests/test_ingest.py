@@ -61,6 +61,16 @@ def test_a_moved_file_keeps_its_vectors(index: Index, photos: Path, encoder: Col
     assert index.status()["documents"]["dead_rows"] == 0
 
 
+def test_a_renamed_root_leaves_nothing_behind(index: Index, photos: Path) -> None:
+    (photos / "broken.png").write_bytes(b"no picture")
+    index.add(photos)
+    moved = photos.rename(photos.parent / "pictures")
+    report = index.add(moved)
+    assert (report.updated, len(report.skipped)) == (8, 1)
+    assert index.status()["roots"] == [str(moved)]
+    assert index.verify().clean
+
+
 def test_equal_files_share_one_vector_and_both_are_found(index: Index, photos: Path, encoder: ColourEncoder) -> None:
     shutil.copy(photos / "sub" / "red.png", photos / "copy.png")
     report = index.add(photos)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from PIL import Image
 
 from mmsearch.api import Index
@@ -119,8 +119,10 @@ class LifeOfAFolder(RuleBasedStateMachine):
                 thing.rename(goal)
                 self.fresh = False
 
+    @precondition(lambda self: self.fresh)
     @rule()
     def rename_the_root(self) -> None:
+        """Right after a run: what changed under the old name is unknown, and its documents would wait for it."""
         self.root = self.root.rename(self.place / ("other" if self.root.name == "root" else "root"))
         self.fresh = False
 

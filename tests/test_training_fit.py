@@ -235,3 +235,21 @@ def test_the_schedule_rises_and_falls() -> None:
 def test_senseless_freezing_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         Freezing.parse(text)
+
+
+def test_the_command_trains_and_tells(model: Path, table: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from mmsearch.cli.commands import app
+
+    where = ["train", str(table), "--output", str(tmp_path / "out"), "--model", str(model), "--learns", "all"]
+    how = ["--epochs", "1", "--batch-size", "24", "--held-out", "0.2", "--device", "cpu", "--threads", "1"]
+    told = json.loads(CliRunner().invoke(app, [*where, *how, "--json"], catch_exceptions=False).stdout)
+    assert told["images"] + told["dev_images"] == 100 and len(told["refused"]) == 10
+    assert told["before"].keys() == told["after"].keys() and isinstance(told["is_better"], bool)
+    again = CliRunner().invoke(app, [*where, *how, "--resume"], catch_exceptions=False).stdout
+    assert "refused    10 rows" in again and "Use it with: mmsearch index FOLDER --model" in again
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "something").touch()
+    with pytest.raises(UsageError, match="not empty"):
+        CliRunner().invoke(app, [*where[:3], str(tmp_path / "full"), *where[4:], *how], catch_exceptions=False)

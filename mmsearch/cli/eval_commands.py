@@ -102,4 +102,4 @@ def _print_agreement(values: dict[str, float], *, as_json: bool) -> None:
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the program."""
-    app.command("eval")(eval_command)
+    app.command("eval", short_help="Measure how well an index answers")(eval_command)

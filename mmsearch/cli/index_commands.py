@@ -161,8 +161,8 @@ def _check_paths(paths: list[Path]) -> None:
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the program."""
-    app.command("index")(index_command)
-    app.command()(status)
-    app.command()(remove)
-    app.command("import")(import_command)
-    app.command()(verify)
+    app.command("index", short_help="Index folders, or bring their index up to date")(index_command)
+    app.command(short_help="Show what an index holds")(status)
+    app.command(short_help="Drop folders or files from an index")(remove)
+    app.command("import", short_help="Take in embeddings made by clip-retrieval")(import_command)
+    app.command(short_help="Prove that index and disk agree; mend")(verify)

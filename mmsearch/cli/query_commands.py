@@ -212,5 +212,5 @@ def _draw_heat(found: Any, path: Path, png: Path) -> None:
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the program."""
-    app.command()(query)
-    app.command()(explain)
+    app.command(short_help="Find by words, by images, or both")(query)
+    app.command(short_help="Show why a file answers a question")(explain)

@@ -80,5 +80,5 @@ def _lines(path: Path) -> list[str]:
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the program."""
-    app.command()(recipes)
-    app.command()(optimize)
+    app.command(short_help="List the ways to search vectors")(recipes)
+    app.command(short_help="Make a large index faster, at a known recall")(optimize)

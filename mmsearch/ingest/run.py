@@ -197,8 +197,17 @@ class _Run:
             for root_id, path in plan.forgotten:
                 catalogue.forget_skipped(root_id, [path])
             catalogue.drop_unused_contents()
+            self._forget_renamed_roots()
             catalogue.drop_empty_roots()
         return removed
+
+    def _forget_renamed_roots(self) -> None:
+        """Of a folder that is gone and took all its documents along, the unreadable files are not kept in mind."""
+        catalogue = self._index.catalogue
+        for root in catalogue.roots():
+            gone = not root.is_dataset and not os.path.lexists(self._index.root_path(root))
+            if gone and next(catalogue.documents_below(root.id), None) is None:
+                catalogue.remove_below(root.id, "")
 
     def _report(self, plan: Plan, readers: Readers, writer: Writer, removed: int, interrupted: bool) -> Report:
         self._seconds.include(readers.seconds)

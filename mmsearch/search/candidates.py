@@ -24,7 +24,9 @@ CORRECTED = 256
 TRIED = 128
 """After so many rows of which too few satisfy the conditions, all that satisfy them are listed first."""
 PRESENT = 2.5
-"""An excluded concept counts as present this many standard deviations above its mean score over the index."""
+"""An excluded concept counts as present so many standard deviations above its mean score over the index …"""
+CONTESTED = 1.5
+"""… or so many, where it stands out more than what is asked for does."""
 
 
 class Candidate(NamedTuple):
@@ -65,20 +67,26 @@ class Spread:
         scores = sample @ vector
         return cls(float(scores.mean()), max(float(scores.std()), 1e-6))
 
+    def standardised(self, scores: FloatArray) -> FloatArray:
+        """Scores as standard deviations from the mean."""
+        return (scores - np.float32(self.mean)) / np.float32(self.deviation)
+
 
 @dataclass(frozen=True, eq=False)
 class Terms:
     """Under which terms rows may answer, and how their scores are corrected.
 
-    ``modalities`` ``None``: all that there are. ``dead`` rows never answer. ``excluded``: vectors of concepts
-    with the scores from which each counts as present. ``alpha``: of the hubness correction.
+    ``modalities`` ``None``: all that there are. ``dead`` rows never answer. ``excluded``: vectors of concepts that must
+    not show, and ``wanted``: of what is asked for, each with the spread of its scores. ``alpha``: of the hubness
+    correction.
     """
 
     kind: Kind
     modalities: tuple[Modality, ...] | None
     dead: RowArray
     condition: Condition | None = None
-    excluded: tuple[tuple[FloatArray, float], ...] = ()
+    excluded: tuple[tuple[FloatArray, Spread], ...] = ()
+    wanted: tuple[FloatArray, Spread] | None = None
     alpha: float = 0.0
     first: Neighbours | None = field(default=None)
     """The answer to the first vector search, where a batch has asked it already."""
@@ -160,10 +168,16 @@ class Candidates:
         return {"only": rows[rows < self._tower.row_count]}
 
     def shows_excluded(self, rows: RowArray, terms: Terms) -> npt.NDArray[np.bool_]:
-        """Which rows show something that is excluded."""
+        """Which rows show something that is excluded: it stands out there, by itself or against what is wanted."""
         shows = np.zeros(len(rows), dtype=bool)
-        for vector, threshold in terms.excluded:
-            shows |= self.scores(vector, rows) >= threshold
+        if not terms.excluded or not len(rows):
+            return shows
+        rival = np.full(len(rows), np.inf)
+        if terms.wanted is not None:
+            rival = terms.wanted[1].standardised(self.scores(terms.wanted[0], rows))
+        for vector, spread in terms.excluded:
+            level = spread.standardised(self.scores(vector, rows))
+            shows |= (level >= PRESENT) | ((level >= CONTESTED) & (level > rival))
         return shows
 
     def _documents(

@@ -34,7 +34,7 @@ class SearchOptions:
     nothing_below: float | None = None
     collapse: bool = False
     hubness: float = 0.25
-    words: float = 4.0
+    words: float = 6.0
     rerank_depth: int = 50
     rerank_budget_s: float | None = None
 

@@ -25,7 +25,7 @@ from mmsearch.index import IndexDirectory
 from mmsearch.rerankers.base import Reranker
 from mmsearch.search.background import ALPHA, Background, Group, Kind, load_background
 from mmsearch.search.by_vector import nearest_documents
-from mmsearch.search.candidates import PRESENT, Candidate, Candidates, Spread, Terms, best_segments
+from mmsearch.search.candidates import Candidate, Candidates, Spread, Terms, best_segments
 from mmsearch.search.evidence import Evidence, find_evidence
 from mmsearch.search.moments import Moment, fold_duplicates, moment_around
 from mmsearch.search.options import SearchOptions
@@ -126,12 +126,12 @@ class Searcher:
         group = _group(self._modalities(asked.question, options))
         bonus = evidence.bonus(document, options.words * self._deviation(vector, group, terms))
         [one] = self._candidates.among(vector, {document: bonus}, terms, 1)
+        conditions = self._terms(asked, options, None)
+        row = np.array([one.segment.row], dtype=np.int64)
         shown = tuple(
             phrase
-            for phrase, (row, threshold) in zip(
-                asked.question.excluded, self._terms(asked, options, None).excluded, strict=True
-            )
-            if float(self._candidates.scores(row, np.array([one.segment.row]))[0]) >= threshold
+            for phrase, each in zip(asked.question.excluded, conditions.excluded, strict=True)
+            if self._candidates.shows_excluded(row, replace(conditions, excluded=(each,)))[0]
         )
         condition = self._condition(asked.question)
         allowed = condition is None or bool(documents_where(self._index.catalogue, condition, [document]))
@@ -194,14 +194,21 @@ class Searcher:
     def _terms(self, asked: EncodedQuestion, options: SearchOptions, first: Neighbours | None) -> Terms:
         modalities = self._modalities(asked.question, options)
         group: Group = "text" if modalities == ("text",) else "visual"
-        excluded = []
-        for vector in asked.excluded:
-            spread = Spread.of(vector, self._sample(group))
-            excluded.append((vector, spread.mean + PRESENT * spread.deviation))
+        excluded = [(vector, Spread.of(vector, self._sample(group))) for vector in asked.excluded]
+        wanted = None
+        if excluded and not asked.is_listing:
+            vector = self._vector(asked)
+            wanted = (vector, Spread.of(vector, self._sample(group)))
         return Terms(
-            _kind(asked), modalities, self._dead, self._condition(asked.question), tuple(excluded),
-            options.hubness, first,
-        )  # fmt: skip
+            kind=_kind(asked),
+            modalities=modalities,
+            dead=self._dead,
+            condition=self._condition(asked.question),
+            excluded=tuple(excluded),
+            wanted=wanted,
+            alpha=options.hubness,
+            first=first,
+        )
 
     # The ranking
 
