@@ -101,23 +101,28 @@ def absent(vectors: FloatArray, encoder: Encoder, names: list[str], relevant: np
     to_bank = vectors @ bank.T
     hubness = np.partition(to_bank, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:].mean(axis=1)
     corrected, scores = to_bank - ALPHA * hubness[:, None], asked @ vectors.T - ALPHA * hubness
-    rejected, kept, lost = 0, 0, 0
+    thresholds = sorted({NOTHING_BELOW, 0.02, 0.05, 0.1, 0.2, 0.5})
+    best_of = {True: [], False: []}  # relevance of the best hit: without the photos that show it, and with them
+    hits = []
     for row, shows in zip(scores, relevant, strict=True):
         for without in (True, False):
             gallery = ~shows if without else np.ones(len(shows), dtype=bool)
             best = np.sort(corrected[gallery].max(axis=0))
             background = Background(hubness, bank.astype(np.float16), {("text", "visual"): best}, "")
             relevance = background.relevance("text", "visual", row[gallery].max(keepdims=True))
-            nothing = relevance is not None and relevance[0] < NOTHING_BELOW
-            if without:
-                rejected += nothing
-                continue
-            hits = int(shows[np.argsort(-row)[:10]].sum())
-            kept, lost = kept + hits, lost + (hits if nothing else 0)
+            best_of[without].append(float(relevance[0]))  # type: ignore[index]
+        hits.append(int(shows[np.argsort(-row)[:10]].sum()))
+    gone, present, counts = np.array(best_of[True]), np.array(best_of[False]), np.array(hits)
     return {
-        "names": len(names), "absent answered nothing": round(rejected / len(names), 4),
-        "true hits lost": round(lost / max(1, kept), 4),
-    }  # fmt: skip
+        "names": len(names),
+        **{
+            f"threshold {threshold:g}" + (" (the default)" if threshold == NOTHING_BELOW else ""): {
+                "absent answered nothing": round(float((gone < threshold).mean()), 4),
+                "true hits lost": round(float(counts[present < threshold].sum() / max(1, counts.sum())), 4),
+            }
+            for threshold in thresholds
+        },
+    }
 
 
 def folders(photos: list[Path], encoder: Encoder, work: Path) -> dict[str, float]:

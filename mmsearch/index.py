@@ -98,17 +98,24 @@ class IndexDirectory:
 
     @classmethod
     def open(cls, path: Path) -> IndexDirectory:
-        """Opens an index for reading.
+        """Opens an index for reading; one of an older mmsearch is brought up to date first, which needs to write.
 
         Raises:
             IndexMissing, IndexTooNew, IndexDamaged: with what to do.
+            IndexBusy, UsageError: it is of an older mmsearch, and cannot be written to now.
         """
         manifest = Manifest.read(path)
         if not (path / CATALOGUE).exists():
             raise IndexDamaged(
                 f"{path / CATALOGUE} is missing: restore the index from a copy, or remove it and index again"
             )
-        return cls(path, manifest, Catalogue(path / CATALOGUE, read_only=True))
+        catalogue = Catalogue(path / CATALOGUE, read_only=True)
+        if catalogue.is_old:
+            catalogue.close()
+            with _writer_lock(path):
+                Catalogue(path / CATALOGUE, read_only=False).close()
+            catalogue = Catalogue(path / CATALOGUE, read_only=True)
+        return cls(path, manifest, catalogue)
 
     @classmethod
     def create(cls, path: Path, model: str, encoder: EncoderSpec) -> None:

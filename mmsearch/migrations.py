@@ -184,6 +184,11 @@ def migrate(db: Database) -> None:
             db.execute(f"PRAGMA user_version = {number}")
 
 
+def is_old(found: int) -> bool:
+    """Whether a schema lacks steps that this mmsearch relies on."""
+    return found < len(STEPS)
+
+
 def check_version(found: int) -> None:
     """Refuses a schema that this mmsearch does not know."""
     if found > len(STEPS):

@@ -290,3 +290,26 @@ def test_an_interrupt_during_a_commit_waits_for_its_end(
     report = index.add(photos)
     assert report.interrupted and report.indexed == 8
     assert index.add(photos).unchanged == 8
+
+
+def test_many_copies_of_one_file_cost_as_little_as_other_files(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And when all of them move, each keeps its document."""
+    from mmsearch.ingest import writing
+
+    looks: list[str] = []
+    real = writing.lies_there
+    monkeypatch.setattr(writing, "lies_there", lambda folder, path: looks.append(path) or real(folder, path))
+    photo = save_colour(tmp_path / "copies" / "0.png", "red")
+    for number in range(1, 300):
+        shutil.copy(photo, photo.with_name(f"{number}.png"))
+    assert index.add(photo.parent).indexed == 300
+    assert len(looks) <= 300
+    ids = "SELECT id FROM documents ORDER BY id"
+    before = index._directory.catalogue.sql.execute(ids).fetchall()
+    moved = photo.parent.rename(tmp_path / "moved")
+    assert index.add(moved).updated == 300
+    assert index._directory.catalogue.sql.execute(ids).fetchall() == before
+    assert len(looks) <= 600
+    assert index.verify().clean

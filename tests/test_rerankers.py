@@ -68,7 +68,8 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     onnx.save(export_graph(MeanColour(), (pixels,), ["pixels"], ["vector", "grid"], ({0: n},)), folder / "image.onnx")
     ids = torch.ones(2, 5, dtype=torch.int64)
     axes = ({0: n, 1: length}, {0: n, 1: length})
-    text = export_graph(NamedColours(), (ids, torch.ones_like(ids)), ["input_ids", "attention_mask"], ["vector", "tokens"], axes)
+    example = (ids, torch.ones_like(ids))
+    text = export_graph(NamedColours(), example, ["input_ids", "attention_mask"], ["vector", "tokens"], axes)
     onnx.save(text, folder / "text.onnx")
     words = {word: number for number, word in enumerate(["<unk>", "<pad>", *NAMES])}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, "<unk>"))

@@ -219,6 +219,8 @@ def test_several_texts_and_images_are_one_question(library: Index) -> None:
         "blue", image=red, k=3, text_weight=1000.0, words=False, options=SearchOptions(3, hubness=0, words=0)
     )
     assert stems(mixed) == stems(library.search("blue", options=SearchOptions(3, hubness=0, words=0)))
+    assert all(hit.relevance is None for hit in mixed), "nothing is known of sums"
+    assert library.search(["red", "blue"], k=3, min_score=0.9)
     two = library.search(["red", "blue"], options=SearchOptions(5, hubness=0, words=0))
     vector = encoder.encode_texts(["red"])[0] + encoder.encode_texts(["blue"])[0]
     assert stems(two) == oracle.ranked(vector / np.linalg.norm(vector), FILTERS[""], 0.0)[:5]

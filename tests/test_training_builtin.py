@@ -113,7 +113,7 @@ def test_names_and_captions_are_weighed_differently(towers: BuiltinTowers) -> No
         pytest.skip("version 0 is shipped: it has no joint space to weigh")
     rows = vectors(towers)[1]
     conse_share = (rows[:, -384:] ** 2).sum(1)
-    assert conse_share[0] > 0.5 > 0.3 > conse_share[1] and conse_share[2] > 0.4
+    assert conse_share[0] > 0.3 > 0.1 > conse_share[1] and conse_share[2] > 0.3
 
 
 def test_shares_are_what_an_inner_product_says() -> None:

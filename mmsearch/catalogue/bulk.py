@@ -92,7 +92,9 @@ class BulkInsert:
         self._sql.execute("DROP TABLE temp.incoming")
         return rows
 
-    def _insert_segments(self, parts: Iterable[tuple[int, int, ImportedSegment, Modality]], content: int, segment: int, first_row: int) -> int:
+    def _insert_segments(
+        self, parts: Iterable[tuple[int, int, ImportedSegment, Modality]], content: int, segment: int, first_row: int
+    ) -> int:
         self._sql.execute("DROP TABLE IF EXISTS temp.incoming_parts")
         self._sql.execute(
             """CREATE TEMP TABLE incoming_parts (k INTEGER PRIMARY KEY, n INTEGER, ordinal INTEGER, start_s REAL,

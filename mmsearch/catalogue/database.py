@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.errors import IndexDamaged
-from mmsearch.migrations import check_version, migrate
+from mmsearch.migrations import check_version, is_old, migrate
 
 if TYPE_CHECKING:
     import sqlite_utils
@@ -26,8 +26,12 @@ class CatalogueDatabase:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
+        self.is_old = False
+        """Whether an older mmsearch made it: open it once for writing to bring it up to date."""
         if read_only:
-            check_version(self._scalar("PRAGMA user_version"))
+            schema = self._scalar("PRAGMA user_version")
+            check_version(schema)
+            self.is_old = is_old(schema)
         else:
             migrate(self.db)
 

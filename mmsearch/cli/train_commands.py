@@ -57,7 +57,7 @@ def train_command(
     held_out: Annotated[float, typer.Option(help="Fraction kept apart where there is no --dev.")] = 0.1,
     share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the learned space in captions (built-in).")
-    ] = 0.95,
+    ] = 0.97,
     average: Annotated[float, typer.Option(min=0, max=1, help="Decay of the average of the weights.")] = 0.99,
     patience: Annotated[int, typer.Option(min=0, help="Stop after so many epochs without gain; 0: never.")] = 0,
     seed: Annotated[int, typer.Option()] = 0,

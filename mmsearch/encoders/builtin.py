@@ -3,13 +3,14 @@
 Its folder holds ``encoder.json``, which names everything else in it::
 
     {"format": 1, "name": "builtin", "digest": SHA-256 of digest_files, "digest_files": [file, ...],
-     "dim": 384, "score_type": "cosine",
+     "dim": 896, "score_type": "cosine",
      "image": {"file": "image.onnx", "size": 260, "zoom": 0.94, "crop": 0.5, "batch_size": 8},
      "text": {"file": "text.onnx", "tokenizer": "tokenizer.json", "max_tokens": 256, "prompt": "{}"}}
 
 Other weights in another folder of this layout are another encoder; the code is the same. The image graph maps
 ``pixels`` (n, size, size, 3) uint8 to ``vector`` (n, dim) float32; the text graph maps ``input_ids`` and
-``attention_mask`` (n, length) int64 to ``vector``. Both give rows of length 1.
+``attention_mask`` (n, length) int64 to ``vector``. Both give rows of length 1. Where a reranker is to be used, the
+image graph also gives ``grid`` and the text graph ``tokens``. What else ``encoder.json`` holds is for training.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class ModelRow:
 
 _APPLE = "Apple AMLR (research only)"
 _ROWS = (
-    ModelRow(BUILTIN, 260, 384, 28.8, 0, 1.7, None, None, "see its model card", "model card", present=True),
+    ModelRow(BUILTIN, 260, 896, 39.7, 0, 1.7, None, None, "see its model card", "model card", present=True),
     ModelRow(
         "MobileCLIP2-S0/dfndr2b", 256, 512, 74.8, 300, 4.8, 43.7, 69.2, _APPLE,
         MOBILECLIP_TABLE, "timm/MobileCLIP2-S0-OpenCLIP",

@@ -30,7 +30,7 @@ class Scope:
     below: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # slots: there may be a million of them
 class Work:
     """A file that is new or may have changed, so it must be read."""
 

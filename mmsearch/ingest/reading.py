@@ -200,8 +200,9 @@ class Readers:
                 previous = known.get(path)
                 self._offer(Work(archive.scope, file, decoder, decoding, previous, picture.caption, archive),
                             picture.data, spent)  # fmt: skip
-            problem = f"{reading.left_out} members are no pictures or captions" if reading.left_out else None
-            self._put(ArchiveEnd(archive, frozenset(paths), reading.broken or problem))
+            left_out = f"{reading.left_out} members are no pictures or captions" if reading.left_out else None
+            problem = reading.broken or left_out or (None if paths else "there is no picture in it")
+            self._put(ArchiveEnd(archive, frozenset(paths), problem))
         except MediaError as error:
             self._put(Failed(archive, None, str(error), lasting=True))
         except Exception as error:  # a bug in here or in tarfile: the archive is reported, the run goes on

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -71,6 +71,8 @@ class Writer:
         self._twins: dict[tuple[bytes, str], list[Twin]] = {}
         self._failures: dict[tuple[bytes, str], Failed] = {}
         self._archives = OpenArchives(index.catalogue, limits)
+        self._vanished: dict[int, deque[int]] = {}
+        self._taken: list[tuple[int, int]] = []
         self._next_commit = time.monotonic() + _COMMIT_SECONDS
         self.seconds = Seconds()
         self.indexed = self.updated = self.unchanged = self.segments = self.removed = 0
@@ -154,6 +156,7 @@ class Writer:
         self._next_commit = ended + max(_COMMIT_SECONDS, (ended - started) / _COMMIT_SHARE)
 
     def _commit(self) -> None:
+        self._give_back()
         rows = self._index.catalogue.row_count(self._tower.id)
         vectors = [job.vectors[number] for job in self._ready for number in range(len(job.pieces))]
         if vectors:
@@ -187,13 +190,14 @@ class Writer:
             modality = work.decoder.modality
             content = NewContent(job.finished.hash, work.decoding, modality, job.finished.info, segments)
             content_id = self._index.catalogue.add_content(self._tower, content)
-            outcomes.append(self._write_document(work, modality, content_id))
+            outcomes.append(self._write_document(work, modality, content_id, is_new=True))
         return outcomes
 
-    def _write_document(self, work: Work, modality: Modality, content_id: int) -> Outcome:
+    def _write_document(self, work: Work, modality: Modality, content_id: int, *, is_new: bool = False) -> Outcome:
+        """``is_new``: the content was never seen before, so its file cannot have moved here."""
         catalogue, root_id, file = self._index.catalogue, work.scope.root.id, work.file
         told = (work.caption, file.sidecars)
-        vanished = None if work.previous else self._vanished(content_id)
+        vanished = None if work.previous or is_new else self._take_vanished(content_id)
         if vanished is not None:
             catalogue.move_document(vanished, root_id, file.path, file.size, file.mtime_ns, *told)
             return "updated"
@@ -203,12 +207,29 @@ class Writer:
         same = (work.previous.content_id, work.previous.sidecars) == (content_id, file.sidecars)
         return "unchanged" if same else "updated"
 
-    def _vanished(self, content_id: int) -> int | None:
-        """A document with this content whose file is no longer there: the file was moved to where we met it."""
-        for document_id, root, path in self._index.catalogue.documents_of_content(content_id):
-            if not root.is_dataset and not lies_there(self._index.root_path(root), path):
-                return document_id
-        return None
+    def _take_vanished(self, content_id: int) -> int | None:
+        """A document with this content whose file is no longer there: the file was moved to where we met it.
+
+        The disk is asked once for each content, however many copies of it there are.
+        """
+        if content_id not in self._vanished:
+            documents = self._index.catalogue.documents_of_content(content_id)
+            self._vanished[content_id] = deque(
+                id_
+                for id_, root, path in documents
+                if not root.is_dataset and not lies_there(self._index.root_path(root), path)
+            )
+        if not self._vanished[content_id]:
+            return None
+        taken = self._vanished[content_id].popleft()
+        self._taken.append((content_id, taken))
+        return taken
+
+    def _give_back(self) -> None:
+        """What a commit took that was rolled back then (by an interrupt) has not moved yet."""
+        while self._taken:
+            content_id, document_id = self._taken.pop()
+            self._vanished.setdefault(content_id, deque()).appendleft(document_id)
 
     def _write_other(self, message: Known | Failed) -> Outcome:
         work = message.work
@@ -238,6 +259,7 @@ class Writer:
 
     def _account(self, outcomes: list[Outcome], waiting: dict[tuple[bytes, str], list[Twin]], segments: int) -> None:
         """After the commit, and only then: counts, and forgets what has been written."""
+        self._taken.clear()
         counts = Counter(outcome for outcome in outcomes if isinstance(outcome, str))
         self.indexed += counts["indexed"]
         self.updated += counts["updated"]

@@ -69,7 +69,8 @@ class Spread:
 
     def standardised(self, scores: FloatArray) -> FloatArray:
         """Scores as standard deviations from the mean."""
-        return (scores - np.float32(self.mean)) / np.float32(self.deviation)
+        levels: FloatArray = (scores - np.float32(self.mean)) / np.float32(self.deviation)
+        return levels
 
 
 @dataclass(frozen=True, eq=False)

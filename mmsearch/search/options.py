@@ -8,7 +8,8 @@ from mmsearch.errors import UsageError
 from mmsearch.types import MODALITIES, Modality
 
 NOTHING_BELOW = 0.05
-"""The relevance below which the command line answers that nothing matches well."""
+"""The relevance below which the command line answers that nothing matches well. Chosen so that at most one true hit in
+20 is lost with the built-in encoder (benchmarks/query_quality.py)."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,11 @@ class SearchOptions:
     question names, else images and videos, because in one list text passages would win over any image: two
     texts always lie closer than a text and an image.
 
-    ``min_relevance`` leaves out hits below it, 0 to 1. ``nothing_below``: when not even the best hit reaches
-    this relevance, the answer is empty. ``collapse`` folds near-duplicates into the best of them.
-    ``hubness``: how much of a picture's mean similarity to its nearest generic captions is taken off its score
-    (``alpha`` of NNN, see `mmsearch.search.background`). ``words``: how many standard deviations of the
-    question's scores a document rises whose path, caption or text has all its words.
+    ``min_relevance`` leaves out hits below it, 0 to 1, but none whose relevance is not known. ``nothing_below``:
+    when not even the best hit reaches this relevance, the answer is empty. ``collapse`` folds near-duplicates into
+    the best of them. ``hubness``: how much of a picture's mean similarity to its nearest generic captions is taken
+    off its score (``alpha`` of NNN, see `mmsearch.search.background`). ``words``: how many standard deviations of
+    the question's scores a document rises whose path, caption or text has all its words.
 
     Where a reranker is given, it sees the first ``rerank_depth`` answers, for ``rerank_budget_s`` seconds at most.
     """

@@ -148,16 +148,18 @@ class Searcher:
             need, first = max(need, options.rerank_depth), None
         while True:
             ranked = self._ranked(asked, options, need, first)
-            if reranker is not None:
-                ranked = self._reranked(reranker, asked, ranked, options)
-            groups = self._folded(ranked) if options.collapse else [[place] for place in range(len(ranked))]
+            groups = self._groups(ranked, options)
             if len(groups) >= options.k or len(ranked) < need:
                 break
             need, first = need * 4, None
+        if reranker is not None:  # once, whatever the groups took: its time is limited
+            ranked = self._reranked(reranker, asked, ranked, options)
+            groups = self._groups(ranked, options)
         relevance = self._relevance(asked, ranked, options)
         hits: list[Hit] = []
         for members in groups[: options.k]:
-            if options.min_relevance is None or (relevance[members[0]] or 0.0) >= options.min_relevance:
+            known = relevance[members[0]]
+            if options.min_relevance is None or known is None or known >= options.min_relevance:
                 hits.append(self._hit(asked, ranked, members, relevance, len(hits) + 1))
         floor = options.nothing_below
         if floor is not None and all(hit.relevance is not None and hit.relevance < floor for hit in hits):
@@ -244,7 +246,10 @@ class Searcher:
         text = " ".join(asked.question.texts)
         return rerank(reranker, text, ranked, picture_of, options.rerank_depth, options.rerank_budget_s)
 
-    def _folded(self, ranked: Sequence[Candidate]) -> list[list[int]]:
+    def _groups(self, ranked: Sequence[Candidate], options: SearchOptions) -> list[list[int]]:
+        """Places that become one hit each, with their near-duplicates where those are folded."""
+        if not options.collapse:
+            return [[place] for place in range(len(ranked))]
         pictures = [one.segment.document_id for one in ranked if one.segment.modality == "image"]
         looks = looks_of_documents(self._index.catalogue, pictures)
         vectors = self._matrix[[one.segment.row for one in ranked]].astype(np.float32)
@@ -256,6 +261,8 @@ class Searcher:
         """The calibrated relevance of each candidate; all words of the question in its texts are relevance too."""
         kind = _kind(asked)
         found: list[float | None] = [None] * len(ranked)
+        if len(asked.texts) + len(asked.images) > 1:
+            return found  # nothing is known of how scores of sums are distributed
         for group in ("visual", "text"):
             places = [i for i, one in enumerate(ranked) if _group((one.segment.modality,)) == group]
             rows = np.array([ranked[i].segment.row for i in places], dtype=np.int64)

@@ -210,7 +210,7 @@ class TextNet(nn.Module):
 
     def __init__(
         self, hidden: int, joint: int, branch: int, words: int, positions: int, dropout: float = 0.0,
-        shares: tuple[float, float] = (0.95, 0.3),
+        shares: tuple[float, float] = (0.97, 0.6),
     ) -> None:  # fmt: skip
         super().__init__()
         self.shares = shares
@@ -235,7 +235,10 @@ class TextNet(nn.Module):
     def vectors(self, joint: Tensor, conse: Tensor) -> Tensor:
         """Both halves side by side, by the shares that the gate gives each text."""
         of_caption, of_name = self.shares
-        named = ((conse * self.gate).sum(1, keepdim=True) + self.gate_bias).sigmoid()
+        odds = (conse * self.gate).sum(1, keepdim=True) + self.gate_bias
+        # Below even odds a text is a caption and nothing else: captions that are weighed differently would
+        # disturb each other's order when an image asks for them.
+        named = functional.relu(2 * odds.sigmoid() - 1)
         share = of_caption + (of_name - of_caption) * named
         return torch.cat([joint * share.sqrt(), conse * (1 - share).sqrt()], dim=-1)
 

@@ -51,8 +51,8 @@ class BuiltinTowerOptions:
     image_hidden: int = 2048
     text_hidden: int = 1024
     dropout: float = 0.5
-    share: float = 0.95
-    name_share: float = 0.3
+    share: float = 0.97
+    name_share: float = 0.6
     keep_classes: float = 1.0
     class_queries: int = 96
 
