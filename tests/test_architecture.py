@@ -18,7 +18,7 @@ ROWS = (
     {"ingest", "search", "training", "optimize", "verify", "watch"},
     {"evaluate"},
     {"asking"},
-    {"api", "cli", "__init__", "__main__"},
+    {"api", "asking", "cli", "__init__", "__main__"},
 )  # fmt: skip
 WITHIN_A_ROW = {
     ("migrations", "errors"),

@@ -29,6 +29,7 @@ import numpy.typing as npt
 from mmsearch.catalogue import Tower
 from mmsearch.encoders.base import Encoder, FloatArray
 from mmsearch.index import IndexDirectory
+from mmsearch.search.bank_vectors import bank_vectors
 
 NEIGHBOURS = 8
 """Generic captions that tell how much of a hub a picture is."""
@@ -129,7 +130,7 @@ def refresh_background(
         return known
     bank = known.bank
     if len(bank) != len(generic_captions()) or bank.shape[1] != tower.spec.dim:
-        bank = encoder.encode_texts(generic_captions()).astype(np.float16)
+        bank = bank_vectors(encoder, generic_captions())
     texts = index.catalogue.rows_of_modalities(tower.id, ["text"])
     is_text = np.zeros(len(matrix), dtype=bool)
     is_text[texts[texts < len(matrix)]] = True
