@@ -182,7 +182,10 @@ def main() -> None:
             status = index.status()
             result["bytes_per_vector"] = round(status["bytes"] / options.vectors)
             truth = exact_scores(rows, queries, 10)
-            result["exact"] = {"recall": recall(index, queries[:50], truth[:50], 10), **latency(index, queries[:50], 10)}
+            result["exact"] = {
+                "recall": recall(index, queries[:50], truth[:50], 10),
+                **latency(index, queries[:50], 10),
+            }
             result["exact"]["cold"] = cold(index.path, options.repeats)
             result["filters"] = filters(index, rows, index.encoder(texts_only=True), options.repeats)
             started = time.perf_counter()
