@@ -146,6 +146,13 @@ def test_roots_inside_each_other_become_one(index: Index, photos: Path, encoder:
     assert encoder.encoded_images == 8
 
 
+def test_a_folder_and_a_file_beside_it_in_one_call(index: Index, photos: Path) -> None:
+    """The file's folder becomes a root that absorbs the root of the folder named first."""
+    assert index.add([photos / "sub", photos / "green.png"]).indexed == 5
+    assert index.add([photos / "sub", photos / "green.png"]).unchanged == 5
+    assert index.status()["roots"] == [str(photos)]
+
+
 def test_a_part_of_a_root_drops_only_what_is_gone_there(index: Index, photos: Path) -> None:
     index.add(photos)
     (photos / "green.png").unlink()

@@ -85,6 +85,8 @@ def resolve_scopes(index: IndexDirectory, paths: Sequence[Path]) -> list[Scope]:
         UsageError: a path does not exist.
     """
     wanted = _outermost([_existing(path) for path in paths])
+    for path in wanted:  # a later path may absorb the root of an earlier one, so scopes are settled after all roots
+        _scope(index, path)
     return [_scope(index, path) for path in wanted]
 
 
