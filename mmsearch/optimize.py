@@ -239,17 +239,20 @@ def _next_generation(file: str) -> str:
 
 
 def _text_queries(captions: npt.NDArray[np.float32], matrix: npt.NDArray[np.float16], seed: int = 0) -> Any:
-    """Text queries about what lies in this index: for some rows, the sum of the three captions nearest to each.
+    """Text queries about what lies in this index, (n, dim) float32 of length 1.
 
-    Generic captions are spread evenly, but people ask about what they have, where vectors lie densely and
-    neighbours are harder to tell apart: an index tuned on generic captions finds less than it reports (0.979
-    against 0.954 on the captions of Flickr8k at one setting, where these queries give 0.959). A sum of text
-    vectors stays on the text side of the modality gap.
+    For some rows each: the sum of the one or two captions nearest to it and of one drawn at random. Generic captions
+    alone are spread evenly, but people ask about what they have, where vectors lie densely and neighbours are harder
+    to tell apart, and they add what is in no caption. On 200,000 vectors around Flickr8k's images, at a setting that
+    finds 0.989 of the neighbours of its captions, these queries give 0.988, generic captions 0.991; with version 0 of
+    the built-in encoder it was generic captions 0.979 for a true 0.954. A sum of text vectors stays on the text
+    side of the modality gap.
     """
     random = np.random.default_rng(seed)
     rows = np.sort(random.choice(len(matrix), min(_TEXT_QUERIES, len(matrix)), replace=False))
-    nearest = np.argpartition(-(matrix[rows].astype(np.float32) @ captions.T), 2, axis=1)[:, :3]
-    queries = captions[nearest].sum(axis=1)
+    nearest = np.argsort(-(matrix[rows].astype(np.float32) @ captions.T), axis=1)[:, :2]
+    second = captions[nearest[:, 1]] * (np.arange(len(rows)) % 2)[:, None]
+    queries = captions[nearest[:, 0]] + second + captions[random.integers(0, len(captions), len(rows))]
     queries = np.repeat(queries, -(-FEWEST_QUERIES // len(queries)), axis=0)  # very small indexes
     return queries / np.linalg.norm(queries, axis=1, keepdims=True)
 
