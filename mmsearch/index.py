@@ -29,8 +29,9 @@ from mmsearch.errors import (
     IndexTooNew,
     UsageError,
 )
+from mmsearch.system import sync_directory
 from mmsearch.types import EncoderSpec
-from mmsearch.vector_file import VectorFile, sync_directory
+from mmsearch.vector_file import VectorFile
 
 FORMAT = 1
 """Of the directory's layout; raised when an older mmsearch could no longer read it."""

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.errors import IndexDamaged, VectorError
+from mmsearch.system import sync_directory
 
 DTYPE = np.dtype("<f2")
 
@@ -83,14 +84,3 @@ class VectorFile:
                 f"{self.path.name} holds {found} vectors, the catalogue has committed {rows}: "
                 "restore the index from a copy, or remove it and index again"
             )
-
-
-def sync_directory(directory: Path) -> None:
-    """Makes a file's creation or renaming in ``directory`` survive a power cut, where the system can."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "mmsearch"
 ROWS = (
-    {"types", "errors", "migrations", "home"},
+    {"types", "errors", "migrations", "home", "system"},
     {
         "files", "decoders", "encoders", "rerankers", "vector_file", "vector_index", "recipes", "catalogue",
         "filters", "metrics", "query_language",

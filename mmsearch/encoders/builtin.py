@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ import numpy.typing as npt
 
 from mmsearch.encoders.base import Encoder, EncoderOptions, FloatArray
 from mmsearch.errors import EncoderError, ModelMissing, VectorError
+from mmsearch.system import usable_cores
 from mmsearch.types import EncoderSpec, ScoreType
 
 if TYPE_CHECKING:
@@ -308,7 +308,7 @@ def open_session(path: Path, threads: int | None, fuse: bool = True) -> Inferenc
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = threads or _available_cores()
+    settings.intra_op_num_threads = threads or usable_cores()
     settings.log_severity_level = 3
     if not fuse:
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -337,9 +337,3 @@ def _similar_lengths(lengths: Sequence[int]) -> Iterator[list[int]]:
             group = []
         group.append(row)
     yield group
-
-
-def _available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -20,6 +20,7 @@ from mmsearch.ingest.plan import Plan, Scope, make_plan, resolve_changes, resolv
 from mmsearch.ingest.reading import Readers
 from mmsearch.ingest.seconds import Seconds
 from mmsearch.ingest.writing import Writer
+from mmsearch.system import usable_cores
 from mmsearch.types import Progress, Report
 
 ProgressCallback = Callable[[Progress], None]
@@ -161,7 +162,7 @@ class _Run:
             tower.id,
             self._encoder,
             self._decode_options,
-            threads=self._options.readers or _cores(),
+            threads=self._options.readers or usable_cores(),
             queue=BoundedQueue(
                 items=max(_LEAST_LOOK_AHEAD, 4 * self._encoder.batch_size), size=int(1e6 * self._options.memory_mb)
             ),
@@ -273,9 +274,3 @@ def _remove_below(index: IndexDirectory, root: Root, path: str) -> int:
 
 def _files(plan: Plan) -> int:
     return plan.unchanged + len(plan.skipped) + len(plan.work)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from mmsearch.errors import RecipeError, VectorError
 from mmsearch.recipes.base import Recipe
+from mmsearch.system import usable_cores
 from mmsearch.vector_index import ann_file
 from mmsearch.vector_index.base import (
     Allowed,
@@ -34,7 +35,6 @@ from mmsearch.vector_index.base import (
     check_queries,
     gather,
     nothing,
-    usable_cores,
 )
 from mmsearch.vector_index.exact import ExactIndex
 

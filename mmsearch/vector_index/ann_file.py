@@ -21,6 +21,7 @@ import faiss
 import numpy as np
 
 from mmsearch.errors import IndexDamaged
+from mmsearch.system import sync_directory
 from mmsearch.vector_index.base import Matrix, gather
 
 MAGIC = b"mmsearch-ann-01\n"
@@ -49,7 +50,7 @@ def write(path: Path, core: Any, recipe: str, matrix: Matrix) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-        _sync_folder(path.parent)
+        sync_directory(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
@@ -109,12 +110,3 @@ def _fingerprint(matrix: Matrix, rows: int) -> int:
     if not rows:
         return 0
     return zlib.crc32(gather(matrix, np.linspace(0, rows - 1, 64).astype(np.int64)).tobytes())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -6,7 +6,6 @@ inner product, so a score is a cosine.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -147,13 +146,6 @@ def best_first(scores: Floats, rows: Rows, k: int) -> Neighbours:
     """The ``k`` best of unordered ``scores`` and ``rows`` (m,); equal scores by lower row."""
     order = np.lexsort((rows, -scores))[:k]
     return Neighbours(scores[order], rows[order])
-
-
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def nothing(count: int) -> list[Neighbours]:

@@ -17,6 +17,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from mmsearch.system import usable_cores
 from mmsearch.vector_index.base import (
     Allowed,
     Floats,
@@ -30,7 +31,6 @@ from mmsearch.vector_index.base import (
     check_queries,
     gather,
     nothing,
-    usable_cores,
 )
 
 BLOCK = 4096
