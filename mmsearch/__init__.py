@@ -8,7 +8,12 @@ with Index.open("./index", create=True) as index:
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime from 1.29 on reports to its makers over the network unless this is set before it is first imported;
+# its own switch in Python comes too late. mmsearch opens no connection that nobody asked for.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from mmsearch.api import Index as Index

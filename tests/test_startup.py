@@ -88,3 +88,15 @@ def test_query_by_image(builtin_index: Path) -> None:
 def test_index(builtin_index: Path) -> None:
     photos = builtin_index.parent / "photos"
     assert not command("index", str(photos), "--index", str(builtin_index)) & (HEAVY - {"pandas"})
+
+
+def test_onnxruntime_is_told_to_stay_silent_before_it_is_loaded() -> None:
+    """Its native code reads the environment once, when it is loaded: the C library must know by then."""
+    assert "onnxruntime" not in modules_after(
+        """
+import ctypes, mmsearch
+libc = ctypes.CDLL(None)
+libc.getenv.restype = ctypes.c_char_p
+assert libc.getenv(b"ORT_DISABLE_TELEMETRY") == b"1"
+"""
+    )
