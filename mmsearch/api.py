@@ -245,6 +245,8 @@ class Index(Asking):
 
     def status(self) -> dict[str, Any]:
         """What the index holds, as plain values: counts of documents, encoder, roots, bytes on disk."""
+        from mmsearch.catalogue.read_text import reading_counts
+
         directory = self._directory
         tower = directory.tower()
         return {
@@ -254,6 +256,7 @@ class Index(Asking):
             "recipe": directory.manifest.recipe,
             "vector_index": directory.manifest.vector_index,
             "documents": directory.catalogue.counts(),
+            "ocr": reading_counts(directory.catalogue),
             "vectors": tower.row_count,
             "roots": [str(directory.root_path(root)) for root in directory.catalogue.roots()],
             "bytes": directory.size_bytes(),

@@ -163,10 +163,37 @@ def m003_full_text_and_revision(db: Database) -> None:
         db.execute(statement)
 
 
+def m004_text_in_pictures(db: Database) -> None:
+    """What was read in pictures and video frames, by segment, and which contents a reader has looked at.
+
+    ``picture_words`` finds words and phrases, ``picture_letters`` parts of them: lines without spaces and marks, as
+    `mmsearch.catalogue.read_text.letters_of` writes them.
+    """
+    for statement in (
+        """CREATE TABLE readings (
+            content_id INTEGER PRIMARY KEY REFERENCES contents(id) ON DELETE CASCADE,
+            reader TEXT NOT NULL,
+            problem TEXT                        -- why nothing could be read; NULL where it could
+        ) STRICT""",
+        """CREATE TABLE segment_readings (
+            segment_id INTEGER PRIMARY KEY REFERENCES segments(id) ON DELETE CASCADE,
+            text TEXT NOT NULL                  -- lines, never empty
+        ) STRICT""",
+        "CREATE VIRTUAL TABLE picture_words USING fts5(text, tokenize = 'unicode61 remove_diacritics 2')",
+        "CREATE VIRTUAL TABLE picture_letters USING fts5(letters, tokenize = 'trigram')",
+        """CREATE TRIGGER words_of_gone_reading AFTER DELETE ON segment_readings BEGIN
+            DELETE FROM picture_words WHERE rowid = OLD.segment_id;
+            DELETE FROM picture_letters WHERE rowid = OLD.segment_id;
+        END""",
+    ):
+        db.execute(statement)
+
+
 STEPS: tuple[Callable[[Database], None], ...] = (
     m001_documents_and_vectors,
     m002_captions_scopes_archives,
     m003_full_text_and_revision,
+    m004_text_in_pictures,
 )
 
 

@@ -82,6 +82,10 @@ class Report:
     skipped: tuple[Skip, ...] = ()
     segments: int = 0
     interrupted: bool = False
+    text_read: int = 0
+    """Pictures and videos whose text was read in this run (`IngestOptions.ocr`)."""
+    text_unread: tuple[Skip, ...] = ()
+    """Those whose text could not be read; they are indexed all the same."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall seconds of the run (``total``) and busy seconds of each stage, summed over its workers.
 
@@ -105,7 +109,7 @@ class Report:
 class Progress:
     """Where a run of indexing stands: handed to the progress callback, from one thread at a time."""
 
-    stage: Literal["walk", "index", "finish"]
+    stage: Literal["walk", "index", "finish", "read"]
     done: int
     total: int | None
     skipped: int = 0
@@ -124,7 +128,8 @@ class Hit:
     ``relevance``, 0 to 1, is what ``score`` means for this model and index: the share of generic questions whose
     best hit here is worse; ``None`` where too little is known. ``parts`` sum to what hits are ordered by:
     ``similarity`` (the score), ``hubness`` and ``words``. ``duplicates``: paths of near-duplicates folded into
-    this hit.
+    this hit. ``read``: the lines read in the picture or frame (OCR) that have words of the question, where those
+    made it rise.
     """
 
     rank: int
@@ -139,3 +144,4 @@ class Hit:
     best_s: float | None = None
     parts: Mapping[str, float] = field(default_factory=dict, hash=False)
     duplicates: tuple[str, ...] = ()
+    read: str | None = None

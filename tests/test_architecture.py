@@ -12,7 +12,7 @@ ROWS = (
     {"types", "errors", "migrations", "home", "system"},
     {
         "files", "decoders", "encoders", "rerankers", "vector_file", "vector_index", "recipes", "catalogue",
-        "filters", "metrics", "query_language",
+        "filters", "metrics", "query_language", "ocr",
     },
     {"index", "vectors"},
     {"ingest", "search", "training", "optimize", "verify", "watch"},
@@ -39,8 +39,9 @@ OWNERS = {
     "av": {"decoders"},
     "torch": {"encoders", "rerankers", "training"},
     "open_clip": {"encoders", "rerankers", "training"},
+    "rapidocr": {"ocr"},
 }
-NEVER_AT_IMPORT = {"torch", "open_clip", "av", "onnxruntime", "rich", "sqlite_utils"}
+NEVER_AT_IMPORT = {"torch", "open_clip", "av", "onnxruntime", "rich", "sqlite_utils", "rapidocr"}
 
 
 def room(module: Path) -> str:

@@ -55,7 +55,7 @@ def test_words_find_the_photo(home: Path) -> None:
 def test_json_lines_have_all_fields(home: Path) -> None:
     hit = json.loads(run("query", "coffee", "-k", "1", "--json", home=home).stdout)
     known = {"schema", "rank", "score", "path", "modality", "segment", "start_s", "end_s", "text"}
-    assert set(hit) == known | {"relevance", "best_s", "parts", "duplicates"}
+    assert set(hit) == known | {"relevance", "best_s", "parts", "duplicates", "read"}
     assert 0 <= hit["relevance"] <= 1 and sum(hit["parts"].values()) >= hit["parts"]["similarity"] - 1
     assert (hit["rank"], hit["modality"], hit["segment"], hit["start_s"], hit["text"]) == (1, "image", 0, None, None)
     text = json.loads(run("query", "space", "-k", "1", "--json", "--modality", "text", home=home).stdout)

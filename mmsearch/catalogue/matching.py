@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.catalogue.catalogue import Catalogue, RowArray
+from mmsearch.catalogue.read_text import sought_letters
 from mmsearch.catalogue.rows import Found
 
 Scores = npt.NDArray[np.float32]
@@ -108,9 +109,12 @@ def match_phrase(words: str) -> str:
 
 
 WORDS_SQL = """(d.id IN (SELECT rowid FROM document_words WHERE document_words MATCH {0})
-    OR EXISTS (SELECT 1 FROM segments w WHERE w.content_id = c.id
-               AND w.id IN (SELECT rowid FROM segment_words WHERE segment_words MATCH {0})))"""
-"""The condition that a document has a match in its path, folder, caption, description or text; ``{0}``: the query."""
+    OR EXISTS (SELECT 1 FROM segments w WHERE w.content_id = c.id AND w.id IN (
+               SELECT rowid FROM segment_words WHERE segment_words MATCH {0}
+               UNION SELECT rowid FROM picture_words WHERE picture_words MATCH {0}
+               UNION SELECT rowid FROM picture_letters WHERE {1} <> '' AND picture_letters MATCH {1})))"""
+"""The condition that a document has a match in its path, folder, caption, description or text, or in what was read in
+its pictures; ``{0}``: the query, ``{1}``: what else may stand inside of a line that was read, or an empty text."""
 
 
 def phrase_conditions(exact: Sequence[str], excluded: Sequence[str]) -> Condition:
@@ -121,7 +125,9 @@ def phrase_conditions(exact: Sequence[str], excluded: Sequence[str]) -> Conditio
         for phrase in phrases:
             name = f"phrase_{len(parameters)}"
             parameters[name] = match_phrase(phrase)
-            parts.append(sign + WORDS_SQL.format(":" + name))
+            letters = sought_letters(phrase)
+            parameters[f"{name}_letters"] = "" if letters is None else match_phrase(letters)
+            parts.append(sign + WORDS_SQL.format(f":{name}", f":{name}_letters"))
     return Condition(" AND ".join(parts) or "TRUE", parameters)
 
 
@@ -148,7 +154,10 @@ def revision(catalogue: Catalogue) -> int:
 
 
 def words_of_document(catalogue: Catalogue, document_id: int) -> dict[str, str]:
-    """What is known of a document in words: its path, folder, caption and description, where it has them."""
+    """What is known of a document in words: its path, folder, caption and description, where it has them.
+
+    What was read in its pictures belongs to its segments: see `mmsearch.catalogue.read_text.text_of_row`.
+    """
     row = catalogue.sql.execute(
         "SELECT path, root, caption, description FROM document_words WHERE rowid = ?", [document_id]
     ).fetchone()

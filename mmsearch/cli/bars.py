@@ -23,6 +23,9 @@ def download_bar() -> Iterator[Callable[[Any], None] | None]:
         yield lambda at: bar.update(task, description=at.file, completed=at.done, total=at.total)
 
 
+_STAGES = {"walk": "looking", "index": "indexing", "finish": "indexing", "read": "reading text"}
+
+
 @contextmanager
 def progress_bar(*, hidden: bool) -> Iterator[Callable[[Any], None]]:
     """Shows files, rate, time left and skipped files of a run of indexing."""
@@ -46,10 +49,10 @@ def progress_bar(*, hidden: bool) -> Iterator[Callable[[Any], None]]:
         def show(progress: Any) -> None:
             skipped = f"{progress.skipped} skipped" if progress.skipped else ""
             speed = bar.tasks[0].speed
-            rate = f"{speed:.1f} files/s" if speed and progress.stage == "index" else ""
+            rate = f"{speed:.1f} files/s" if speed and progress.stage != "walk" else ""
             bar.update(
                 task,
-                description="looking" if progress.stage == "walk" else "indexing",
+                description=_STAGES[progress.stage],
                 completed=progress.done,
                 total=progress.total,
                 rate=rate,

@@ -29,6 +29,9 @@ def index_command(
     frame_interval: Annotated[
         float, typer.Option(min=0.1, help="Seconds between two looks at a video, at most.")
     ] = 2.0,
+    ocr: Annotated[
+        bool, typer.Option("--ocr", help="Also read the text in pictures and video frames (needs mmsearch[ocr]).")
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on: keep the index up to date until Ctrl-C.")] = False,
     compile_: Annotated[bool, typer.Option("--compile", help="Use torch.compile (open_clip models).")] = False,
     json_: JsonOption = False,
@@ -37,11 +40,13 @@ def index_command(
     from mmsearch.api import Index
     from mmsearch.files import WalkRules
     from mmsearch.ingest import IngestOptions
+    from mmsearch.ocr import open_text_reader
 
     options = IngestOptions(
         rules=WalkRules(hidden=hidden, exclude=tuple(exclude or ())),
         max_megapixels=max_megapixels,
         frame_interval_s=frame_interval,
+        ocr=open_text_reader() if ocr else False,  # before an index is made
     )
     _check_paths(paths)
     with Index.open(index, create=True, encoder=model, options=encoder_options(device, batch_size, compile_)) as opened:
@@ -73,6 +78,8 @@ def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
     unused = f", {documents['dead_rows']:,} of them unused" if documents["dead_rows"] else ""
     print(f"segments   {documents['segments']:,} ({values['vectors']:,} vectors{unused})")
     print(f"skipped    {documents['skipped']:,} unreadable files")
+    if values["ocr"]["read"]:
+        print(f"text       {_text_line(values)}")
     print(f"encoder    {values['encoder']}")
     print(f"search     {_search_line(values)}")
     print(f"size       {bytes_of(values['bytes'])}")
@@ -138,6 +145,14 @@ def verify(
     print_verdict(verdict, as_json=json_)
     if not verdict.clean:
         raise typer.Exit(1)
+
+
+def _text_line(values: dict[str, Any]) -> str:
+    """In how many pictures and videos text was looked for, and in how many there is some."""
+    ocr, documents = values["ocr"], values["documents"]
+    failed = f", {ocr['failed']:,} could not be read" if ocr["failed"] else ""
+    pictures = documents["image"] + documents["video"]
+    return f"looked for in {ocr['read']:,} of {pictures:,} images and videos, found in {ocr['with_text']:,}{failed}"
 
 
 def _search_line(values: dict[str, Any]) -> str:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from mmsearch.errors import UsageError
 
 if TYPE_CHECKING:
-    from mmsearch.types import Hit, Report
+    from collections.abc import Sequence
+
+    from mmsearch.types import Hit, Report, Skip
 
 SCHEMA = 1
 """Of the JSON that is printed; raised when a field changes its meaning or goes away."""
@@ -33,6 +35,8 @@ def print_report(report: Report, place: Any, *, as_json: bool) -> None:
                 "skipped": [{"path": skip.path, "reason": skip.reason} for skip in report.skipped],
                 "segments": report.segments,
                 "interrupted": report.interrupted,
+                "text_read": report.text_read,
+                "text_unread": [{"path": skip.path, "reason": skip.reason} for skip in report.text_unread],
                 "seconds": dict(report.seconds),
                 "limited_by": report.limited_by,
             }
@@ -43,16 +47,19 @@ def print_report(report: Report, place: Any, *, as_json: bool) -> None:
         f"{report.indexed:,} indexed, {report.updated:,} updated, {report.unchanged:,} unchanged, "
         f"{report.removed:,} removed, {len(report.skipped):,} skipped in {seconds:.1f} s  ({place})"
     )
-    _print_skipped(report)
+    if report.text_read:
+        print(f"text read in {count_of(report.text_read, 'picture or video', 'pictures and videos')}")
+    _print_reasons("skipped", report.skipped)
+    _print_reasons("no text read in", report.text_unread)
 
 
-def _print_skipped(report: Report, each: int = 5) -> None:
-    """Skipped files by reason, the first few of each: `--json` has them all."""
+def _print_reasons(what: str, skipped: Sequence[Skip], each: int = 5) -> None:
+    """Files by reason, the first few of each: `--json` has them all."""
     by_reason: dict[str, list[str]] = {}
-    for skip in report.skipped:
+    for skip in skipped:
         by_reason.setdefault(skip.reason, []).append(skip.path)
     for reason, paths in sorted(by_reason.items(), key=lambda item: -len(item[1])):
-        print(f"skipped {count_of(len(paths), 'file')}: {reason}")
+        print(f"{what} {count_of(len(paths), 'file')}: {reason}")
         for path in paths[:each]:
             print(f"    {printable(path)}")
         if len(paths) > each:
@@ -85,7 +92,7 @@ class Style:
         self.thumbnails = thumbnails
 
 
-CSV_FIELDS = ("rank", "relevance", "score", "path", "modality", "segment", "start_s", "end_s", "best_s", "text")
+CSV_FIELDS = ("rank", "relevance", "score", "path", "modality", "segment", "start_s", "end_s", "best_s", "text", "read")
 
 
 def print_hits(hits: list[Hit], style: Style, question: int | None = None) -> None:
@@ -124,6 +131,7 @@ def _fields(hit: Hit) -> dict[str, Any]:
         "best_s": hit.best_s,
         "parts": {name: round(value, 6) for name, value in hit.parts.items()},
         "duplicates": list(hit.duplicates),
+        "read": hit.read,
     }
 
 
@@ -146,7 +154,10 @@ def _shown_score(hit: Hit) -> str:
 def _parts(hit: Hit) -> str:
     """What a score is the sum of: ``similarity 0.312 + hubness -0.080 + words 0.200 = 0.432``."""
     shown = [f"{name} {value:.3f}" for name, value in hit.parts.items() if value or name == "similarity"]
-    return f"{' + '.join(shown)} = {sum(hit.parts.values()):.3f}" if shown else "listed by date"
+    if not shown:
+        return "listed by date"
+    read = "" if hit.read is None else f"; read in the picture: {printable(' / '.join(hit.read.splitlines()))}"
+    return f"{' + '.join(shown)} = {sum(hit.parts.values()):.3f}{read}"
 
 
 def _print_table(hits: list[Hit], style: Style) -> None:
@@ -165,6 +176,8 @@ def _print_table(hits: list[Hit], style: Style) -> None:
         line = Text(_where(hit))
         if hit.text:
             line.append(f"\n{hit.text[:300]}", style="italic")
+        if hit.read:
+            line.append(f"\n“{printable(' / '.join(hit.read.splitlines()))[:300]}”", style="italic")
         if hit.duplicates:
             line.append(f"  (+{count_of(len(hit.duplicates), 'near-duplicate')})", style="dim")
         if style.explain:
@@ -204,9 +217,9 @@ def print_json(values: dict[str, Any]) -> None:
     print(json.dumps({"schema": SCHEMA, **values}, ensure_ascii=False))
 
 
-def count_of(number: int, noun: str) -> str:
+def count_of(number: int, noun: str, nouns: str | None = None) -> str:
     """``1 file``, ``2 files``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {nouns or noun + 's'}"
 
 
 def bytes_of(number: float) -> str:

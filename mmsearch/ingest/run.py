@@ -19,7 +19,9 @@ from mmsearch.ingest.bounded_queue import BoundedQueue
 from mmsearch.ingest.plan import Plan, Scope, make_plan, resolve_changes, resolve_scopes, settle_skipped
 from mmsearch.ingest.reading import Readers
 from mmsearch.ingest.seconds import Seconds
+from mmsearch.ingest.text_in_pictures import TextRead, read_text_in_pictures
 from mmsearch.ingest.writing import Writer
+from mmsearch.ocr import TextReader, has_text_reader, open_text_reader
 from mmsearch.system import usable_cores
 from mmsearch.types import Progress, Report
 
@@ -35,6 +37,9 @@ class IngestOptions:
     ``memory_mb``: megabytes that decoded inputs may take while they wait for the encoder. Besides, each reader holds
     one picture at a time (up to ``max_megapixels``, at three bytes a pixel, twice while colours are converted; of
     a JPEG only the reduced one), and the encoder a batch.
+
+    ``ocr``: read the text in pictures and video frames, after everything else; `True` with the reader of the extra
+    ``mmsearch[ocr]``, or with a reader of your own.
     """
 
     rules: WalkRules = field(default_factory=WalkRules)
@@ -42,6 +47,7 @@ class IngestOptions:
     frame_interval_s: float = 2.0
     readers: int | None = None
     memory_mb: float = 256.0
+    ocr: bool | TextReader = False
 
     def __post_init__(self) -> None:
         if self.readers is not None and self.readers < 1:
@@ -56,6 +62,7 @@ class IngestOptions:
             "exclude": list(self.rules.exclude),
             "max_megapixels": self.max_megapixels,
             "frame_interval_s": self.frame_interval_s,
+            "ocr": bool(self.ocr),
         }
 
     @classmethod
@@ -65,7 +72,7 @@ class IngestOptions:
         rest: dict[str, Any] = {
             name: float(values[name]) for name in ("max_megapixels", "frame_interval_s") if name in values
         }
-        return cls(rules=rules, **rest)
+        return cls(rules=rules, **rest, ocr=bool(values.get("ocr")) and has_text_reader())
 
     @property
     def limits(self) -> str:
@@ -102,35 +109,44 @@ def ingest(
 
     Raises:
         UsageError: a path does not exist.
+        UsageError: text is to be read, and there is no reader on this machine.
         IndexBusy: another process is writing to the index.
         EncoderMismatch: the index was made by another encoder.
     """
     index.check_encoder(encoder.spec)
+    reader = open_text_reader() if options.ocr is True else options.ocr or None
     with index.writing() as writable:
-        return _Run(writable, encoder, options, progress).run(paths, changes)
+        return _Run(writable, encoder, options, progress, reader).run(paths, changes)
 
 
 class _Run:
     """One run of `ingest`."""
 
     def __init__(
-        self, index: IndexDirectory, encoder: Encoder, options: IngestOptions, progress: ProgressCallback
-    ) -> None:
+        self, index: IndexDirectory, encoder: Encoder, options: IngestOptions, progress: ProgressCallback,
+        reader: TextReader | None,
+    ) -> None:  # fmt: skip
         self._index = index
         self._encoder = encoder
         self._options = options
         self._decode_options = options.decode_options(encoder)
         self._limits = options.limits
         self._progress = progress
+        self._reader = reader
         self._seconds = Seconds()
         self._started = time.perf_counter()
 
     def run(self, paths: Sequence[Path], changes: bool) -> Report:
-        plan = self._plan(self._changed(paths) if changes else self._named(paths))
+        scopes = self._changed(paths) if changes else self._named(paths)
+        plan = self._plan(scopes)
         readers, writer = self._workers(plan)
         interrupted = self._read_and_write(plan, readers, writer)
         removed = 0 if interrupted else self._clean_up(plan)
-        return self._report(plan, readers, writer, removed, interrupted)
+        text = TextRead()
+        if self._reader is not None and not interrupted:
+            with self._seconds.of("text"):
+                text = read_text_in_pictures(self._index, self._reader, scopes, self._decode_options, self._progress)
+        return self._report(plan, readers, writer, removed, interrupted, text)
 
     def _named(self, paths: Sequence[Path]) -> list[Scope]:
         scopes = resolve_scopes(self._index, paths)
@@ -210,7 +226,9 @@ class _Run:
             if gone and next(catalogue.documents_below(root.id), None) is None:
                 catalogue.remove_below(root.id, "")
 
-    def _report(self, plan: Plan, readers: Readers, writer: Writer, removed: int, interrupted: bool) -> Report:
+    def _report(
+        self, plan: Plan, readers: Readers, writer: Writer, removed: int, interrupted: bool, text: TextRead
+    ) -> Report:
         self._seconds.include(readers.seconds)
         self._seconds["wait"] = readers.waited
         self._seconds.include(writer.seconds)
@@ -223,7 +241,9 @@ class _Run:
             removed=removed + writer.removed,
             skipped=tuple(skipped),
             segments=writer.segments,
-            interrupted=interrupted,
+            interrupted=interrupted or text.interrupted,
+            text_read=text.read,
+            text_unread=tuple(text.failed),
             seconds={stage: round(seconds, 3) for stage, seconds in self._seconds.items()},
         )
 

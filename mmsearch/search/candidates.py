@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -125,9 +125,11 @@ class Candidates:
         is_corrected = alpha and kind == "text" and self._vectors.recipe == "exact"
         return max(2 * need + 8, CORRECTED if is_corrected else FIRST)
 
-    def among(self, vector: FloatArray, documents: Mapping[int, float], terms: Terms, most: int) -> list[Candidate]:
-        """The best of some ``documents``, each with its bonus: ``most`` of them, best first."""
-        holders, rows = rows_of_documents(self._catalogue, self._tower.id, list(documents))
+    def among(
+        self, vector: FloatArray, documents: Sequence[int], bonus: Callable[[int, int], float], terms: Terms, most: int
+    ) -> list[Candidate]:
+        """The best of some ``documents``: ``most`` of them, best first. ``bonus``: of a document and a row."""
+        holders, rows = rows_of_documents(self._catalogue, self._tower.id, documents)
         inside = rows < self._tower.row_count
         if terms.modalities is not None:
             inside &= np.isin(rows, self._catalogue.rows_of_modalities(self._tower.id, terms.modalities))
@@ -139,7 +141,8 @@ class Candidates:
         holders, rows = holders[keep], rows[keep]
         cosines = self.scores(vector, rows)
         corrections = self.corrections(rows, terms)
-        bonuses = np.array([documents[int(holder)] for holder in holders], dtype=np.float32)
+        pairs = zip(holders.tolist(), rows.tolist(), strict=True)
+        bonuses = np.array([bonus(holder, row) for holder, row in pairs], dtype=np.float32)
         order = np.lexsort((rows, holders, -(cosines + corrections + bonuses)))
         firsts = order[np.sort(np.unique(holders[order], return_index=True)[1])][:most]
         wanted = {(int(holders[i]), int(rows[i])): i for i in firsts}

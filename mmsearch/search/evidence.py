@@ -1,8 +1,9 @@
-"""What is written about documents: file names, folders, captions, descriptions, text passages.
+"""What is written about documents: file names, folders, captions, descriptions, text passages, text in pictures.
 
 Each word of a question weighs log((n + 1) / (documents that have it + 0.5)), its inverse document frequency. A
 document's share is the weight of the words it has over the weight of all words; a word that no document has
-weighs most, because what the question is about may only be in the pictures.
+weighs most, because what the question is about may only be in the pictures. Words that were read in a picture or a
+video frame count for that frame, beside those that are written about the whole document.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mmsearch.catalogue import Catalogue
 from mmsearch.catalogue.matching import count_documents, documents_with_words, match_phrase
+from mmsearch.catalogue.read_text import has_readings, lines_with, pictures_with, sought_letters, text_of_row
 
 _WORD = re.compile(r"[^\W_]+")
 MOST = 5_000
@@ -29,14 +31,21 @@ STOP_WORDS = frozenset(_SILENT.split())
 
 @dataclass(frozen=True)
 class Evidence:
-    """``shares``: for each document that has any of the words, how much of the question they are, 0 to 1."""
+    """``shares``: for each document that has any of the words, how much of the question they are, 0 to 1.
+
+    ``read``: the shares of frames, as (document, row of the vector), in which some of the words were read; the share of
+    such a document is that of its best frame, and ``written`` that of its other ones.
+    """
 
     shares: Mapping[int, float]
     words: tuple[str, ...]
+    written: Mapping[int, float] = field(default_factory=dict)
+    read: Mapping[tuple[int, int], float] = field(default_factory=dict)
 
-    def bonus(self, document: int, most: float) -> float:
-        """What a document's score rises by: its share squared, so that one word of many decides nothing."""
-        return most * self.shares.get(document, 0.0) ** 2
+    def bonus(self, document: int, row: int, most: float) -> float:
+        """What a frame's score rises by: its share squared, so that one word of many decides nothing."""
+        share = self.read.get((document, row), self.written.get(document, 0.0))
+        return most * share**2
 
 
 def content_words(texts: Iterable[str]) -> tuple[str, ...]:
@@ -45,29 +54,52 @@ def content_words(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for word in words if word not in STOP_WORDS and (len(word) > 1 or word.isdigit())))
 
 
-def find_evidence(catalogue: Catalogue, texts: Iterable[str]) -> Evidence:
-    """Which documents have words of the question in what is written about them."""
+def find_evidence(catalogue: Catalogue, tower_id: int, texts: Iterable[str]) -> Evidence:
+    """Which documents have words of the question in what is written about them, or in their pictures."""
     words = content_words(texts)
-    holders = {word: documents_with_words(catalogue, _variants(word), MOST) for word in words}
+    about = {word: documents_with_words(catalogue, _match(word), MOST) for word in words}
+    inside: dict[str, list[tuple[int, int]]] = {}
+    if words and has_readings(catalogue):
+        inside = {word: pictures_with(catalogue, tower_id, _match(word), sought_letters(word), MOST) for word in words}
+    holders = {word: {*about[word], *(document for document, _ in inside.get(word, ()))} for word in words}
     if not any(holders.values()):
         return Evidence({}, words)
     count = count_documents(catalogue)
     weights = {word: math.log((count + 1) / (len(found) + 0.5)) for word, found in holders.items()}
     total = sum(weight for weight in weights.values() if weight > 0)
-    shares: dict[int, float] = {}
-    for word, found in holders.items():
-        if len(found) > MOST or weights[word] <= 0:
-            continue
-        for document in found:
-            shares[document] = shares.get(document, 0.0) + weights[word] / total
-    return Evidence(shares, words)
+    telling = [word for word, found in holders.items() if len(found) <= MOST and weights[word] > 0]
+    written: dict[int, float] = {}
+    for word in telling:
+        for document in about[word]:
+            written[document] = written.get(document, 0.0) + weights[word] / total
+    read: dict[tuple[int, int], float] = {}
+    for word in telling:
+        known = set(about[word])
+        for document, row in inside.get(word, ()):
+            so_far = read.setdefault((document, row), written.get(document, 0.0))
+            if document not in known:  # or the word would count twice
+                read[document, row] = so_far + weights[word] / total
+    shares = dict(written)
+    for (document, _), share in read.items():
+        shares[document] = max(share, shares.get(document, 0.0))
+    return Evidence(shares, words, written, read)
 
 
-def _variants(word: str) -> str:
+def lines_read(catalogue: Catalogue, tower_id: int, row: int, words: Iterable[str]) -> str | None:
+    """The lines read in the picture of a vector that have one of the words; ``None`` where there are none."""
+    text = text_of_row(catalogue, tower_id, row)
+    return None if text is None else "\n".join(lines_with(text, (f for w in words for f in _forms(w)))) or None
+
+
+def _match(word: str) -> str:
     """The word and its plain plural or singular, as an FTS5 query."""
+    return " OR ".join(match_phrase(form) for form in _forms(word))
+
+
+def _forms(word: str) -> list[str]:
     forms = [word, word + "s"]
     if word.endswith("es"):
         forms.append(word[:-2])
     if word.endswith("s") and not word.endswith("ss"):
         forms.append(word[:-1])
-    return " OR ".join(match_phrase(form) for form in forms if len(form) > 1 or form.isdigit())
+    return [form for form in forms if len(form) > 1 or form.isdigit()]

@@ -14,7 +14,7 @@ from mmsearch.catalogue.matching import words_of_document
 from mmsearch.encoders.base import Encoder, FloatArray
 from mmsearch.errors import UsageError
 from mmsearch.index import IndexDirectory
-from mmsearch.search.evidence import content_words
+from mmsearch.search.evidence import content_words, lines_read
 from mmsearch.search.options import SearchOptions
 from mmsearch.search.question import EncodedQuestion, load_picture
 from mmsearch.search.searcher import Searcher
@@ -40,8 +40,9 @@ what they photograph. All of these were chosen on the pointing game of benchmark
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """``parts`` sum to ``total``, by which documents are ordered. ``words``: words of the question in what is
-    written about the document, by place (path, folder, caption, description, text). ``excluded``: phrases of the
-    question that it shows too much of. ``allowed``: whether the question's filters say yes.
+    written about the document, by place (path, folder, caption, description, text; picture: what was read in it).
+    ``excluded``: phrases of the question that it shows too much of. ``allowed``: whether the question's filters say
+    yes.
 
     ``heat`` float32 (``GRID``, ``GRID``), 0 to 1, rows from the top: how well each part of the picture matches;
     ``None`` for texts. ``time_s``: the frame of a video that it is about.
@@ -87,10 +88,12 @@ def explain(
     if with_heat and one.segment.modality != "text":
         picture = load_picture(path, 640, at_s=one.segment.start_s)
         heat = heat_map(encoder, picture, searcher.vector_of(asked))
+    wanted = content_words(asked.question.texts)
     written = words_of_document(index.catalogue, document)
     if one.segment.text:
         written["text"] = one.segment.text
-    wanted = content_words(asked.question.texts)
+    if read := lines_read(index.catalogue, index.tower().id, one.segment.row, wanted):
+        written["picture"] = read
     shared = {place: tuple(word for word in wanted if word in content_words([text])) for place, text in written.items()}
     return Explanation(
         path=str(path),

@@ -26,7 +26,7 @@ from mmsearch.rerankers.base import Reranker
 from mmsearch.search.background import ALPHA, Background, Group, Kind, load_background
 from mmsearch.search.by_vector import nearest_documents
 from mmsearch.search.candidates import Candidate, Candidates, Spread, Terms, best_segments
-from mmsearch.search.evidence import Evidence, find_evidence
+from mmsearch.search.evidence import Evidence, content_words, find_evidence, lines_read
 from mmsearch.search.moments import Moment, fold_duplicates, moment_around
 from mmsearch.search.options import SearchOptions
 from mmsearch.search.question import EncodedQuestion, Question, load_picture
@@ -122,10 +122,12 @@ class Searcher:
         """
         terms = replace(self._terms(asked, options, None), condition=None, excluded=(), modalities=None)
         vector = self._vector(asked)
-        evidence = find_evidence(self._index.catalogue, asked.question.texts)
+        evidence = find_evidence(self._index.catalogue, self._tower.id, asked.question.texts)
         group = _group(self._modalities(asked.question, options))
-        bonus = evidence.bonus(document, options.words * self._deviation(vector, group, terms))
-        [one] = self._candidates.among(vector, {document: bonus}, terms, 1)
+        most = options.words * self._deviation(vector, group, terms)
+        [one] = self._candidates.among(
+            vector, [document], lambda holder, row: evidence.bonus(holder, row, most), terms, 1
+        )
         conditions = self._terms(asked, options, None)
         row = np.array([one.segment.row], dtype=np.int64)
         shown = tuple(
@@ -228,14 +230,19 @@ class Searcher:
         vector = self._vector(asked)
         terms = self._terms(asked, options, first)
         ranked = self._candidates.best(vector, need, terms)
-        evidence = find_evidence(self._index.catalogue, asked.question.texts) if options.words else Evidence({}, ())
+        evidence = Evidence({}, ())
+        if options.words:
+            evidence = find_evidence(self._index.catalogue, self._tower.id, asked.question.texts)
         if not evidence.shares:
             return ranked
-        deviation = self._deviation(vector, _group(terms.modalities), terms)
+        most = options.words * self._deviation(vector, _group(terms.modalities), terms)
         strongest = sorted(evidence.shares, key=lambda document: -evidence.shares[document])[:EVIDENCE]
-        bonuses = {document: evidence.bonus(document, options.words * deviation) for document in strongest}
-        ranked = [one for one in ranked if one.segment.document_id not in bonuses]
-        return best_segments([*ranked, *self._candidates.among(vector, bonuses, terms, need)])
+        known = set(strongest)
+        ranked = [one for one in ranked if one.segment.document_id not in known]
+        risen = self._candidates.among(
+            vector, strongest, lambda document, row: evidence.bonus(document, row, most), terms, need
+        )
+        return best_segments([*ranked, *risen])
 
     def _reranked(
         self, reranker: Reranker, asked: EncodedQuestion, ranked: list[Candidate], options: SearchOptions
@@ -348,7 +355,13 @@ class Searcher:
             best_s=None if moment is None else moment.best_s,
             parts=one.parts,
             duplicates=tuple(self._index.path_of(ranked[place].segment) for place in members[1:]),
+            read=self._read(asked, one),
         )
+
+    def _read(self, asked: EncodedQuestion, one: Candidate) -> str | None:
+        if not one.words or one.segment.modality == "text":
+            return None
+        return lines_read(self._index.catalogue, self._tower.id, one.segment.row, content_words(asked.question.texts))
 
     def _moment(self, asked: EncodedQuestion, one: Candidate) -> Moment | None:
         segments = segments_of_document(self._index.catalogue, self._tower.id, one.segment.document_id)
