@@ -6,6 +6,8 @@ vectors      which vector search answers
 candidates   the nearest rows that may answer, in growing numbers
 evidence     what file names, folders, captions and texts say
 background   how scores of this encoder are distributed here: hubness, relevance
+fit          how well a question fits a picture, comparable between questions and pictures
+reference    unrelated photos, which tell what a question reaches by chance
 moments      frames of a video to one moment; near-duplicates to one hit
 searcher     all of it, one question at a time or many
 explain      where in a picture a text was found

@@ -4,10 +4,10 @@ Two things are read from it:
 
 - **Hubness.** Some pictures lie near every text. NNN (Bowman et al. 2024) takes ``alpha`` times a picture's mean
   similarity to its ``NEIGHBOURS`` most similar generic captions off its score: one float a row.
-- **Relevance.** A cosine of 0.3 is a good hit for one model and noise for another, and the best of a million is
-  higher than the best of a hundred. So a hit is compared with the best hits that generic captions get in this
-  very index: its relevance is the share of them that it beats. Images as questions are compared with the nearest
-  neighbours of a sample of the index's own images.
+- **Relevance.** The best of a million is better than the best of a hundred. So how well a hit fits
+  (`mmsearch.search.fit`) is compared with how well the best hits of generic captions fit in this very index: its
+  relevance is the share of them that it beats. Text passages and images as questions are compared by cosine, images
+  with the nearest neighbours of a sample of the index's own images.
 
 It lies in the index directory as a cache: ``background-<key>.npz``, rebuilt when it does not fit.
 """
@@ -17,8 +17,9 @@ from __future__ import annotations
 import contextlib
 import os
 import zipfile
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +30,10 @@ import numpy.typing as npt
 from mmsearch.catalogue import Tower
 from mmsearch.encoders.base import Encoder, FloatArray
 from mmsearch.index import IndexDirectory
-from mmsearch.search.bank_vectors import bank_vectors
+from mmsearch.search.bank_vectors import bank_vectors, captions_digest
+from mmsearch.search.fit import TOGETHER, FitScale, Tops, share_beaten
+from mmsearch.search.reference import load_reference
+from mmsearch.types import EncoderSpec
 
 NEIGHBOURS = 8
 """Generic captions that tell how much of a hub a picture is."""
@@ -42,6 +46,7 @@ LAZY_ROWS = 50_000
 """A search itself makes up for at most so many rows that no background covers: more would be felt."""
 Kind = Literal["text", "image"]
 Group = Literal["visual", "text"]
+GROUPS: tuple[Group, ...] = ("visual", "text")
 
 
 @lru_cache(maxsize=1)
@@ -55,17 +60,26 @@ def bank_digest() -> str:
     return sha256("\n".join((*generic_captions(), f"{NEIGHBOURS} {ALPHA}")).encode()).hexdigest()[:16]
 
 
+@lru_cache(maxsize=8)
+def fit_scale(spec: EncoderSpec) -> FitScale:
+    """What fits of an encoder are measured by."""
+    return FitScale.of(spec, load_reference(spec.digest, captions_digest(generic_captions())))
+
+
 @dataclass(frozen=True, eq=False)
 class Background:
-    """``hubness`` float32 (rows,), 0 for text passages; ``bank`` float16 (captions, dim).
+    """``hubness`` and ``crowd`` float32 (rows,), 0 for text passages; ``bank`` float16 (captions, dim).
 
-    ``best``: for each kind of question and group of rows the sorted best scores, float32 (questions,); empty
-    where nothing is known. ``mark`` tells other vectors at the same rows.
+    ``tops``: for each group of rows what generic captions find best in it. ``neighbours``: sorted, how similar the
+    nearest other picture is. Both are empty where nothing is known. ``mark`` tells other vectors at the same rows.
     """
 
     hubness: FloatArray
+    crowd: FloatArray
     bank: npt.NDArray[np.float16]
-    best: dict[tuple[Kind, Group], FloatArray]
+    tops: Mapping[Group, Tops]
+    neighbours: FloatArray
+    scale: FitScale
     mark: str
 
     @property
@@ -85,34 +99,68 @@ class Background:
         found[known] = self.hubness[rows[known]]
         return found
 
-    def relevance(self, kind: Kind, group: Group, scores: FloatArray) -> FloatArray | None:
-        """The share of background questions whose best hit is beaten, for ``scores`` corrected with ``ALPHA``."""
-        best = self.best.get((kind, group))
-        if best is None or len(best) < 8:
+    def fits(
+        self, kind: Kind, group: Group, question: FloatArray, rows: npt.NDArray[np.int64], cosines: FloatArray
+    ) -> FloatArray:
+        """How well ``rows`` of one group fit a question, (dim,) of length 1, of which their ``cosines`` are known."""
+        if kind == "image" or group == "text":
+            return cosines
+        crowd = np.zeros(len(rows), dtype=np.float32)
+        known = rows < self.rows
+        crowd[known] = self.crowd[rows[known]]
+        usual = self.scale.usual(question[None])
+        return self.scale.fits(cosines, cosines - np.float32(ALPHA) * self.hubness_of(rows), crowd, usual)
+
+    def relevance(self, kind: Kind, group: Group, fits: FloatArray) -> FloatArray | None:
+        """The share of background questions whose best hit fits worse, for the fits of hits."""
+        return share_beaten(fits, self._best(kind, group))
+
+    def relevance_together(self, kind: Kind, group: Group, fits: FloatArray) -> float | None:
+        """The share of generic captions whose first hits together fit worse than the first hits with these fits."""
+        if kind == "image" or group not in self.tops or not len(fits):
             return None
-        ranks = np.interp(scores, best, np.arange(1, len(best) + 1) / (len(best) + 1), left=0.0, right=1.0)
-        found: FloatArray = ranks.astype(np.float32)
-        return found
+        shares = share_beaten(fits[:TOGETHER].mean(keepdims=True), self._together[group])
+        return None if shares is None else float(shares[0])
+
+    def _best(self, kind: Kind, group: Group) -> FloatArray:
+        if kind == "image":
+            return self.neighbours if group == "visual" else self.neighbours[:0]
+        return self._bests[group] if group in self._bests else self.neighbours[:0]
+
+    @cached_property
+    def _bests(self) -> dict[Group, FloatArray]:
+        return {group: tops.best() for group, tops in self.tops.items()}
+
+    @cached_property
+    def _together(self) -> dict[Group, FloatArray]:
+        return {group: tops.together() for group, tops in self.tops.items()}
 
 
-EMPTY = Background(np.zeros(0, np.float32), np.zeros((0, 1), np.float16), {}, "")
+def empty_background(spec: EncoderSpec, bank: npt.NDArray[np.float16] | None = None) -> Background:
+    """One of no rows."""
+    none = np.zeros(0, dtype=np.float32)
+    return Background(none, none, np.zeros((0, 1), np.float16) if bank is None else bank, {}, none, fit_scale(spec), "")
 
 
 def load_background(index: IndexDirectory, tower: Tower) -> Background:
     """The one in the index directory if it fits the vectors, else an empty one."""
+    scale = fit_scale(tower.spec)
     try:
         with _path(index, tower).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            if str(stored["digest"]) != bank_digest():
-                return EMPTY
-            best: dict[tuple[Kind, Group], FloatArray] = {
-                (kind, group): stored[f"{kind}_{group}"]
-                for kind in ("text", "image") for group in ("visual", "text") if f"{kind}_{group}" in stored
-            }  # type: ignore[assignment, unused-ignore]  # fmt: skip
-            found = Background(stored["hubness"], stored["bank"], best, str(stored["mark"]))
+            if str(stored["digest"]) != _digest(scale):
+                return empty_background(tower.spec)
+            tops = {
+                group: Tops(stored[f"{group}_scores"], stored[f"{group}_fits"])
+                for group in GROUPS if f"{group}_scores" in stored
+            }  # fmt: skip
+            found = Background(
+                stored["hubness"], stored["crowd"], stored["bank"], tops, stored["neighbours"], scale,
+                str(stored["mark"]),
+            )  # fmt: skip
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
-        return EMPTY
+        return empty_background(tower.spec)
     if found.rows > tower.row_count or found.mark != _mark(index.matrix(tower)[: found.rows]):
-        return replace(EMPTY, bank=found.bank)
+        return empty_background(tower.spec, found.bank)
     return found
 
 
@@ -146,30 +194,29 @@ def _extended(
     is_dead: npt.NDArray[np.bool_],
 ) -> Background:  # fmt: skip
     captions = bank.astype(np.float32)
-    hubness = np.concatenate([known.hubness, np.zeros(len(matrix) - known.rows, dtype=np.float32)])
-    none = np.full(len(captions), -np.inf, dtype=np.float32)
-    groups: tuple[Group, ...] = ("visual", "text")
-    tops = {group: none.copy() for group in groups}
+    scale, usual = known.scale, known.scale.usual(captions)
+    more = np.zeros(len(matrix) - known.rows, dtype=np.float32)
+    hubness, crowd = np.concatenate([known.hubness, more]), np.concatenate([known.crowd, more])
+    tops = {group: known.tops.get(group, Tops.none(len(captions))) for group in GROUPS}
     for start in range(known.rows, len(matrix), BLOCK):
         rows = slice(start, min(start + BLOCK, len(matrix)))
         scores = matrix[rows].astype(np.float32) @ captions.T
         nearest = np.partition(scores, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:].mean(axis=1)
         hubness[rows] = np.where(is_text[rows], 0.0, nearest)
+        crowd[rows] = np.where(is_text[rows], 0.0, scale.crowd(scores))
         corrected = scores - ALPHA * hubness[rows][:, None]
-        for group, members in zip(groups, (~is_text[rows], is_text[rows]), strict=True):
-            alive = members & ~is_dead[rows]
-            if alive.any():
-                np.maximum(tops[group], corrected[alive].max(axis=0), out=tops[group])
-    best = dict(known.best)
-    for group, top in tops.items():
-        if np.isfinite(top).all():
-            # Sorted scores are kept, not one for each caption: the better of equal ranks is close enough.
-            old = known.best.get(("text", group))
-            best["text", group] = np.sort(top) if old is None else np.maximum(np.sort(top), old)
-    nearest_pictures = _nearest_neighbours(matrix, np.flatnonzero(~is_text & ~is_dead))
-    if len(nearest_pictures):
-        best["image", "visual"] = nearest_pictures
-    return Background(hubness, bank, best, _mark(matrix))
+        for group, members in zip(GROUPS, (~is_text[rows], is_text[rows]), strict=True):
+            alive = np.flatnonzero(members & ~is_dead[rows])
+            alive = alive[tops[group].promising(corrected[alive])]
+            if group == "text":
+                fits = corrected[alive]
+            else:
+                fits = scale.fits(scores[alive], corrected[alive], crowd[rows][alive, None], usual)
+            tops[group] = tops[group].merged(corrected[alive], fits)
+    pictures = _nearest_neighbours(matrix, np.flatnonzero(~is_text & ~is_dead))
+    neighbours = pictures if len(pictures) else known.neighbours
+    found = {group: top for group, top in tops.items() if len(top.scores)}
+    return Background(hubness, crowd, bank, found, neighbours, scale, _mark(matrix))
 
 
 def _nearest_neighbours(matrix: Any, rows: npt.NDArray[np.int64]) -> FloatArray:
@@ -197,6 +244,10 @@ def _mark(matrix: Any) -> str:
     return sha256(rows.tobytes()).hexdigest()[:16]
 
 
+def _digest(scale: FitScale) -> str:
+    return f"{bank_digest()} {scale.name}"
+
+
 def _path(index: IndexDirectory, tower: Tower) -> Path:
     return index.path / f"background-{tower.spec.key}.npz"
 
@@ -204,13 +255,15 @@ def _path(index: IndexDirectory, tower: Tower) -> Path:
 def _save(path: Path, background: Background) -> None:
     """Replaces the file atomically; a cache that cannot be written is done without."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.new")
-    arrays: dict[str, Any] = {f"{kind}_{group}": scores for (kind, group), scores in background.best.items()}
+    arrays: dict[str, Any] = {"neighbours": background.neighbours}
+    for group, tops in background.tops.items():
+        arrays |= {f"{group}_scores": tops.scores, f"{group}_fits": tops.fits}
     with contextlib.suppress(OSError):
         try:
             with draft.open("wb") as file:
                 np.savez(
-                    file, hubness=background.hubness, bank=background.bank, mark=np.array(background.mark),
-                    digest=np.array(bank_digest()), **arrays,
+                    file, hubness=background.hubness, crowd=background.crowd, bank=background.bank,
+                    mark=np.array(background.mark), digest=np.array(_digest(background.scale)), **arrays,
                 )  # fmt: skip
             draft.replace(path)
         finally:

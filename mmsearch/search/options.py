@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mmsearch.errors import UsageError
 from mmsearch.types import MODALITIES, Modality
 
-NOTHING_BELOW = 0.05
+NOTHING_BELOW = 0.33
 """The relevance below which the command line answers that nothing matches well. Chosen so that at most one true hit in
 20 is lost with the built-in encoder (benchmarks/query_quality.py)."""
 
@@ -21,10 +21,10 @@ class SearchOptions:
     texts always lie closer than a text and an image.
 
     ``min_relevance`` leaves out hits below it, 0 to 1, but none whose relevance is not known. ``nothing_below``:
-    when not even the best hit reaches this relevance, the answer is empty. ``collapse`` folds near-duplicates into
-    the best of them. ``hubness``: how much of a picture's mean similarity to its nearest generic captions is taken
-    off its score (``alpha`` of NNN, see `mmsearch.search.background`). ``words``: how many standard deviations of
-    the question's scores a document rises whose path, caption or text has all its words.
+    when neither the best hit nor the first five together reach this relevance, the answer is empty. ``collapse``
+    folds near-duplicates into the best of them. ``hubness``: how much of a picture's mean similarity to its nearest
+    generic captions is taken off its score (``alpha`` of NNN, see `mmsearch.search.background`). ``words``: how many
+    standard deviations of the question's scores a document rises whose path, caption or text has all its words.
 
     Where a reranker is given, it sees the first ``rerank_depth`` answers, for ``rerank_budget_s`` seconds at most.
     """

@@ -23,10 +23,11 @@ from mmsearch.encoders.base import FloatArray
 from mmsearch.filters import DOCUMENT_DATE_SQL, register_functions, to_sql
 from mmsearch.index import IndexDirectory
 from mmsearch.rerankers.base import Reranker
-from mmsearch.search.background import ALPHA, Background, Group, Kind, load_background
+from mmsearch.search.background import Background, Group, Kind, load_background
 from mmsearch.search.by_vector import nearest_documents
 from mmsearch.search.candidates import Candidate, Candidates, Spread, Terms, best_segments
 from mmsearch.search.evidence import Evidence, content_words, find_evidence, lines_read
+from mmsearch.search.fit import TOGETHER
 from mmsearch.search.moments import Moment, fold_duplicates, moment_around
 from mmsearch.search.options import SearchOptions
 from mmsearch.search.question import EncodedQuestion, Question, load_picture
@@ -165,7 +166,8 @@ class Searcher:
                 hits.append(self._hit(asked, ranked, members, relevance, len(hits) + 1))
         floor = options.nothing_below
         if floor is not None and all(hit.relevance is not None and hit.relevance < floor for hit in hits):
-            return []
+            together = self._relevance_together(asked, ranked)
+            return hits if together is not None and together >= floor else []
         return hits
 
     def _is_plain(self, asked: EncodedQuestion, options: SearchOptions) -> bool:
@@ -272,10 +274,9 @@ class Searcher:
             return found  # nothing is known of how scores of sums are distributed
         for group in ("visual", "text"):
             places = [i for i, one in enumerate(ranked) if _group((one.segment.modality,)) == group]
-            rows = np.array([ranked[i].segment.row for i in places], dtype=np.int64)
-            hubness = self._background.hubness_of(rows) if kind == "text" else np.float32(0)
-            cosines = np.array([ranked[i].cosine for i in places], dtype=np.float32)
-            shares = self._background.relevance(kind, group, cosines - ALPHA * hubness)
+            if not places:
+                continue
+            shares = self._background.relevance(kind, group, self._fits(asked, [ranked[i] for i in places], group))
             for place, share in zip(places, [] if shares is None else shares.tolist(), strict=False):
                 found[place] = share
         if options.words and any(one.words for one in ranked):
@@ -286,6 +287,20 @@ class Searcher:
                 for value, one in zip(found, ranked, strict=True)
             ]
         return found
+
+    def _fits(self, asked: EncodedQuestion, some: Sequence[Candidate], group: Group) -> FloatArray:
+        """How well candidates of one group fit a question of one text or image."""
+        rows = np.array([one.segment.row for one in some], dtype=np.int64)
+        cosines = np.array([one.cosine for one in some], dtype=np.float32)
+        return self._background.fits(_kind(asked), group, self._vector(asked), rows, cosines)
+
+    def _relevance_together(self, asked: EncodedQuestion, ranked: Sequence[Candidate]) -> float | None:
+        """How relevant the first pictures, or else passages, are together."""
+        if not ranked or len(asked.texts) + len(asked.images) > 1:
+            return None
+        group: Group = "visual" if any(one.segment.modality != "text" for one in ranked) else "text"
+        first = [one for one in ranked if _group((one.segment.modality,)) == group][:TOGETHER]
+        return self._background.relevance_together(_kind(asked), group, self._fits(asked, first, group))
 
     def _deviation(self, vector: FloatArray, group: Group, terms: Terms) -> float:
         """The standard deviation of a vector's corrected scores over the index."""
@@ -372,8 +387,8 @@ class Searcher:
 
 
 def _need(options: SearchOptions) -> int:
-    """Documents to look for: near-duplicates take places that others then fill."""
-    return options.k if not options.collapse else options.k + 8
+    """Documents to look for: the first ones speak together for an index, and near-duplicates take places."""
+    return max(options.k, TOGETHER) if not options.collapse else options.k + 8
 
 
 def _kind(asked: EncodedQuestion) -> Kind:
