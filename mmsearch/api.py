@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mmsearch.ingest import IngestOptions
     from mmsearch.ingest.datasets import ImportOptions
     from mmsearch.optimize import OptimizeOptions, OptimizeReport
+    from mmsearch.rerankers.base import Reranker
     from mmsearch.search import Searcher
     from mmsearch.verify import Verdict
 
@@ -47,6 +48,7 @@ class Index(Asking):
         self._options = options
         self._lock = threading.Lock()
         self._searcher: tuple[Any, Searcher] | None = None
+        self._rerankers: dict[str, Reranker] = {}
 
     @classmethod
     def open(
@@ -72,7 +74,7 @@ class Index(Asking):
             if not create:
                 raise IndexMissing(f"there is no index at {place}: make one with `mmsearch index FOLDER`")
             opened = _opened(encoder or default_model(), options)
-            IndexDirectory.create(place, opened.spec.name, opened.spec)
+            IndexDirectory.create(place, _name_to_open(encoder, opened), opened.spec)
             return cls(IndexDirectory.open(place), opened, options)
         directory = IndexDirectory.open(place)
         if encoder is None or encoder == directory.manifest.model:
@@ -243,9 +245,23 @@ class Index(Asking):
             self._refresh_background(encoder)
         return report
 
+    def drop_tokens(self) -> int:
+        """Keeps no image tokens for a reranker any more; returns how many bytes that gives back.
+
+        `add` with ``keep_tokens`` in its options makes them again.
+
+        Raises:
+            IndexBusy: another process is writing to the index.
+        """
+        from mmsearch.kept_tokens import drop_tokens
+
+        with self._directory.writing() as writable:
+            return drop_tokens(writable)
+
     def status(self) -> dict[str, Any]:
         """What the index holds, as plain values: counts of documents, encoder, roots, bytes on disk."""
         from mmsearch.catalogue.read_text import reading_counts
+        from mmsearch.kept_tokens import describe_tokens
 
         directory = self._directory
         tower = directory.tower()
@@ -260,6 +276,7 @@ class Index(Asking):
             "vectors": tower.row_count,
             "roots": [str(directory.root_path(root)) for root in directory.catalogue.roots()],
             "bytes": directory.size_bytes(),
+            "tokens": describe_tokens(directory, tower),
         }
 
     def encoder(self, *, texts_only: bool = False) -> Encoder:
@@ -290,6 +307,15 @@ class Index(Asking):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _name_to_open(encoder: str | Encoder | None, opened: Encoder) -> str:
+    """What opens the encoder again: of one in a directory that is its path, whatever it calls itself."""
+    if not isinstance(encoder, str):
+        return opened.spec.name
+    from mmsearch.encoders.models import canonical_name
+
+    return canonical_name(encoder)
 
 
 def _opened(encoder: str | Encoder, options: EncoderOptions) -> Encoder:

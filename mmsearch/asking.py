@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 
-from mmsearch.encoders.base import Encoder
-from mmsearch.errors import ModelMissing, UsageError
+from mmsearch.encoders.base import Encoder, EncoderOptions
+from mmsearch.errors import EncoderError, UsageError
 from mmsearch.index import IndexDirectory
 from mmsearch.types import EncoderSpec, Hit, Modality
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mmsearch.rerankers.base import Reranker
     from mmsearch.search import Question, Searcher, SearchOptions
     from mmsearch.search.explain import Explanation
+    from mmsearch.search.rerank import Reranking
     from mmsearch.vector_index import QueryKind
 
     Picture = str | os.PathLike[str] | Image
@@ -40,6 +41,8 @@ class Asking(ABC):
     _text_encoder: Encoder | None
     _lock: threading.Lock
     _searcher: tuple[Any, Searcher] | None
+    _options: EncoderOptions
+    _rerankers: dict[str, Reranker]
 
     @abstractmethod
     def encoder(self, *, texts_only: bool = False) -> Encoder:
@@ -64,7 +67,8 @@ class Asking(ABC):
         min_score: float | None = None,
         collapse: bool = False,
         words: bool = True,
-        reranker: Reranker | None = None,
+        reranker: str | Reranker | None = None,
+        note: Callable[[str], None] | None = None,
         options: SearchOptions | None = None,
     ) -> list[Hit]: ...
 
@@ -93,7 +97,8 @@ class Asking(ABC):
         min_score: float | None = None,
         collapse: bool = False,
         words: bool = True,
-        reranker: Reranker | None = None,
+        reranker: str | Reranker | None = None,
+        note: Callable[[str], None] | None = None,
         options: SearchOptions | None = None,
     ) -> Any:
         """The ``k`` documents that answer best, best first; fewer only if there are fewer.
@@ -104,8 +109,9 @@ class Asking(ABC):
 
         Without ``modality`` or ``type:``, images and videos answer. ``min_score`` leaves out hits of less
         relevance, 0 to 1; ``collapse`` folds near-duplicates; ``words=False`` ignores file names, folders, captions
-        and texts. ``reranker`` puts the first answers of questions in words into a better order (its depth and
-        budget are in `mmsearch.search.SearchOptions`). ``options`` replaces all of these, ``k`` and ``modality``.
+        and texts. ``reranker``, or the name of one, puts the first answers to questions in words into a better order;
+        where that cannot be done, they stay as they are, and ``note`` is told why (by default a logger). ``options``
+        replaces all of these, ``k`` and ``modality``; depth and budget of the reranker are in there.
 
         ``vector`` instead of a text or an image: numbers of shape (dim,) give hits, (n, dim) a list of hits for
         each. Ranking is by cosine alone; ``query_kind`` says which tuned parameters of a vector index hold. What
@@ -122,7 +128,7 @@ class Asking(ABC):
             return self._search_vectors(vector, query_kind, _options(k, modality, None, False, False))
         question = _question(text, image, raw=raw, text_weight=text_weight, image_weight=image_weight)
         chosen = options or _options(k, modality, min_score, collapse, words)
-        return self.search_many([question], reranker=reranker, options=chosen)[0]
+        return self.search_many([question], reranker=reranker, note=note, options=chosen)[0]
 
     def _search_vectors(
         self, vector: npt.ArrayLike, kind: QueryKind, options: SearchOptions
@@ -153,7 +159,8 @@ class Asking(ABC):
         min_score: float | None = None,
         collapse: bool = False,
         words: bool = True,
-        reranker: Reranker | None = None,
+        reranker: str | Reranker | None = None,
+        note: Callable[[str], None] | None = None,
         options: SearchOptions | None = None,
     ) -> list[list[Hit]]:
         """The answers to many questions, in their order: one call of the encoder, one of the vector search.
@@ -170,21 +177,38 @@ class Asking(ABC):
             encoded = encode_questions(self.encoder(texts_only=True), asked)
         else:
             encoded = encode_questions(None, asked)
-        return self._asked(lambda searcher: searcher.search_many(encoded, chosen, reranker))
+        reranking = self._reranking(reranker or chosen.reranker, note)
+        return self._asked(lambda searcher: searcher.search_many(encoded, chosen, reranking))
 
-    def reranker(self) -> Reranker:
-        """The reranker that belongs to the index's encoder.
+    def reranker(self, name: str = "builtin") -> Reranker:
+        """A reranker by name, opened at first need: that of the index's encoder, or any that `open_reranker` knows.
 
         Raises:
-            ModelMissing: it has none on this machine.
+            ModelMissing: it is not on this machine.
+            EncoderError: there is none of that name, or it cannot be opened.
         """
-        from mmsearch.encoders.builtin import BuiltinEncoder
-        from mmsearch.rerankers.builtin import BuiltinReranker, has_reranker
+        from mmsearch.rerankers import open_reranker
 
         encoder = self.encoder()
-        if not isinstance(encoder, BuiltinEncoder) or not has_reranker(encoder.directory):
-            raise ModelMissing(f"the encoder {encoder.spec.name} has no reranker on this machine")
-        return BuiltinReranker(encoder.directory, encoder=encoder)
+        with self._lock:
+            if name not in self._rerankers:
+                self._rerankers[name] = open_reranker(name, self._options, encoder)
+            return self._rerankers[name]
+
+    def _reranking(self, reranker: str | Reranker | None, note: Callable[[str], None] | None) -> Reranking | None:
+        """What reranks the answers, if anything is asked to and can."""
+        if reranker is None:
+            return None
+        from mmsearch.search.rerank import LOG, Reranking
+
+        told = note or LOG.warning
+        if not isinstance(reranker, str):
+            return Reranking(reranker, told)
+        try:
+            return Reranking(self.reranker(reranker), told)
+        except EncoderError as error:
+            told(f"not reranked: {error}")
+            return None
 
     def explain(self, text: str, path: PathLike, *, raw: bool = False, heat_map: bool = True) -> Explanation:
         """Why an indexed file answers a question, or why not: the parts of its score, and a heat map of its picture.

@@ -3,6 +3,7 @@
 manifest.json       format, encoder, recipe: written last at creation, replaced atomically
 catalogue.sqlite    documents, segments, which rows of the vector file are committed
 vectors-<key>.f16   the flat matrix of the encoder whose weights digest starts with <key>
+tokens-<key>-N.i8   image tokens of the reranker whose digest starts with <key>, where they are kept
 writer.lock         held by the one process that writes
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.catalogue import Catalogue, Found, Root, Tower
+from mmsearch.catalogue.kept_tokens import forget_tokens, token_table
 from mmsearch.errors import (
     EncoderMismatch,
     IndexBusy,
@@ -30,6 +32,7 @@ from mmsearch.errors import (
     UsageError,
 )
 from mmsearch.system import sync_directory
+from mmsearch.token_file import TokenFile
 from mmsearch.types import EncoderSpec
 from mmsearch.vector_file import VectorFile
 
@@ -165,9 +168,22 @@ class IndexDirectory:
             try:
                 for tower in writer.catalogue.towers() if cut else ():
                     VectorFile(self.path / tower.file, tower.spec.dim).cut(tower.row_count)
+                if cut:
+                    writer.settle_tokens()
                 yield writer
             finally:
                 writer.close()
+
+    def settle_tokens(self, bad: Sequence[int] = ()) -> None:
+        """Cuts tokens that were never committed, and forgets committed ones that are not there, or are ``bad``."""
+        table = token_table(self.catalogue)
+        if table is None:
+            return
+        file = TokenFile(self.path / table.file, table.shape)
+        if file.rows_on_disk() < table.row_count or len(bad):
+            with self.catalogue.transaction():
+                forget_tokens(self.catalogue, table, file.rows_on_disk(), bad)
+        file.cut(min(file.rows_on_disk(), table.row_count))
 
     def state(self) -> tuple[Any, ...]:
         """Changes whenever what a search depends on has changed: committed vectors, and the manifest.

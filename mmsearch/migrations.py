@@ -189,11 +189,34 @@ def m004_text_in_pictures(db: Database) -> None:
         db.execute(statement)
 
 
+def m005_kept_tokens(db: Database) -> None:
+    """Image tokens that a reranker made, in a file of their own, and whose they are."""
+    for statement in (
+        """CREATE TABLE token_files (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            reranker TEXT NOT NULL,             -- the name that opens it
+            digest TEXT NOT NULL UNIQUE,        -- of its weights
+            shape TEXT NOT NULL,                -- JSON: of the tokens of one image
+            file TEXT NOT NULL UNIQUE,          -- inside the index directory
+            row_count INTEGER NOT NULL DEFAULT 0 CHECK (row_count >= 0)   -- committed rows of that file
+        ) STRICT""",
+        """CREATE TABLE tokens (                    -- rows that no segment owns any more are just not in here
+            file_id INTEGER NOT NULL REFERENCES token_files(id) ON DELETE CASCADE,
+            place INTEGER NOT NULL CHECK (place >= 0),
+            segment_id INTEGER NOT NULL REFERENCES segments(id) ON DELETE CASCADE,
+            PRIMARY KEY (file_id, place),
+            UNIQUE (segment_id, file_id)
+        ) STRICT, WITHOUT ROWID""",
+    ):
+        db.execute(statement)
+
+
 STEPS: tuple[Callable[[Database], None], ...] = (
     m001_documents_and_vectors,
     m002_captions_scopes_archives,
     m003_full_text_and_revision,
     m004_text_in_pictures,
+    m005_kept_tokens,
 )
 
 

@@ -20,6 +20,7 @@ from mmsearch.catalogue import Tower
 from mmsearch.encoders.base import Encoder
 from mmsearch.errors import RecipeError, UsageError
 from mmsearch.index import IndexDirectory
+from mmsearch.kept_tokens import compact_tokens
 from mmsearch.recipes import Recipe, choose, load_recipe, recipe_folder
 from mmsearch.vector_index import AnnIndex, ExactIndex, Tuned, gpu_count, tune
 from mmsearch.vector_index.tuning import FEWEST_QUERIES, latency_of
@@ -205,11 +206,13 @@ class _Optimizer:
 
 
 def compact(index: IndexDirectory) -> int:
-    """Rewrites the vector file of the answering tower without dead rows; returns how many rows that gave back.
+    """Rewrites the vector file of the answering tower (and kept tokens) without dead rows; returns how many rows of
+    vectors that gave back.
 
     ``index`` must be open for writing. The new file stands beside the old one until the catalogue names it, so a
     crash leaves the one or the other, and readers of the old state keep reading the old file.
     """
+    compact_tokens(index)
     tower = index.tower()
     dead = index.catalogue.dead_rows(tower.id)
     if not len(dead):

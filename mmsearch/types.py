@@ -109,7 +109,7 @@ class Report:
 class Progress:
     """Where a run of indexing stands: handed to the progress callback, from one thread at a time."""
 
-    stage: Literal["walk", "index", "finish", "read"]
+    stage: Literal["walk", "index", "tokens", "finish", "read"]
     done: int
     total: int | None
     skipped: int = 0

@@ -11,10 +11,10 @@ PACKAGE = Path(__file__).parent.parent / "mmsearch"
 ROWS = (
     {"types", "errors", "migrations", "home", "system"},
     {
-        "files", "decoders", "encoders", "rerankers", "vector_file", "vector_index", "recipes", "catalogue",
-        "filters", "metrics", "query_language", "ocr",
+        "files", "decoders", "encoders", "rerankers", "row_file", "vector_file", "token_file",
+        "vector_index", "recipes", "catalogue", "filters", "metrics", "query_language", "ocr",
     },
-    {"index", "vectors"},
+    {"index", "vectors", "kept_tokens"},
     {"ingest", "search", "training", "optimize", "verify", "watch"},
     {"evaluate"},
     {"asking"},
@@ -27,6 +27,9 @@ WITHIN_A_ROW = {
     ("vector_index", "recipes"),
     ("rerankers", "encoders"),
     ("vectors", "index"),
+    ("kept_tokens", "index"),
+    ("vector_file", "row_file"),
+    ("token_file", "row_file"),
     ("verify", "ingest"),
     ("watch", "ingest"),
 }
@@ -40,8 +43,9 @@ OWNERS = {
     "torch": {"encoders", "rerankers", "training"},
     "open_clip": {"encoders", "rerankers", "training"},
     "rapidocr": {"ocr"},
+    "transformers": {"rerankers"},
 }
-NEVER_AT_IMPORT = {"torch", "open_clip", "av", "onnxruntime", "rich", "sqlite_utils", "rapidocr"}
+NEVER_AT_IMPORT = {"torch", "open_clip", "transformers", "av", "onnxruntime", "rich", "sqlite_utils", "rapidocr"}
 
 
 def room(module: Path) -> str:
@@ -109,7 +113,8 @@ def test_slow_libraries_are_imported_when_they_are_needed(module: Path) -> None:
 def _is_loaded_late(module: Path) -> bool:
     """Modules that exist to hold one heavy library, themselves imported inside functions only."""
     return (room(module) == "training" and module.name != "__init__.py") or module.relative_to(PACKAGE).as_posix() in {
-        "encoders/open_clip.py", "encoders/text_module.py", "decoders/video.py", "decoders/video_sampling.py",
+        "encoders/open_clip.py", "encoders/text_module.py", "rerankers/coca.py",
+        "decoders/video.py", "decoders/video_sampling.py",
     }  # fmt: skip
 
 

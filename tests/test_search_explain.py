@@ -6,8 +6,8 @@ import base64
 import io
 import re
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +18,13 @@ from mmsearch.catalogue.rows import Found
 from mmsearch.cli.pictures import encode_picture, picture_protocol, sixel
 from mmsearch.cli.sheet import draw_sheet
 from mmsearch.errors import UsageError
+from mmsearch.kept_tokens import TokensAtHand
 from mmsearch.rerankers.base import Reranker, RerankerSpec
 from mmsearch.search.candidates import Candidate
 from mmsearch.search.explain import GRID, heat_map, overlay, windows
-from mmsearch.search.rerank import rerank
+from mmsearch.search.options import SearchOptions
+from mmsearch.search.rerank import CAUTION, Reranking, RerankRequest, rerank, reranked_or_not
+from mmsearch.token_file import TokenFile
 from mmsearch.types import Hit
 from tests.conftest import COLOURS, ColourEncoder, save_colour
 
@@ -99,10 +102,13 @@ class NumberReranker(Reranker):
         self.spec = RerankerSpec("red", "0" * 64, (1, 1), mix=100.0)
         self.pause, self.seen = pause, 0
 
-    def image_tokens(self, images: Sequence[Image.Image]) -> np.ndarray:
-        time.sleep(self.pause * len(images))
-        self.seen += len(images)
-        return np.array([[[np.asarray(i)[..., 0].mean() / 255]] for i in images], dtype=np.float16)
+    def prepare_image(self, image: Image.Image) -> np.ndarray:
+        return np.asarray(image)[..., :1].mean(axis=(0, 1), keepdims=True)[0] / 255
+
+    def tokens_of_prepared(self, inputs: np.ndarray) -> np.ndarray:
+        time.sleep(self.pause * len(inputs))
+        self.seen += len(inputs)
+        return inputs.astype(np.float16)
 
     def score_tokens(self, text: str, tokens: np.ndarray) -> np.ndarray:
         return tokens[:, 0, 0].astype(np.float32)
@@ -117,8 +123,13 @@ def reddish(one: Candidate) -> Image.Image:
     return Image.new("RGB", (4, 4), (one.segment.row, 0, 0))
 
 
+def request(reranker: Reranker, depth: int, budget: float | None = None, **rest: Any) -> RerankRequest:
+    return RerankRequest(Reranking(reranker, rest.pop("note", lambda _: None)), depth, budget,
+                         rest.pop("picture_of", reddish), **rest)  # fmt: skip
+
+
 def test_a_reranker_orders_the_first_and_leaves_the_rest() -> None:
-    ranked = rerank(NumberReranker(), "red", candidates(30), reddish, 10, None)
+    ranked = rerank(request(NumberReranker(), 10), "red", candidates(30))
     assert [one.segment.row for one in ranked] == [*range(9, -1, -1), *range(10, 30)]
     totals = [one.total for one in ranked[:10]]
     assert totals == sorted(totals, reverse=True)
@@ -127,24 +138,77 @@ def test_a_reranker_orders_the_first_and_leaves_the_rest() -> None:
 
 @pytest.mark.parametrize(("budget", "pause"), [(0.3, 0.02), (0.5, 0.1), (0.0, 0.01), (0.05, 0.2)])
 def test_a_reranker_keeps_its_budget(budget: float, pause: float) -> None:
-    reranker = NumberReranker(pause)
-    start = time.monotonic()
-    ranked = rerank(reranker, "red", candidates(60), reddish, 60, budget)
-    assert time.monotonic() - start <= max(1.1 * budget, 1.2 * pause) + 0.05, "the first picture's price is not known"
+    reranker, notes = NumberReranker(pause), []
+    reranker.cost()
+    reranker.seen = 0
+    ticks = Ticks(reranker)
+    ranked = rerank(request(reranker, 60, budget, clock=ticks, note=notes.append), "red", candidates(60))
+    assert ticks() <= 1.1 * budget
     assert sorted(one.segment.row for one in ranked) == list(range(60))
-    assert reranker.seen < 60
+    assert reranker.seen < 60 and bool(notes) == (budget < 2 * CAUTION * pause)
+    assert reranker.seen >= 0.4 * budget / pause - 1, "and what there is of it is used"
 
 
-def test_what_a_reranker_cannot_see_stays_where_it_was() -> None:
+class Ticks:
+    """A clock that stands still except while a `NumberReranker` looks at pictures, whatever else the machine does."""
+
+    def __init__(self, reranker: NumberReranker) -> None:
+        self.reranker, self.start = reranker, reranker.seen
+
+    def __call__(self) -> float:
+        return (self.reranker.seen - self.start) * self.reranker.pause
+
+
+def test_what_a_reranker_cannot_see_keeps_its_score() -> None:
     def broken(one: Candidate) -> Image.Image:
         if one.segment.row % 2:
             raise UsageError("gone")
         return reddish(one)
 
-    ranked = rerank(NumberReranker(), "red", candidates(6), broken, 6, None)
-    assert [one.segment.row for one in ranked] == [4, 2, 0, 1, 3, 5]
+    ranked = rerank(request(NumberReranker(), 6, picture_of=broken), "red", candidates(6))
+    rows = [one.segment.row for one in ranked]
+    assert [row for row in rows if row % 2 == 0] == [4, 2, 0] and [row for row in rows if row % 2] == [1, 3, 5]
+    assert all(one.rerank == 0 for one in ranked if one.segment.row % 2)
+    assert [one.total for one in ranked] == sorted((one.total for one in ranked), reverse=True)
     texts = candidates(5, "text")
-    assert rerank(NumberReranker(), "red", texts, broken, 5, None) == texts
+    assert rerank(request(NumberReranker(), 5), "red", texts) == texts
+
+
+def test_kept_tokens_are_read_instead_of_pictures(tmp_path: Path) -> None:
+    reranker, ranked = NumberReranker(), candidates(20)
+    file = TokenFile(tmp_path / "tokens.i8", (1, 1))
+    file.append(reranker.image_tokens([reddish(one) for one in ranked[::2]]), at=0)
+    reranker.seen = 0
+    kept = TokensAtHand({row: row // 2 for row in range(0, 20, 2)}, file, 10)
+    found = rerank(request(reranker, 20, kept=kept), "red", ranked)
+    assert reranker.seen == 10
+    assert [one.segment.row for one in found] == [one.segment.row for one in rerank(
+        request(NumberReranker(), 20), "red", ranked)]  # fmt: skip
+
+
+def test_a_reranker_that_fails_leaves_the_first_stage() -> None:
+    class Broken(NumberReranker):
+        def score_tokens(self, text: str, tokens: np.ndarray) -> np.ndarray:
+            raise RuntimeError("out of memory")
+
+    notes: list[str] = []
+    ranked = candidates(5)
+    assert reranked_or_not(request(Broken(), 5, note=notes.append), "red", ranked) == ranked
+    assert notes == ["not reranked: RuntimeError: out of memory"]
+
+
+def test_a_reranker_is_opened_by_name_or_the_answer_stays(opened: Index, tmp_path: Path) -> None:
+    notes: list[str] = []
+    plain = opened.search("blue", k=5)
+    assert opened.search("blue", k=5, reranker="builtin", note=notes.append) == plain
+    assert opened.search_many(["blue"], options=SearchOptions(k=5, reranker="no such one"), note=notes.append) == [
+        plain
+    ]
+    assert "colours has no reranker of its own" in notes[0] and "no reranker 'no such one'" in notes[1]
+    picture = opened.search(
+        "blue", image=tmp_path / "photos" / "patch.png", reranker=NumberReranker(), note=notes.append
+    )
+    assert picture and "has pictures in it" in notes[2]
 
 
 def test_reranked_hits_in_an_index(opened: Index) -> None:

@@ -186,6 +186,52 @@ def test_only_what_should_learn_changes(
         assert not torch.equal(before[f"model.{name}"], after[f"model.{name}"]), name
 
 
+@pytest.mark.parametrize("learns", ["lora:2", "lora:3,last:1"])
+def test_low_rank_updates_become_the_weights(
+    model: Path, split: tuple[Pairs, Pairs], tmp_path: Path, learns: str
+) -> None:
+    plain, towers = tiny(model), tiny(model, learns)
+    pixels, tokens = torch.randint(0, 256, (3, 16, 16, 3), dtype=torch.uint8), torch.ones(2, 12, dtype=torch.int64)
+    with torch.no_grad():
+        assert torch.equal(plain.images(pixels).vectors, towers.images(pixels).vectors), "they start as nothing"
+    _, rest = towers.parameter_groups()
+    blocks = 2 if learns == "lora:2" else 1
+    assert len(rest) == 2 * 2 * 4 * blocks, "up and down of two towers' four matrices a block"
+    assert sum(p.numel() for p in rest) < 0.5 * sum(p.numel() for p in plain.parameter_groups()[1])
+    fit(towers, *split, replace(OPTIONS, epochs=2), tmp_path / "run")
+    with torch.no_grad():
+        learned = towers.images(pixels).vectors, towers.texts(tokens).vectors
+    towers.export(tmp_path)
+    merged = tiny(tmp_path)
+    assert merged.state_dict().keys() == plain.state_dict().keys(), "a model like any other"
+    with torch.no_grad():
+        for found, expected in zip((merged.images(pixels), merged.texts(tokens)), learned, strict=True):
+            torch.testing.assert_close(found.vectors, expected, atol=1e-5, rtol=0)
+        assert not torch.allclose(plain.images(pixels).vectors, learned[0], atol=1e-3)
+    first = "model.visual.transformer.resblocks.0.attn.in_proj_weight"
+    assert torch.equal(merged.state_dict()[first], plain.state_dict()[first]) is (blocks == 1)
+    assert towers.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_a_resumed_low_rank_run_ends_with_the_same_weights(
+    model: Path, split: tuple[Pairs, Pairs], tmp_path: Path
+) -> None:
+    whole, halved = tiny(model, "lora:2"), tiny(model, "lora:2")
+    options = replace(OPTIONS, epochs=2, step=StepOptions(piece=7), accumulate=2)
+    fit(whole, *split, options, tmp_path / "whole")
+
+    def stop(stage: object) -> None:
+        if stage.name == "epoch 2/2":  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(halved, *split, options, tmp_path / "halved", progress=stop)
+    resumed = tiny(model, "lora:2")
+    fit(resumed, *split, options, tmp_path / "halved", resume=True)
+    expected = weights(whole)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(resumed).items())
+
+
 def test_training_stops_early_and_keeps_the_best(model: Path, split: tuple[Pairs, Pairs], tmp_path: Path) -> None:
     options = replace(OPTIONS, epochs=12, learning_rate=1e-9, tower_rate=1e-9, patience=2)
     fitted = fit(tiny(model), *split, options, tmp_path)
@@ -225,13 +271,45 @@ def test_neighbours_share_a_batch(model: Path, split: tuple[Pairs, Pairs], tmp_p
     assert inside > float(alike.mean())
 
 
+def test_hard_negatives_come_from_an_index(model: Path, table: Path, tmp_path: Path) -> None:
+    from mmsearch.api import Index
+    from mmsearch.training.mining import vectors_of_index
+    from tests.conftest import ColourEncoder
+
+    pairs = read_pairs(table)
+    pairs = pairs.take(row for row, image in enumerate(pairs.images) if image.path.stem.isdecimal())
+    with Index.open(tmp_path / "index", create=True, encoder=ColourEncoder()) as index:
+        index.add(table.parent)
+        index.remove(table.parent / "007.png")
+    vectors = vectors_of_index(tmp_path / "index", pairs)
+    lengths = np.linalg.norm(vectors, axis=1)
+    assert vectors.shape == (100, 4) and lengths[7] == 0 and np.allclose(np.delete(lengths, 7), 1, atol=1e-3)
+    towers = tiny(model)
+    feed = ImageFeed(towers, pairs.images, ViewOptions(), tmp_path, seed=0, device=torch.device("cpu"))
+    batches = Batches(towers, pairs, feed, 8, 1, 0, torch.device("cpu"))
+    batches.find_neighbours(4, vectors)
+    order = batches._order(np.random.default_rng(0))
+    feed.close()
+    assert sorted(order.tolist()) == list(range(100))
+    colour = order % len(COLOURS)  # images of one colour are hard to tell apart, and lie together now
+    assert np.mean(colour[1:] == colour[:-1]) > 0.5
+    assert batches._near is not None and set(batches._near[7].tolist()) == {7} and 7 not in batches._near[[15, 23]]
+    with pytest.raises(UsageError, match="holds none of the"):
+        vectors_of_index(tmp_path / "index", pairs.take([7]))
+    options = replace(OPTIONS, epochs=1, neighbours=4)
+    request = TrainRequest(table, tmp_path / "out", str(model), held_out=0.2, negatives=tmp_path / "index")
+    assert len(train(request, options).fitted.epochs) == 1
+    config = json.loads((tmp_path / "out" / "run" / "config.json").read_text())
+    assert len(config["mined"]) == 64
+
+
 def test_the_schedule_rises_and_falls() -> None:
     factors = [schedule(step, 100, 0.1) for step in range(100)]
     assert factors[0] == pytest.approx(0.1) and max(factors) == factors[9] == factors[10] == 1.0
     assert factors[10:] == sorted(factors[10:], reverse=True) and factors[-1] < 0.01
 
 
-@pytest.mark.parametrize("text", ["some", "last:0", "last:", "last:1,0", "last:1,2,3"])
+@pytest.mark.parametrize("text", ["some", "last:0", "last:", "last:1,0", "last:1,2,3", "lora:", "lora:0", "lora:4,all"])
 def test_senseless_freezing_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         Freezing.parse(text)
@@ -248,7 +326,7 @@ def test_the_command_trains_and_tells(model: Path, table: Path, tmp_path: Path) 
     assert told["images"] + told["dev_images"] == 100 and len(told["refused"]) == 10
     assert told["before"].keys() == told["after"].keys() and isinstance(told["is_better"], bool)
     again = CliRunner().invoke(app, [*where, *how, "--resume"], catch_exceptions=False).stdout
-    assert "refused    10 rows" in again and "Use it with: mmsearch index FOLDER --model" in again
+    assert "refused    10 rows" in again and "with: mmsearch index FOLDER --model" in again
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "something").touch()
     with pytest.raises(UsageError, match="not empty"):

@@ -108,6 +108,14 @@ def test_an_index_gives_what_photos_say_of_themselves(tmp_path: Path) -> None:
     with Index.open(tmp_path / "index", create=True, encoder=ColourEncoder()) as index:
         index.add([tmp_path / "photos"])
     assert captions(read_pairs(tmp_path / "index")) == {"one.jpg": ("a boat at dawn",)}
+    (tmp_path / "photos" / "two.txt").write_text("what lies beside it")
+    (tmp_path / "photos" / "one.txt").write_text("a boat")
+    with Index.open(tmp_path / "index", encoder=ColourEncoder()) as index:
+        index.add([tmp_path / "photos"])
+    found = captions(read_pairs(tmp_path / "index"))
+    assert found == {"one.jpg": ("a boat", "a boat at dawn"), "two.jpg": ("what lies beside it",)}
+    (tmp_path / "photos" / "one.jpg").unlink()
+    assert "gone" in read_pairs(tmp_path / "index").refused[0].reason
 
 
 def test_unreadable_images_are_moved_to_the_refused(folder: Path) -> None:

@@ -21,7 +21,7 @@ def old(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "STEPS", migrations.STEPS[:1])
         IndexDirectory.create(place, "colours", encoder.spec)
-        with IndexDirectory.open(place).writing() as index:
+        with IndexDirectory.open(place).writing(cut=False) as index:
             sql, tower = index.catalogue.sql, index.tower()
             index.vector_file(tower).append(encoder.encode_texts([file.stem for file in files]), at=0)
             with index.catalogue.transaction():
@@ -58,7 +58,7 @@ def test_somebody_else_may_be_writing(old: Path, monkeypatch: pytest.MonkeyPatch
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "STEPS", migrations.STEPS[:1])
         directory = IndexDirectory.open(old)
-        with directory.writing():
+        with directory.writing(cut=False):
             patch.undo()
             with pytest.raises(IndexBusy):
                 IndexDirectory.open(old)

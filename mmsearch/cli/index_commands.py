@@ -32,6 +32,14 @@ def index_command(
     ocr: Annotated[
         bool, typer.Option("--ocr", help="Also read the text in pictures and video frames (needs mmsearch[ocr]).")
     ] = False,
+    keep_tokens: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-tokens/--no-keep-tokens",
+            help="Also keep what a reranker needs of each picture, so that --rerank opens none; --no- drops it again.",
+        ),
+    ] = None,
+    reranker: Annotated[str, typer.Option(help="Whose tokens --keep-tokens keeps; see `query --rerank`.")] = "builtin",
     watch: Annotated[bool, typer.Option("--watch", help="Go on: keep the index up to date until Ctrl-C.")] = False,
     compile_: Annotated[bool, typer.Option("--compile", help="Use torch.compile (open_clip models).")] = False,
     json_: JsonOption = False,
@@ -47,9 +55,12 @@ def index_command(
         max_megapixels=max_megapixels,
         frame_interval_s=frame_interval,
         ocr=open_text_reader() if ocr else False,  # before an index is made
+        keep_tokens=reranker if keep_tokens else None,
     )
     _check_paths(paths)
     with Index.open(index, create=True, encoder=model, options=encoder_options(device, batch_size, compile_)) as opened:
+        if keep_tokens is False:
+            opened.drop_tokens()
         if watch:
             opened.watch(paths, lambda made: print_report(made, opened.path, as_json=json_), options=options)
             return
@@ -82,9 +93,17 @@ def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
         print(f"text       {_text_line(values)}")
     print(f"encoder    {values['encoder']}")
     print(f"search     {_search_line(values)}")
+    if values["tokens"] is not None:
+        print(f"tokens     {_tokens_line(values['tokens'])}")
     print(f"size       {bytes_of(values['bytes'])}")
     for root in values["roots"]:
         print(f"folder     {root}")
+
+
+def _tokens_line(tokens: dict[str, Any]) -> str:
+    size = f"{bytes_of(tokens['bytes'])}, {tokens['bytes_per_image']:,} bytes each"
+    of = f"{tokens['images']:,} of {tokens['of']:,} pictures and frames"
+    return f"of {of} for the reranker {tokens['reranker']} ({size})"
 
 
 def remove(

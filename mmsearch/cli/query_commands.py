@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from mmsearch.cli.output import Style, print_hits, print_json
 from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
@@ -46,11 +48,18 @@ def query(
         Path | None, typer.Option(help="Ask every line of this file (- for standard input).", show_default=False)
     ] = None,
     rerank: Annotated[
-        bool, typer.Option("--rerank", help="Let the reranker look at the first answers once more.")
-    ] = False,
+        str | None,
+        typer.Option(
+            metavar="[NAME]",
+            help="Let a reranker look at the first answers again: by default the encoder's own, else a directory or "
+            "a model in the local cache (BLIP, CoCa).",
+            show_default=False,
+        ),
+    ] = None,
     rerank_depth: Annotated[int, typer.Option(min=1, help="How many answers the reranker sees.")] = 50,
     rerank_budget: Annotated[
-        str | None, typer.Option(help="How long it may take, such as 1s or 500ms.", show_default=False)
+        str | None,
+        typer.Option(help="How long it may take for a question, such as 1s or 500ms.", show_default=False),
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the parts of each score.")] = False,
     sheet: Annotated[
@@ -78,6 +87,7 @@ def query(
         min_relevance=min_score,
         nothing_below=None if all_ or min_score is not None else NOTHING_BELOW,
         collapse=not no_collapse,
+        reranker=rerank,
         rerank_depth=rerank_depth,
         rerank_budget_s=None if rerank_budget is None else _seconds(rerank_budget),
     )
@@ -89,8 +99,7 @@ def query(
         texts = [] if text is None else [text]
         asked = [Question.of(texts, image or [], text_weight=text_weight, image_weight=image_weight, raw=raw)]
     with Index.open(index, options=encoder_options(device)) as opened:
-        reranker = _reranker(opened) if rerank else None
-        answers = opened.search_many(asked, options=options, reranker=reranker)
+        answers = opened.search_many(asked, options=options, note=_told_once())
     for number, hits in enumerate(answers, start=1):
         print_hits(hits, style, number if queries is not None else None)
     _extras(answers, sheet, open_)
@@ -100,15 +109,36 @@ def query(
         raise typer.Exit(1)
 
 
-def _reranker(opened: Any) -> Any:
-    """The reranker, or ``None`` with a line on why there is none."""
-    from mmsearch.errors import EncoderError
+def _told_once() -> Callable[[str], None]:
+    """Prints a remark to the error stream, the same one only once, however many questions it is true of."""
+    told: set[str] = set()
 
-    try:
-        return opened.reranker()
-    except EncoderError as error:
-        print(f"mmsearch: not reranked: {error}", file=sys.stderr)
-        return None
+    def tell(remark: str) -> None:
+        if remark not in told:
+            told.add(remark)
+            print(f"mmsearch: {remark}", file=sys.stderr)
+
+    return tell
+
+
+class QueryCommand(TyperCommand):
+    """`query`, whose ``--rerank`` may stand without a name: what follows it is one only if it can be."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See click."""
+        if "--rerank" not in args:  # most questions; what follows costs an import
+            return super().parse_args(ctx, args)
+        from mmsearch.rerankers.models import looks_like_a_name
+
+        given: list[str] = []
+        for place, word in enumerate(args):
+            given.append(word)
+            following = args[place + 1] if place + 1 < len(args) else ""
+            if word == "--":
+                return super().parse_args(ctx, [*given, *args[place + 1 :]])
+            if word == "--rerank" and not looks_like_a_name(following):
+                given[-1] = "--rerank=builtin"
+        return super().parse_args(ctx, given)
 
 
 def _seconds(text: str) -> float:
@@ -212,5 +242,5 @@ def _draw_heat(found: Any, path: Path, png: Path) -> None:
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the program."""
-    app.command(short_help="Find by words, by images, or both")(query)
+    app.command(short_help="Find by words, by images, or both", cls=QueryCommand)(query)
     app.command(short_help="Show why a file answers a question")(explain)

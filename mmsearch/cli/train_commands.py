@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mmsearch.types import Skip
 
 _LISTED = 20
+_CHANCE = 0.05
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +36,9 @@ def train_command(
     model: Annotated[str, typer.Option(help="What to start from; see `mmsearch models`.")] = "builtin",
     dev: Annotated[Path | None, typer.Option(help="Held-out pairs; without it a tenth is kept apart.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder that a table's relative paths start from.")] = None,
-    learns: Annotated[str, typer.Option(help="heads, last:N, last:N,M (image, text tower) or all.")] = "heads",
+    learns: Annotated[
+        str, typer.Option(help="heads, last:N, last:N,M (image, text tower), all, lora:R or lora:R,last:N.")
+    ] = "heads",
     scale: Annotated[float | None, typer.Option(help="1 / temperature to start from.")] = None,
     loss: Annotated[str, typer.Option(help="infonce, triplet or sigmoid.")] = "infonce",
     epochs: Annotated[int, typer.Option(min=1)] = 10,
@@ -52,8 +55,12 @@ def train_command(
         int, typer.Option(min=0, help="Random views of each image made once and kept; 0: new ones every epoch.")
     ] = 0,
     neighbours: Annotated[
-        int, typer.Option(min=1, help="Images of a batch that come with their nearest ones: hard negatives.")
-    ] = 1,
+        int | None, typer.Option(min=1, help="Images of a batch that come with their nearest ones: hard negatives.")
+    ] = None,
+    negatives: Annotated[
+        str | None,
+        typer.Option(help="Index whose vectors find the nearest images for --neighbours (4 unless given)."),
+    ] = None,
     held_out: Annotated[float, typer.Option(help="Fraction kept apart where there is no --dev.")] = 0.1,
     share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the learned space in captions (built-in).")
@@ -72,6 +79,7 @@ def train_command(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Fits an encoder to your own pairs of images and captions; the result works with `index --model DIR`."""
+    from mmsearch.home import locate_index
     from mmsearch.training.builtin_towers import BuiltinTowerOptions
     from mmsearch.training.fit import TrainOptions
     from mmsearch.training.losses import LossOptions
@@ -84,7 +92,15 @@ def train_command(
     if precision not in ("auto", "bf16", "fp32") or device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--precision is auto, bf16 or fp32, --device auto, cpu or cuda; found {precision}, {device}")
     request = TrainRequest(
-        pairs, output, model, dev, images, held_out, Freezing.parse(learns), BuiltinTowerOptions(share=share)
+        pairs,
+        output,
+        model,
+        dev,
+        images,
+        held_out,
+        Freezing.parse(learns),
+        BuiltinTowerOptions(share=share),
+        negatives=None if negatives is None else locate_index(negatives),
     )
     if reranker:
         _train_reranker(request, RerankerOptions(epochs=epochs, lists=lists, seed=seed, threads=threads), json_)
@@ -94,7 +110,7 @@ def train_command(
         batch_size=batch_size,
         captions=captions,
         accumulate=accumulate,
-        neighbours=neighbours,
+        neighbours=neighbours or (1 if negatives is None else 4),
         learning_rate=rate,
         tower_rate=tower_rate,
         average=average,
@@ -164,6 +180,7 @@ def _print_report(report: TrainReport, as_json: bool) -> None:
                 "before": report.before,
                 "after": report.after,
                 "is_better": report.is_better,
+                "p_value": report.p_value,
                 "best_epoch": report.fitted.best,
             }
         )
@@ -173,8 +190,10 @@ def _print_report(report: TrainReport, as_json: bool) -> None:
     print(f"held out   {count_of(report.dev_images, 'image')}; best epoch {report.fitted.best}")
     for name, value in report.after.items():
         print(f"{name:26} {100 * report.before[name]:5.1f} → {100 * value:5.1f}")
-    print(f"The new encoder is {'better' if report.is_better else 'NOT better'} than the one it started from.")
-    print(f"Use it with: mmsearch index FOLDER --model {report.output}")
+    verdict = f"The new encoder is {'better' if report.is_better else 'NOT better'} than the one it started from"
+    doubt = ", by no more than chance would" if report.is_better and report.p_value > _CHANCE else ""
+    print(f"{verdict}{doubt} (p = {report.p_value:.2g}).")
+    print(f"Use it {'' if report.is_better else 'all the same '}with: mmsearch index FOLDER --model {report.output}")
 
 
 def _print_refused(refused: tuple[Skip, ...], output: str) -> None:

@@ -202,7 +202,13 @@ class BuiltinEncoder(Encoder):
             EncoderError: these weights do not give a grid.
         """
         self._check_inputs(inputs)
-        return self._run(self._description.image_file, "grid", {"pixels": inputs})
+        return self._run(self._description.image_file, ["grid"], {"pixels": inputs})[0]
+
+    def vectors_and_grids(self, inputs: npt.NDArray[np.generic]) -> tuple[FloatArray, FloatArray]:
+        """``encode_prepared`` and ``image_grid`` of the same pictures, for the price of one."""
+        self._check_inputs(inputs)
+        vectors, grids = self._run(self._description.image_file, ["vector", "grid"], {"pixels": inputs})
+        return vectors, grids
 
     def text_tokens(self, text: str) -> FloatArray:
         """One text to its last tokens before they are pooled, (1, length, 384).
@@ -210,9 +216,20 @@ class BuiltinEncoder(Encoder):
         Raises:
             EncoderError: these weights do not give tokens.
         """
-        ids = np.array([self._tokenize(text, self.max_text_tokens)], dtype=np.int64)
-        inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-        return self._run(self._description.text_file, "tokens", inputs)
+        inputs = _padded([self._tokenize(text, self.max_text_tokens)])
+        return self._run(self._description.text_file, ["tokens"], inputs)[0]
+
+    def vectors_and_tokens(self, texts: Sequence[str]) -> tuple[FloatArray, list[FloatArray]]:
+        """``encode_texts`` and the tokens of each text, (length, 384), of n texts."""
+        ids = [self._tokenize(text, self.max_text_tokens) for text in texts]
+        vectors = np.zeros((len(texts), self.spec.dim), dtype=np.float32)
+        tokens: list[FloatArray] = [np.zeros((0, 0), dtype=np.float32)] * len(texts)
+        for members in _similar_lengths([len(row) for row in ids]) if ids else ():
+            inputs = _padded([ids[i] for i in members])
+            vectors[members], found = self._run(self._description.text_file, ["vector", "tokens"], inputs)
+            for row, values in zip(members, found, strict=True):
+                tokens[row] = values[: len(ids[row])]
+        return vectors, tokens
 
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
         """n texts to (n, dim) rows of length 1, in their order; a text beyond ``max_text_tokens`` is cut."""
@@ -221,7 +238,7 @@ class BuiltinEncoder(Encoder):
             return rows
         tokens = [self._tokenize(text, self.max_text_tokens) for text in texts]
         for members in _similar_lengths([len(ids) for ids in tokens]):
-            rows[members] = self._encode_tokens([tokens[i] for i in members])
+            rows[members] = self._vectors(self._description.text_file, _padded([tokens[i] for i in members]))
         return rows
 
     def count_tokens(self, text: str) -> int:
@@ -236,15 +253,6 @@ class BuiltinEncoder(Encoder):
         ids: list[int] = self._tokenizer(limit).encode(valid).ids
         return ids
 
-    def _encode_tokens(self, tokens: Sequence[Sequence[int]]) -> FloatArray:
-        longest = max(len(ids) for ids in tokens)
-        input_ids = np.zeros((len(tokens), longest), dtype=np.int64)
-        attention_mask = np.zeros_like(input_ids)
-        for row, ids in enumerate(tokens):
-            input_ids[row, : len(ids)] = ids
-            attention_mask[row, : len(ids)] = 1
-        return self._vectors(self._description.text_file, {"input_ids": input_ids, "attention_mask": attention_mask})
-
     def _check_inputs(self, inputs: npt.NDArray[np.generic]) -> None:
         size = self._description.framing.size
         if inputs.shape[1:] != (size, size, 3) or inputs.dtype != np.uint8:
@@ -253,16 +261,16 @@ class BuiltinEncoder(Encoder):
                 f"found {inputs.shape} {inputs.dtype}"
             )
 
-    def _run(self, tower: str, output: str, inputs: dict[str, npt.NDArray[Any]]) -> FloatArray:
+    def _run(self, tower: str, outputs: list[str], inputs: dict[str, npt.NDArray[Any]]) -> list[FloatArray]:
         session = self._session(tower)
         try:
-            values: FloatArray = session.run([output], inputs)[0]
+            values: list[FloatArray] = session.run(outputs, inputs)
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise EncoderError(f"encoder {self.spec.name} failed to run: {error}") from error
         return values
 
     def _vectors(self, tower: str, inputs: dict[str, npt.NDArray[Any]]) -> FloatArray:
-        vectors = self._run(tower, "vector", inputs)
+        vectors = self._run(tower, ["vector"], inputs)[0]
         if vectors.shape[1:] != (self.spec.dim,):
             raise EncoderError(
                 f"encoder {self.spec.name} gave vectors of shape {vectors.shape}, its encoder.json says "
@@ -326,6 +334,16 @@ def digest_of_weights(directory: Path) -> str:
     for name in BuiltinDescription.read(directory).digest_files:
         digest.update((directory / name).read_bytes())
     return digest.hexdigest()
+
+
+def _padded(tokens: Sequence[Sequence[int]]) -> dict[str, npt.NDArray[Any]]:
+    """Token ids of texts as the inputs of the text graph."""
+    input_ids = np.zeros((len(tokens), max(len(ids) for ids in tokens)), dtype=np.int64)
+    attention_mask = np.zeros_like(input_ids)
+    for row, ids in enumerate(tokens):
+        input_ids[row, : len(ids)] = ids
+        attention_mask[row, : len(ids)] = 1
+    return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
 def _similar_lengths(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -49,7 +49,7 @@ class OpenClipEncoder(Encoder):
         if options.threads:
             torch.set_num_threads(options.threads)
         self.local = local
-        self.device = _device(options.device)
+        self.device = choose_device(options.device)
         model, config = load_model(local)
         self.tokenizer = load_tokenizer(local, config)
         self.spec = _spec(local, model, config)
@@ -61,9 +61,9 @@ class OpenClipEncoder(Encoder):
         # Read above in float32: 4.605 (the logarithm of the usual scale, 100) is not a bfloat16.
         self._dtype = _dtype(self.device)
         model.requires_grad_(False)
-        self._model = _fuse(model).to(device=self.device, dtype=self._dtype)
-        self.text_module = text_module(self._model)
-        self._image_tower: Callable[[torch.Tensor], torch.Tensor] = self._model.encode_image
+        self.model = _fuse(model).to(device=self.device, dtype=self._dtype)
+        self.text_module = text_module(self.model)
+        self._image_tower: Callable[[torch.Tensor], torch.Tensor] = self.model.encode_image
         if options.compile:
             self._image_tower = torch.compile(self._image_tower)
 
@@ -79,7 +79,7 @@ class OpenClipEncoder(Encoder):
 
     def encode_prepared(self, inputs: npt.NDArray[np.generic]) -> FloatArray:
         """(n, h, w, 3) uint8 to (n, dim) rows of length 1."""
-        expected = (*_pair(self._model.visual.preprocess_cfg["size"]), 3)
+        expected = self.image_shape
         if inputs.shape[1:] != expected or inputs.dtype != np.uint8:
             raise VectorError(
                 f"prepared images have the shape {inputs.shape} and type {inputs.dtype}; expected (n,"
@@ -106,8 +106,13 @@ class OpenClipEncoder(Encoder):
         return self.tokenizer.count(text)
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Of one prepared image: height, width, 3."""
+        return (*_pair(self.model.visual.preprocess_cfg["size"]), 3)
+
+    @property
     def _crops(self) -> bool:
-        return bool(self._model.visual.preprocess_cfg["resize_mode"] == "shortest")
+        return bool(self.model.visual.preprocess_cfg["resize_mode"] == "shortest")
 
     def _in_batches(self, inputs: npt.NDArray[Any], encode: Callable[[npt.NDArray[Any]], torch.Tensor]) -> FloatArray:
         """Runs ``encode`` over slices; when memory runs out, halves the batch size for good, tries again."""
@@ -136,10 +141,14 @@ class OpenClipEncoder(Encoder):
             start += len(batch)
         return rows
 
-    def _image_rows(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
+    def normalised(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
+        """(n, h, w, 3) uint8 to what the image tower takes, (n, 3, h, w) on the device."""
         pixels = self._to_device(images).permute(0, 3, 1, 2).to(torch.float32) / 255
         mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self._mean, self._std))
-        features = self._image_tower(((pixels - mean) / std).to(self._dtype))
+        return ((pixels - mean) / std).to(self._dtype)
+
+    def _image_rows(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
+        features = self._image_tower(self.normalised(images))
         return torch.nn.functional.normalize(features.float(), dim=-1)
 
     def _text_rows(self, tokens: TokenArray) -> torch.Tensor:
@@ -304,7 +313,12 @@ def _fuse(model: Any) -> Any:
     return model
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """``auto`` takes a GPU where there is one.
+
+    Raises:
+        EncoderError: there is no such device here.
+    """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")

@@ -16,11 +16,13 @@ from mmsearch.errors import UsageError
 from mmsearch.files import WalkRules
 from mmsearch.index import IndexDirectory
 from mmsearch.ingest.bounded_queue import BoundedQueue
+from mmsearch.ingest.filling import fill_tokens, open_keeper
 from mmsearch.ingest.plan import Plan, Scope, make_plan, resolve_changes, resolve_scopes, settle_skipped
 from mmsearch.ingest.reading import Readers
 from mmsearch.ingest.seconds import Seconds
 from mmsearch.ingest.text_in_pictures import TextRead, read_text_in_pictures
 from mmsearch.ingest.writing import Writer
+from mmsearch.kept_tokens import TokenKeeper
 from mmsearch.ocr import TextReader, has_text_reader, open_text_reader
 from mmsearch.system import usable_cores
 from mmsearch.types import Progress, Report
@@ -40,6 +42,9 @@ class IngestOptions:
 
     ``ocr``: read the text in pictures and video frames, after everything else; `True` with the reader of the extra
     ``mmsearch[ocr]``, or with a reader of your own.
+
+    ``keep_tokens`` names a reranker whose image tokens are kept with the index from now on, also of what is in it
+    already (``None``: as before). A reranked question then opens no picture.
     """
 
     rules: WalkRules = field(default_factory=WalkRules)
@@ -48,6 +53,7 @@ class IngestOptions:
     readers: int | None = None
     memory_mb: float = 256.0
     ocr: bool | TextReader = False
+    keep_tokens: str | None = None
 
     def __post_init__(self) -> None:
         if self.readers is not None and self.readers < 1:
@@ -116,7 +122,8 @@ def ingest(
     index.check_encoder(encoder.spec)
     reader = open_text_reader() if options.ocr is True else options.ocr or None
     with index.writing() as writable:
-        return _Run(writable, encoder, options, progress, reader).run(paths, changes)
+        keeper = open_keeper(writable, encoder, options.keep_tokens)
+        return _Run(writable, encoder, options, progress, reader, keeper).run(paths, changes)
 
 
 class _Run:
@@ -124,8 +131,9 @@ class _Run:
 
     def __init__(
         self, index: IndexDirectory, encoder: Encoder, options: IngestOptions, progress: ProgressCallback,
-        reader: TextReader | None,
+        reader: TextReader | None, keeper: TokenKeeper | None,
     ) -> None:  # fmt: skip
+        self._keeper = keeper
         self._index = index
         self._encoder = encoder
         self._options = options
@@ -142,6 +150,7 @@ class _Run:
         readers, writer = self._workers(plan)
         interrupted = self._read_and_write(plan, readers, writer)
         removed = 0 if interrupted else self._clean_up(plan)
+        interrupted = interrupted or self._fill_tokens()
         text = TextRead()
         if self._reader is not None and not interrupted:
             with self._seconds.of("text"):
@@ -183,7 +192,9 @@ class _Run:
                 items=max(_LEAST_LOOK_AHEAD, 4 * self._encoder.batch_size), size=int(1e6 * self._options.memory_mb)
             ),
         )
-        return readers, Writer(self._index, tower, self._encoder, limits=self._limits, settled=readers.settled)
+        return readers, Writer(
+            self._index, tower, self._encoder, limits=self._limits, settled=readers.settled, keeper=self._keeper
+        )
 
     def _read_and_write(self, plan: Plan, readers: Readers, writer: Writer) -> bool:
         """Runs the pipeline; returns whether it was interrupted."""
@@ -203,6 +214,22 @@ class _Run:
         if interrupted:
             writer.commit()
         return interrupted
+
+    def _fill_tokens(self) -> bool:
+        """Of all pictures that lack them; returns whether it was interrupted, which the next run makes up for."""
+        if self._keeper is None:
+            return False
+        try:
+            with self._seconds.of("tokens"):
+                fill_tokens(
+                    self._keeper,
+                    self._index.tower(),
+                    self._decode_options,
+                    lambda done, total, path: self._progress(Progress("tokens", done, total, path=path)),
+                )
+        except KeyboardInterrupt:
+            return True
+        return False
 
     def _clean_up(self, plan: Plan) -> int:
         """Drops what is gone. Last, so that files that only moved have taken their vectors along."""

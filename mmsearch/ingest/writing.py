@@ -18,6 +18,8 @@ from mmsearch.ingest.open_archives import OpenArchives
 from mmsearch.ingest.plan import ArchiveWork, Work, lies_there
 from mmsearch.ingest.reading import ArchiveEnd, Failed, Finished, Known, Piece, Twin
 from mmsearch.ingest.seconds import Seconds
+from mmsearch.kept_tokens import TokenKeeper
+from mmsearch.rerankers.base import TokenArray
 from mmsearch.types import Modality, Skip
 
 Outcome = Literal["indexed", "updated", "unchanged"] | Skip
@@ -34,6 +36,8 @@ class Job:
 
     pieces: list[Piece] = field(default_factory=list)
     vectors: dict[int, FloatArray] = field(default_factory=dict)
+    tokens: dict[int, TokenArray] = field(default_factory=dict)
+    """For a reranker, where they are kept."""
     finished: Finished | None = None
 
     @property
@@ -57,12 +61,14 @@ class Writer:
         *,
         limits: str,
         settled: Callable[[bytes, str], None],
+        keeper: TokenKeeper | None = None,
     ) -> None:
         self._index = index
         self._tower = tower
         self._encoder = encoder
         self._limits = limits
         self._settled = settled
+        self._keeper = keeper if keeper is not None and keeper.shares_inputs(encoder) else None
         self._jobs: dict[int, Job] = {}
         self._batches: dict[str, list[tuple[Job, int]]] = {"image": [], "text": []}
         self._ready: list[Job] = []
@@ -132,11 +138,16 @@ class Writer:
             return
         with self.seconds.of("encode"):
             pieces = [job.pieces[number] for job, number in batch]
-            if kind == "image":
+            tokens: TokenArray | None = None
+            if kind == "text":
+                vectors = self._encoder.encode_texts([piece.text or "" for piece in pieces])
+            elif self._keeper is None:
                 vectors = self._encoder.encode_prepared(np.stack([piece.array for piece in pieces]))  # type: ignore[misc]
             else:
-                vectors = self._encoder.encode_texts([piece.text or "" for piece in pieces])
-        for (job, number), vector in zip(batch, vectors, strict=True):
+                vectors, tokens = self._keeper.encode(np.stack([piece.array for piece in pieces]))  # type: ignore[misc]
+        for place, ((job, number), vector) in enumerate(zip(batch, vectors, strict=True)):
+            if tokens is not None:
+                job.tokens[number] = tokens[place]
             piece = job.pieces[number]
             job.pieces[number] = Piece(piece.work, None, piece.text, piece.start_s, piece.end_s)  # drops the pixels
             job.vectors[number] = vector
@@ -161,15 +172,31 @@ class Writer:
         vectors = [job.vectors[number] for job in self._ready for number in range(len(job.pieces))]
         if vectors:
             self._index.vector_file(self._tower).append(np.stack(vectors), at=rows)
+        kept = self._append_tokens(rows)
         with self._index.catalogue.transaction():
             outcomes = self._write_ready(rows)
             self._index.catalogue.set_row_count(self._tower.id, rows + len(vectors))
+            if self._keeper is not None:
+                self._keeper.record(self._tower, *kept)
             waiting = self._resolve_twins()
             outcomes += [self._write_other(message) for message in self._others]
             closed = self._close_archives()
         self._account(outcomes, waiting, len(vectors))
         self.removed += self._archives.account(closed)
         self.skipped.extend(Skip(str(end.work.path), end.problem) for end in closed if end.problem)
+
+    def _append_tokens(self, first_row: int) -> tuple[int, list[int]]:
+        """(place of the first in the token file, rows of the vector file that they belong to)."""
+        rows: list[int] = []
+        tokens: list[TokenArray] = []
+        if self._keeper is None:
+            return 0, rows
+        for job in self._ready:
+            for number in sorted(job.tokens):
+                rows.append(first_row + number)
+                tokens.append(job.tokens[number])
+            first_row += len(job.pieces)
+        return self._keeper.append(tokens), rows
 
     def _close_archives(self) -> list[ArchiveEnd]:
         """Archives are closed in the commit that holds the last of their samples."""

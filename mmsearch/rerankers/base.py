@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from mmsearch.errors import VectorError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,8 +35,16 @@ class RerankerSpec:
 
     @property
     def bytes_per_image(self) -> int:
-        """What keeping the tokens of one image costs."""
+        """What the tokens of one image take in memory, as float16; kept with an index they take about half."""
         return 2 * int(np.prod(self.token_shape))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that one image takes: ``look`` to make its tokens, ``score`` to score them against a text."""
+
+    look: float
+    score: float
 
 
 class Reranker(ABC):
@@ -42,21 +53,53 @@ class Reranker(ABC):
     """
 
     spec: RerankerSpec
+    input_size: int = 320
+    """The shorter side, in pixels, that an image must have for ``prepare_image`` to lose nothing."""
+    batch_size: int = 8
+    """How many images one call of ``tokens_of_prepared`` should get."""
+    _cost: Cost | None = None
 
     @abstractmethod
-    def image_tokens(self, images: Sequence[Image]) -> TokenArray:
-        """n upright RGB images to (n, *token_shape) float16; n may be 0."""
+    def prepare_image(self, image: Image) -> npt.NDArray[Any]:
+        """An upright RGB image to the array of one model input, without the batch axis."""
+
+    @abstractmethod
+    def tokens_of_prepared(self, inputs: npt.NDArray[Any]) -> TokenArray:
+        """Stacked outputs of ``prepare_image``, n of 1 or more, to (n, *token_shape) float16."""
 
     @abstractmethod
     def score_tokens(self, text: str, tokens: TokenArray) -> FloatArray:
-        """How well a text fits each of n images, (n,): the logarithm of the odds that they belong together.
+        """How well a text fits each of n images, (n,): the logarithm of the odds that they belong together, up to a
+        constant of the text.
 
         A score does not depend on the other images.
         """
 
+    def image_tokens(self, images: Sequence[Image]) -> TokenArray:
+        """n upright RGB images to (n, *token_shape) float16, in batches of ``batch_size``; n may be 0."""
+        parts = [np.zeros((0, *self.spec.token_shape), dtype=np.float16)]
+        for start in range(0, len(images), self.batch_size):
+            batch = images[start : start + self.batch_size]
+            parts.append(self.tokens_of_prepared(np.stack([self.prepare_image(image) for image in batch])))
+        return np.concatenate(parts)
+
     def score(self, text: str, images: Sequence[Image]) -> FloatArray:
         """``score_tokens`` of images whose tokens were not kept."""
         return self.score_tokens(text, self.image_tokens(images))
+
+    def cost(self) -> Cost:
+        """What an image costs on this machine, measured once on grey ones; everything is loaded on the way."""
+        if self._cost is None:
+            from PIL import Image
+
+            grey = Image.new("RGB", (self.input_size, self.input_size), (128, 128, 128))
+            self.score("a photo", [grey])  # the first run loads and allocates
+            looked = time.perf_counter()
+            tokens = self.image_tokens([grey])
+            scored = time.perf_counter()
+            self.score_tokens("a photo of two things", tokens)
+            self._cost = Cost(scored - looked, time.perf_counter() - scored)
+        return self._cost
 
     def mixed(self, first: FloatArray, scores: FloatArray) -> FloatArray:
         """First-stage cosines and own scores as one number to sort by, both (n,).
@@ -66,6 +109,18 @@ class Reranker(ABC):
         """
         together: FloatArray = standard(first) + np.float32(self.spec.mix) * standard(scores)
         return together
+
+    def check_tokens(self, tokens: TokenArray) -> None:
+        """Refuses tokens that are not this reranker's.
+
+        Raises:
+            VectorError: naming both shapes.
+        """
+        if tokens.shape[1:] != self.spec.token_shape:
+            raise VectorError(
+                f"image tokens have the shape {tokens.shape[1:]}; the reranker {self.spec.name} takes "
+                f"{self.spec.token_shape}, as its image_tokens makes them"
+            )
 
 
 def standard(values: FloatArray) -> FloatArray:

@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mmsearch.encoders.base import EncoderOptions
 from mmsearch.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder, open_session
-from mmsearch.errors import EncoderError, ModelMissing, VectorError
+from mmsearch.errors import EncoderError, ModelMissing
 from mmsearch.rerankers.base import FloatArray, Reranker, RerankerSpec, TokenArray
 
 if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
     from PIL.Image import Image
 
 FORMAT = 1
@@ -54,33 +56,43 @@ class BuiltinReranker(Reranker):
                 f"{self.spec.encoder_digest[:12]}, the one here has {self.encoder.spec.key}; train it again"
             )
         self._tokens, self._score = (open_session(directory / name, options.threads) for name in files)
+        self.input_size, self.batch_size = self.encoder.input_size, self.encoder.batch_size
+        self._last_text: tuple[str, FloatArray] | None = None
 
-    def image_tokens(self, images: Sequence[Image]) -> TokenArray:
-        """See :meth:`Reranker.image_tokens`."""
-        parts = [np.zeros((0, *self.spec.token_shape), dtype=np.float16)]
-        for start in range(0, len(images), self.encoder.batch_size):
-            batch = images[start : start + self.encoder.batch_size]
-            parts.append(self.tokens_of_prepared(np.stack([self.encoder.prepare_image(image) for image in batch])))
-        return np.concatenate(parts)
+    def prepare_image(self, image: Image) -> npt.NDArray[np.uint8]:
+        """As the encoder sees it: (size, size, 3) uint8."""
+        return self.encoder.prepare_image(image)
 
-    def tokens_of_prepared(self, inputs: np.ndarray) -> TokenArray:
-        """Stacked outputs of the encoder's ``prepare_image`` to (n, *token_shape) float16."""
-        grid = self.encoder.image_grid(inputs)
-        tokens: TokenArray = self._tokens.run(["tokens"], {"grid": grid})[0].astype(np.float16)
+    def tokens_of_prepared(self, inputs: npt.NDArray[Any]) -> TokenArray:
+        """Stacked outputs of ``prepare_image``, which are the encoder's too, to (n, *token_shape) float16."""
+        return self.tokens_of_grid(self.encoder.image_grid(inputs))
+
+    def tokens_of_grid(self, grid: FloatArray) -> TokenArray:
+        """The encoder's grids (n, channels, h, w) to (n, *token_shape) float16."""
+        tokens: TokenArray = self._run(self._tokens, "tokens", {"grid": grid}).astype(np.float16)
         return tokens
 
     def score_tokens(self, text: str, tokens: TokenArray) -> FloatArray:
         """See :meth:`Reranker.score_tokens`."""
-        if tokens.shape[1:] != self.spec.token_shape:
-            raise VectorError(
-                f"image tokens have the shape {tokens.shape[1:]}; the reranker {self.spec.name} takes "
-                f"{self.spec.token_shape}, as its image_tokens makes them"
-            )
+        self.check_tokens(tokens)
         if not len(tokens):
             return np.zeros(0, dtype=np.float32)
-        inputs = {"text": self.encoder.text_tokens(text), "tokens": tokens.astype(np.float32)}
-        logits: FloatArray = self._score.run(["logit"], inputs)[0]
-        return logits
+        inputs = {"text": self._text(text), "tokens": tokens.astype(np.float32)}
+        return self._run(self._score, "logit", inputs)
+
+    def _text(self, text: str) -> FloatArray:
+        """The text's tokens; candidates come in several calls, so those of the last text stay at hand."""
+        known = self._last_text
+        if known is None or known[0] != text:
+            known = self._last_text = (text, self.encoder.text_tokens(text))
+        return known[1]
+
+    def _run(self, session: InferenceSession, output: str, inputs: dict[str, npt.NDArray[Any]]) -> FloatArray:
+        try:
+            values: FloatArray = session.run([output], inputs)[0]
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            raise EncoderError(f"reranker {self.spec.name} failed to run: {error}") from error
+        return values
 
 
 def has_reranker(directory: Path) -> bool:

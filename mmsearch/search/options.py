@@ -26,7 +26,9 @@ class SearchOptions:
     generic captions is taken off its score (``alpha`` of NNN, see `mmsearch.search.background`). ``words``: how many
     standard deviations of the question's scores a document rises whose path, caption or text has all its words.
 
-    Where a reranker is given, it sees the first ``rerank_depth`` answers, for ``rerank_budget_s`` seconds at most.
+    ``reranker`` names one (see `mmsearch.rerankers.open_reranker`) that puts the first ``rerank_depth`` answers to
+    questions in words into a better order, in ``rerank_budget_s`` seconds a question at most (``None``: as long as
+    it takes). The time that it takes to open one, once for an open index, does not count.
     """
 
     k: int = 10
@@ -36,6 +38,7 @@ class SearchOptions:
     collapse: bool = False
     hubness: float = 0.25
     words: float = 6.0
+    reranker: str | None = None
     rerank_depth: int = 50
     rerank_budget_s: float | None = None
 

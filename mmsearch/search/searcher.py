@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +21,6 @@ from mmsearch.catalogue.matching import (
 from mmsearch.encoders.base import FloatArray
 from mmsearch.filters import DOCUMENT_DATE_SQL, register_functions, to_sql
 from mmsearch.index import IndexDirectory
-from mmsearch.rerankers.base import Reranker
 from mmsearch.search.background import Background, Group, Kind, load_background
 from mmsearch.search.by_vector import nearest_documents
 from mmsearch.search.candidates import Candidate, Candidates, Spread, Terms, best_segments
@@ -30,14 +28,14 @@ from mmsearch.search.evidence import Evidence, content_words, find_evidence, lin
 from mmsearch.search.fit import TOGETHER
 from mmsearch.search.moments import Moment, fold_duplicates, moment_around
 from mmsearch.search.options import SearchOptions
-from mmsearch.search.question import EncodedQuestion, Question, load_picture
-from mmsearch.search.rerank import rerank
+from mmsearch.search.question import EncodedQuestion, Question
+from mmsearch.search.rerank import Reranking, rerank_answers, reranking_of
 from mmsearch.search.vectors import open_vectors
 from mmsearch.types import MODALITIES, Hit, Modality
 from mmsearch.vector_index import Neighbours
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 SAMPLE = 1024
 """Rows that tell how the scores of a question are spread."""
@@ -65,16 +63,16 @@ class Searcher:
         self._sampled: dict[Group, RowArray] = {}
         self._connections = threading.local()
 
-    def search(self, asked: EncodedQuestion, options: SearchOptions, reranker: Reranker | None = None) -> list[Hit]:
+    def search(self, asked: EncodedQuestion, options: SearchOptions, reranking: Reranking | None = None) -> list[Hit]:
         """The best segment of each of the k best documents, best first; a listing is ordered by date."""
-        return self._answer(asked, options, None, reranker)
+        return self._answer(asked, options, None, reranking)
 
     def search_many(
-        self, asked: Sequence[EncodedQuestion], options: SearchOptions, reranker: Reranker | None = None
+        self, asked: Sequence[EncodedQuestion], options: SearchOptions, reranking: Reranking | None = None
     ) -> list[list[Hit]]:
         """The answers to many questions; those without conditions share one vector search.
 
-        A ``reranker`` orders the answers to questions of texts alone.
+        A reranker orders the answers to questions of texts alone, within its budget for each of them.
         """
         plain = [place for place, one in enumerate(asked) if self._is_plain(one, options)]
         first: dict[int, Neighbours] = {}
@@ -86,7 +84,7 @@ class Searcher:
                 wanted = self._candidates.first_wanted(_need(options), kind, options.hubness)
                 found = self._vectors.search(vectors, wanted, kind=kind, **without)  # type: ignore[arg-type]
                 first.update(zip(places, found, strict=True))
-        return [self._answer(one, options, first.get(place), reranker) for place, one in enumerate(asked)]
+        return [self._answer(one, options, first.get(place), reranking) for place, one in enumerate(asked)]
 
     def nearest(self, queries: FloatArray, kind: Kind, options: SearchOptions) -> list[list[Hit]]:
         """The nearest documents to each of ``queries``, float32 (q, dim) of length 1, by cosine alone."""
@@ -141,13 +139,13 @@ class Searcher:
         return one, self._relevance(asked, [one], options)[0], shown, allowed
 
     def _answer(
-        self, asked: EncodedQuestion, options: SearchOptions, first: Neighbours | None, reranker: Reranker | None
+        self, asked: EncodedQuestion, options: SearchOptions, first: Neighbours | None, reranking: Reranking | None
     ) -> list[Hit]:
         if asked.is_listing:
             return self._listing(asked, options)
         need = _need(options)
-        reranker = reranker if asked.question.texts and not asked.question.images else None
-        if reranker is not None:
+        reranking = reranking_of(asked.question, reranking)
+        if reranking is not None:
             need, first = max(need, options.rerank_depth), None
         while True:
             ranked = self._ranked(asked, options, need, first)
@@ -155,8 +153,8 @@ class Searcher:
             if len(groups) >= options.k or len(ranked) < need:
                 break
             need, first = need * 4, None
-        if reranker is not None:  # once, whatever the groups took: its time is limited
-            ranked = self._reranked(reranker, asked, ranked, options)
+        if reranking is not None:  # once, whatever the groups took: its time is limited
+            ranked = rerank_answers(reranking, self._index, self._tower, asked.question, ranked, options)
             groups = self._groups(ranked, options)
         relevance = self._relevance(asked, ranked, options)
         hits: list[Hit] = []
@@ -245,15 +243,6 @@ class Searcher:
             vector, strongest, lambda document, row: evidence.bonus(document, row, most), terms, need
         )
         return best_segments([*ranked, *risen])
-
-    def _reranked(
-        self, reranker: Reranker, asked: EncodedQuestion, ranked: list[Candidate], options: SearchOptions
-    ) -> list[Candidate]:
-        def picture_of(one: Candidate) -> Image:
-            return load_picture(Path(self._index.path_of(one.segment)), 320, one.segment.start_s)
-
-        text = " ".join(asked.question.texts)
-        return rerank(reranker, text, ranked, picture_of, options.rerank_depth, options.rerank_budget_s)
 
     def _groups(self, ranked: Sequence[Candidate], options: SearchOptions) -> list[list[int]]:
         """Places that become one hit each, with their near-duplicates where those are folded."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmsearch.encoders.base import FloatArray
 from mmsearch.training.pairs import Pairs
 from mmsearch.training.steps import Batch, Words
 from mmsearch.training.towers import Towers
@@ -66,8 +67,23 @@ class Batches:
                 if word in column:
                     self._shares[row, column[word]] = count / len(self.texts[row])
 
-    def find_neighbours(self, count: int) -> None:
-        """Takes each image's ``count`` - 1 nearest by the vectors that the towers give now."""
+    def find_neighbours(self, count: int, mined: FloatArray | None = None) -> None:
+        """Takes each image's ``count`` - 1 nearest, by ``mined`` vectors, (images, dim) of length 1 or 0, else by those
+        that the towers give now. An image whose vector has length 0 gets no neighbours and is none.
+        """
+        vectors = self._vectors() if mined is None else torch.from_numpy(mined).to(self.device)
+        unknown = vectors.norm(dim=1) == 0
+        near = []
+        for start in range(0, len(vectors), 512):
+            scores = (vectors[start : start + 512] @ vectors.T).masked_fill(unknown[None, :], -2.0)
+            nearest = scores.topk(min(4 * count, len(vectors)), dim=1).indices
+            own = torch.arange(start, start + len(nearest), device=self.device)[:, None]
+            useless = unknown[nearest] | unknown[own]
+            near.append(torch.where(useless, own, nearest).cpu())
+        self._near, self._group = torch.cat(near).numpy(), count
+
+    def _vectors(self) -> Tensor:
+        """What the towers give for all images now."""
         self.towers.eval()
         rows = []
         with torch.no_grad():
@@ -75,12 +91,7 @@ class Batches:
                 kept = self.feed.rows(np.arange(start, min(start + 64, len(self.texts))), 0)
                 rows.append(self.towers.image_rest(kept).vectors.float())
         self.towers.train()
-        vectors = torch.cat(rows)
-        near = [
-            (vectors[start : start + 512] @ vectors.T).topk(min(4 * count, len(vectors)), dim=1).indices.cpu()
-            for start in range(0, len(vectors), 512)
-        ]
-        self._near, self._group = torch.cat(near).numpy(), count
+        return torch.cat(rows)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch; what is left over after the last full one waits for another shuffle."""

@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from mmsearch.encoders.open_clip import _preprocessing, load_model, load_tokenizer
 from mmsearch.encoders.weights import CONFIG_FILE, LocalModel, hub_file
+from mmsearch.errors import UsageError
+from mmsearch.training.low_rank import add_low_rank, merge_low_rank
 from mmsearch.training.towers import Freezing, ImageRows, Pixels, TextRows, Tokens, Towers
 
 if TYPE_CHECKING:
@@ -46,6 +48,12 @@ class OpenClipTowers(Towers):
         self.height, self.width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
         self.image_size = max(self.height, self.width)
         self._heads = _freeze(self.model, freezing)
+        if freezing.rank:
+            learned = {name for name, p in self.model.named_parameters() if p.requires_grad} - self._heads
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(name in self._heads)
+            if not add_low_rank(self.model, freezing.rank, lambda name: name in learned and _block(name) >= 0):
+                raise UsageError(f"{self.name} has no blocks of matrices that could learn by low-rank updates")
 
     def train(self, mode: bool = True) -> OpenClipTowers:
         """Sets ``training`` for callers; the model itself stays in evaluation mode."""
@@ -105,9 +113,13 @@ class OpenClipTowers(Towers):
                 self.model.logit_bias.fill_(bias)
 
     def export(self, directory: Path) -> None:
-        """Writes open_clip's ``local-dir`` format: its configuration, the weights, the tokenizer if it has one."""
+        """Writes open_clip's ``local-dir`` format: its configuration, the weights, the tokenizer if it has one.
+
+        Low-rank updates become part of the weights, here too.
+        """
         from safetensors.torch import save_file
 
+        merge_low_rank(self.model)
         if self.local.directory is not None:
             shutil.copyfile(self.local.directory / CONFIG_FILE, directory / CONFIG_FILE)
         else:

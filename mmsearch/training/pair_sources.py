@@ -3,7 +3,7 @@
     table       TSV, CSV or JSON Lines: a column (field) with the image's path and one with its caption
     sidecars    a folder: ``photo.jpg`` beside ``photo.txt`` (a caption a line) or ``photo.json``
     webdataset  tar files: ``000017.jpg`` beside ``000017.txt`` or ``000017.json``
-    index       the directory of an index: the descriptions that photos carry in themselves
+    index       the directory of an index: the captions beside its photos, and those that photos carry in themselves
 
 Rows that cannot be used are listed with their reason and never end the reading.
 """
@@ -238,13 +238,16 @@ def _from_index(directory: Path) -> Pairs:
     index = IndexDirectory.open(directory)
     try:
         rows, refused = [], []
-        for root, path, description in index.catalogue.described_images():
+        for root, path, texts in index.catalogue.described_images():
+            if root.is_dataset:
+                refused.append(Skip(f"{root.path}/{path}", "only its vector was imported, not the image"))
+                continue
             image = index.root_path(root) / path
-            captions = _clean([description])
             if not image.is_file():
-                refused.append(Skip(str(image), "the image is gone since it was indexed"))
-            elif captions:
-                rows.append((ImageSource(image), captions[0]))
+                inside = any(".tar" in part.lower() for part in path.split("/")[:-1])
+                reason = "it lies in an archive: train on the archive itself" if inside else "it is gone since indexing"
+                refused.append(Skip(str(image), reason))
+            rows += [(ImageSource(image), caption) for caption in _clean(texts) if image.is_file()]
         return merge(rows, refused)
     finally:
         index.close()

@@ -10,14 +10,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from mmsearch.encoders import Encoder, open_encoder
 from mmsearch.encoders.builtin import SHIPPED_WEIGHTS
 from mmsearch.encoders.models import BUILTIN, locate
 from mmsearch.errors import UsageError
-from mmsearch.metrics import two_way_recall
+from mmsearch.metrics import compare_runs, two_way_recall
+from mmsearch.metrics.two_way import TwoWayRecall
 from mmsearch.training.builtin_towers import BuiltinTowerOptions, BuiltinTowers
 from mmsearch.training.fit import Fitted, Stage, TrainOptions, fit
+from mmsearch.training.mining import vectors_of_index
 from mmsearch.training.pair_sources import read_pairs
 from mmsearch.training.pairs import Pairs, without_unreadable
 from mmsearch.training.reranker_fit import Reranked, RerankerOptions, train_reranker
@@ -31,7 +34,8 @@ class TrainRequest:
 
     ``pairs`` and ``dev`` are read by ``read_pairs``; without ``dev`` the fraction ``held_out`` of the images is
     kept apart. ``images`` is where a table's paths start from. ``keep_cache`` keeps what frozen parts gave,
-    which can be gigabytes.
+    which can be gigabytes. ``negatives``: the directory of an index whose vectors tell which images are each other's
+    hard negatives; images that it lacks have none.
     """
 
     pairs: Path
@@ -43,12 +47,14 @@ class TrainRequest:
     learns: Freezing = field(default_factory=Freezing)
     towers: BuiltinTowerOptions = field(default_factory=BuiltinTowerOptions)
     keep_cache: bool = False
+    negatives: Path | None = None
 
 
 @dataclass(frozen=True)
 class TrainReport:
     """What a run did. ``before`` and ``after`` are recalls on the held-out split, in fractions, measured with the
-    encoders as a search uses them; ``fitted`` tells of each epoch.
+    encoders as a search uses them; ``fitted`` tells of each epoch. ``p_value``: how likely such a difference of the
+    reciprocal ranks is by chance (paired permutation test over all questions of both directions).
     """
 
     output: Path
@@ -59,6 +65,7 @@ class TrainReport:
     before: dict[str, float]
     after: dict[str, float]
     fitted: Fitted
+    p_value: float = 1.0
 
     @property
     def is_better(self) -> bool:
@@ -83,19 +90,28 @@ def train(
     if request.output.exists() and any(request.output.iterdir()) and not run.is_dir():
         raise UsageError(f"{request.output} is not empty and holds no training run: name another directory")
     learning, held_out, refused = _pairs(request, progress)
+    mined = None if request.negatives is None else vectors_of_index(request.negatives, learning)
     run.mkdir(parents=True, exist_ok=True)
     _write_refused(run, refused)
-    before = encoder_recalls(open_encoder(request.model), held_out)
+    before = encoder_ranks(open_encoder(request.model), held_out)
     towers = open_towers(request.model, request.learns, request.towers, options.seed)
-    fitted = fit(towers, learning, held_out, options, run, resume=resume, progress=progress)
+    fitted = fit(towers, learning, held_out, options, run, resume=resume, mined=mined, progress=progress)
     progress(Stage("export", 0, 1))
     towers.cpu().export(request.output)
     progress(Stage("export", 1, 1))
-    after = encoder_recalls(open_encoder(os.fspath(request.output)), held_out)
+    after = encoder_ranks(open_encoder(os.fspath(request.output)), held_out)
     if not request.keep_cache:
         shutil.rmtree(run / "cache", ignore_errors=True)
     report = TrainReport(
-        request.output, len(learning), learning.caption_count, len(held_out), refused, before, after, fitted
+        request.output,
+        len(learning),
+        learning.caption_count,
+        len(held_out),
+        refused,
+        before.recalls(),
+        after.recalls(),
+        fitted,
+        compare_runs(_reciprocal(after), _reciprocal(before)).p_value,
     )
     _write_report(run / "report.json", report, request, options)
     return report
@@ -128,20 +144,27 @@ def open_towers(model: str, learns: Freezing, options: BuiltinTowerOptions, seed
     torch.manual_seed(seed)
     directory = SHIPPED_WEIGHTS if model == BUILTIN else Path(model.removeprefix("local-dir:"))
     if (directory / "encoder.json").is_file():
+        if learns.rank:
+            raise UsageError("low-rank updates are for models of open_clip: train the built-in towers with last:N")
         return BuiltinTowers(directory, learns, options)
     from mmsearch.training.open_clip_towers import OpenClipTowers
 
     return OpenClipTowers(locate(model), learns)
 
 
-def encoder_recalls(encoder: Encoder, pairs: Pairs) -> dict[str, float]:
-    """R@1, 5 and 10 in both directions, by an encoder as a search uses it."""
+def encoder_ranks(encoder: Encoder, pairs: Pairs) -> TwoWayRecall:
+    """The places of the right answers in both directions, by an encoder as a search uses it."""
     vectors = [np.zeros((0, encoder.spec.dim), dtype=np.float32)]
     for start in range(0, len(pairs), 64):
         vectors.append(encoder.encode_images([s.read(encoder.input_size) for s in pairs.images[start : start + 64]]))
     texts = [text for captions in pairs.captions for text in captions]
     owners = [[row] for row, captions in enumerate(pairs.captions) for _ in captions]
-    return two_way_recall(encoder.encode_texts(texts), np.concatenate(vectors), owners).recalls()
+    return two_way_recall(encoder.encode_texts(texts), np.concatenate(vectors), owners)
+
+
+def _reciprocal(found: TwoWayRecall) -> npt.NDArray[np.float64]:
+    ranks: npt.NDArray[np.float64] = 1 / np.concatenate([found.text_to_image.ranks, found.image_to_text.ranks])
+    return ranks
 
 
 def _pairs(request: TrainRequest, progress: Callable[[Stage], None]) -> tuple[Pairs, Pairs, tuple[Skip, ...]]:
@@ -171,6 +194,7 @@ def _write_report(path: Path, report: TrainReport, request: TrainRequest, option
     content = {
         "model": request.model,
         "learns": str(request.learns),
+        "negatives": None if request.negatives is None else str(request.negatives),
         "images": report.images,
         "captions": report.captions,
         "dev_images": report.dev_images,
@@ -178,6 +202,7 @@ def _write_report(path: Path, report: TrainReport, request: TrainRequest, option
         "before": report.before,
         "after": report.after,
         "is_better": report.is_better,
+        "p_value": report.p_value,
         "best_epoch": report.fitted.best,
         "seed": options.seed,
         "options": asdict(options),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,29 +26,42 @@ Tokens = npt.NDArray[np.int64]
 class Freezing:
     """How much learns: the projections into the shared space and the last ``blocks`` blocks of each tower.
 
-    ``None`` is everything; 0 is the projections alone. ``text_blocks`` is for another number in the text tower.
+    ``None`` is everything; 0 is the projections alone. ``text_blocks`` is for another number in the text tower. With
+    ``rank`` above 0, the matrices of those blocks learn by low-rank updates (LoRA) of that rank, and nothing else of
+    them does.
     """
 
     blocks: int | None = 0
     text_blocks: int | None = None
+    rank: int = 0
 
     @classmethod
     def parse(cls, text: str) -> Freezing:
-        """``heads``, ``all``, ``last:N`` with N of 1 or more, or ``last:N,M`` (image tower, text tower)."""
+        """``heads``, ``all``, ``last:N`` with N of 1 or more, or ``last:N,M`` (image tower, text tower).
+
+        ``lora:R`` is ``all`` by low-rank updates of rank R, ``lora:R,last:N`` the last N blocks by such.
+        """
+        low = re.fullmatch(r"lora:([1-9]\d{0,2})(?:,(last:.*))?", text)
+        if low is not None:
+            return replace(cls.parse(low[2] or "all"), rank=int(low[1]))
         if text in ("heads", "all"):
             return cls(0 if text == "heads" else None)
         match = re.fullmatch(r"last:([1-9]\d?)(?:,([1-9]\d?))?", text)
         if match is None:
             raise UsageError(
                 f"what learns is {text!r}; expected heads, last:N (the last N blocks of both towers), "
-                "last:N,M (of the image tower, of the text tower) or all"
+                "last:N,M (of the image tower, of the text tower), all, lora:R or lora:R,last:N "
+                "(low-rank updates of rank R)"
             )
         return cls(int(match[1]), int(match[2]) if match[2] else None)
 
     def __str__(self) -> str:
+        blocks = {None: "all", 0: "heads"}.get(self.blocks, f"last:{self.blocks}")
         if self.text_blocks is not None:
-            return f"last:{self.blocks},{self.text_blocks}"
-        return {None: "all", 0: "heads"}.get(self.blocks, f"last:{self.blocks}")
+            blocks = f"last:{self.blocks},{self.text_blocks}"
+        if not self.rank:
+            return blocks
+        return f"lora:{self.rank}" if self.blocks is None else f"lora:{self.rank},{blocks}"
 
     @property
     def of_text(self) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Part = Literal["catalogue", "vectors", "disk"]
+Part = Literal["catalogue", "vectors", "tokens", "disk"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ KINDS: dict[str, tuple[Part, bool]] = {
     "row outside": ("vectors", True),
     "row owned and dead": ("vectors", True),
     "bad vector": ("vectors", True),
+    "tokens missing": ("tokens", True),
+    "uncommitted tokens": ("tokens", True),
+    "bad tokens": ("tokens", True),
     "stray file": ("vectors", False),
 }
 """Kind → (part, whether it can be mended).

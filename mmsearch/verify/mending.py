@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmsearch.catalogue import checks
+from mmsearch.catalogue.kept_tokens import live_places, token_table
 from mmsearch.index import IndexDirectory
 from mmsearch.ingest import IngestOptions
 from mmsearch.ingest.plan import kept_scopes
+from mmsearch.token_file import TokenFile
 from mmsearch.verify.differences import Difference
-from mmsearch.verify.verifying import bad_rows
+from mmsearch.verify.verifying import bad_places, bad_rows
 
 AddAgain = Callable[[Path, IngestOptions], object]
 
@@ -52,6 +54,11 @@ def _mend_index(index: IndexDirectory, changed: Sequence[str]) -> None:
         catalogue.drop_empty_roots(keep=[scope.root_id for scope in catalogue.kept_scopes()])
     for tower in catalogue.towers():
         index.vector_file(tower).cut(tower.row_count)
+    table = token_table(catalogue)
+    if table is not None:
+        file = TokenFile(index.path / table.file, table.shape)
+        rows = min(file.rows_on_disk(), table.row_count)
+        index.settle_tokens(bad_places(file, rows, live_places(catalogue, table)).tolist())
 
 
 def _forget_times(index: IndexDirectory, changed: Sequence[str]) -> None:

@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.catalogue import Root, Tower, checks
+from mmsearch.catalogue.kept_tokens import live_places, token_table
 from mmsearch.decoders.base import DecodeOptions
 from mmsearch.errors import MediaError
 from mmsearch.files import FileEntry, content_hash
 from mmsearch.index import IndexDirectory
 from mmsearch.ingest import IngestOptions
 from mmsearch.ingest.plan import Scope, archive_of, kept_scopes, make_plan, settle_skipped
+from mmsearch.token_file import TokenFile
 from mmsearch.verify.differences import Difference, Verdict
 
 LENGTH_TOLERANCE = 0.01
@@ -40,6 +42,7 @@ def verify(index: IndexDirectory, *, read_bytes: bool = False, seen: Seen = lamb
     differences = [*_catalogue(index, tower), *_stray_files(index)]
     for each in catalogue.towers():
         differences += _vectors(index, each)
+    differences += _tokens(index)
     files, on_disk = _disk(index, seen)
     differences += on_disk
     if read_bytes:
@@ -66,10 +69,11 @@ def _catalogue(index: IndexDirectory, tower: Tower) -> Iterator[Difference]:
 
 
 def _stray_files(index: IndexDirectory) -> Iterator[Difference]:
-    ours = {tower.file for tower in index.catalogue.towers()}
-    for file in sorted(index.path.glob("vectors-*.f16")):
+    table = token_table(index.catalogue)
+    ours = {tower.file for tower in index.catalogue.towers()} | ({table.file} if table else set())
+    for file in sorted([*index.path.glob("vectors-*.f16"), *index.path.glob("tokens-*.i8")]):
         if file.name not in ours:
-            detail = "the catalogue knows no such vector file: delete it if you did not put it there"
+            detail = "the catalogue knows no such file of vectors or tokens: delete it if you did not put it there"
             yield Difference("stray file", file.name, detail)
 
 
@@ -90,6 +94,27 @@ def _vectors(index: IndexDirectory, tower: Tower) -> Iterator[Difference]:
     owners = checks.owners_of_rows(index.catalogue, tower.id, bad)
     for row in bad.tolist():
         yield Difference("bad vector", owners.get(row, tower.file), f"row {row} is no vector of length 1")
+
+
+def _tokens(index: IndexDirectory) -> Iterator[Difference]:
+    """The token file's length, and whether its rows can be tokens."""
+    table = token_table(index.catalogue)
+    if table is None:
+        return
+    file = TokenFile(index.path / table.file, table.shape)
+    rows = min(file.rows_on_disk(), table.row_count)
+    if rows < table.row_count:
+        yield Difference("tokens missing", table.file, f"it holds {rows} of {table.row_count} images' tokens")
+    surplus = file.bytes_on_disk() - table.row_count * file.bytes_per_image
+    if surplus > 0:
+        yield Difference("uncommitted tokens", table.file, f"{surplus} bytes were never committed (after a crash)")
+    for place in bad_places(file, rows, live_places(index.catalogue, table)).tolist():
+        yield Difference("bad tokens", table.file, f"row {place} holds no tokens of an image")
+
+
+def bad_places(file: TokenFile, rows: int, live: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Which of the places ``live`` below ``rows`` hold no tokens, ascending."""
+    return np.intersect1d(file.bad_rows(rows), live)
 
 
 def _owners(tower: Tower, live: npt.NDArray[np.int64], dead: npt.NDArray[np.int64]) -> Iterator[Difference]:

@@ -1,0 +1,135 @@
+"""Which reranker a name means. Nothing heavy is imported before one is opened, and nothing reaches the network."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmsearch.encoders.models import locate
+from mmsearch.encoders.weights import CONFIG_FILE, DIRECTORY_PREFIX, HUB_PREFIX, find_checkpoint, hub_snapshot
+from mmsearch.errors import EncoderError, ModelMissing
+from mmsearch.rerankers.builtin import DESCRIPTION
+
+if TYPE_CHECKING:
+    from mmsearch.encoders.base import Encoder, EncoderOptions
+    from mmsearch.rerankers.base import Reranker
+
+BUILTIN = "builtin"
+BLIP_CONFIG = "config.json"
+
+
+def looks_like_a_name(text: str) -> bool:
+    """Whether a word can name a reranker at all: ``builtin``, a directory, ``ORG/NAME`` or ``ARCHITECTURE/TAG``."""
+    known = text == BUILTIN or text.startswith((HUB_PREFIX, DIRECTORY_PREFIX))
+    return known or bool(re.fullmatch(r"[\w.-]+/[\w./-]+", text)) or (text != "" and Path(text).expanduser().is_dir())
+
+
+def open_reranker(
+    name: str = BUILTIN, options: EncoderOptions | None = None, encoder: Encoder | None = None
+) -> Reranker:
+    """Opens a reranker; never reaches the network.
+
+    ``builtin`` is the one beside the weights of ``encoder``, which must be of the built-in kind. Else ``name`` is a
+    directory (of an encoder with a reranker, of a BLIP model for image-text retrieval in the format of
+    transformers, or of a CoCa model in open_clip's ``local-dir`` format), ``hf-hub:ORG/NAME`` or ``ORG/NAME`` of
+    such a model in the local cache, or a CoCa of open_clip by ``ARCHITECTURE/TAG``.
+
+    Raises:
+        ModelMissing: it is not on this machine, or a package that it needs is not; the message says what to do.
+        EncoderError: there is no reranker of that name, or it cannot be loaded.
+    """
+    if name == BUILTIN:
+        return _beside(encoder, options)
+    directory = _directory(name)
+    if directory is None:
+        return _coca(name, options)
+    if (directory / DESCRIPTION).is_file():
+        from mmsearch.rerankers.builtin import BuiltinReranker
+
+        own = encoder if _directory_of(encoder) == directory else None
+        return BuiltinReranker(directory, options, own)  # type: ignore[arg-type]
+    if _is_coca(directory):
+        return _coca(name, options)
+    architectures = _json(directory / BLIP_CONFIG).get("architectures") or []
+    if "BlipForImageTextRetrieval" in architectures:
+        from mmsearch.rerankers.blip import BlipReranker
+
+        return BlipReranker(directory, name, options)
+    found = ", ".join(architectures) or "nothing that it knows"
+    raise EncoderError(
+        f"{directory} is no reranker ({found}); expected {DESCRIPTION}, a BlipForImageTextRetrieval of transformers, "
+        "or a CoCa model in open_clip's format"
+    )
+
+
+def _beside(encoder: Encoder | None, options: EncoderOptions | None) -> Reranker:
+    from mmsearch.encoders.builtin import BuiltinEncoder
+    from mmsearch.rerankers.builtin import BuiltinReranker, has_reranker
+
+    if encoder is None:
+        return BuiltinReranker(options=options)
+    if not isinstance(encoder, BuiltinEncoder):
+        raise ModelMissing(
+            f"the encoder {encoder.spec.name} has no reranker of its own; name one, such as a BLIP model in the local "
+            "cache: --rerank Salesforce/blip-itm-base-coco"
+        )
+    if not has_reranker(encoder.directory):
+        raise ModelMissing(
+            f"the encoder {encoder.spec.name} has no reranker on this machine: train one with "
+            "`mmsearch train PAIRS --reranker`"
+        )
+    return BuiltinReranker(encoder.directory, options, encoder)
+
+
+def _directory_of(encoder: Encoder | None) -> Path | None:
+    place = getattr(encoder, "directory", None)
+    return None if place is None else Path(place)
+
+
+def _directory(name: str) -> Path | None:
+    """Where a model lies that is a folder; ``None`` for ``ARCHITECTURE/TAG`` of open_clip.
+
+    Raises:
+        ModelMissing: it is on a hub and not in the local cache.
+        EncoderError: it is neither a directory nor the name of a model.
+    """
+    plain = name.removeprefix(DIRECTORY_PREFIX)
+    path = Path(plain).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    if name.startswith(DIRECTORY_PREFIX) or not looks_like_a_name(name) or plain.count("/") != 1:
+        raise EncoderError(
+            f"there is no reranker {name!r}: give {BUILTIN}, a directory, or a model in the local cache such as "
+            "Salesforce/blip-itm-base-coco"
+        )
+    repo = name.removeprefix(HUB_PREFIX)
+    snapshot = hub_snapshot(repo)
+    if snapshot is not None and find_checkpoint(snapshot) is not None:
+        return snapshot
+    if name.lower().startswith("coca"):
+        return None
+    raise ModelMissing(
+        f"the weights of {repo} are not on this machine, and mmsearch never fetches them by itself: run "
+        f"`hf download {repo}` (the command of huggingface_hub), or give a directory that holds them"
+    )
+
+
+def _is_coca(directory: Path) -> bool:
+    return "multimodal_cfg" in _json(directory / CONFIG_FILE).get("model_cfg", {})
+
+
+def _coca(name: str, options: EncoderOptions | None) -> Reranker:
+    local = locate(name)
+    from mmsearch.rerankers.coca import CocaReranker
+
+    return CocaReranker(local, options)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
