@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mmsearch.ingest import IngestOptions as IngestOptions
     from mmsearch.search import Question as Question
     from mmsearch.search import SearchOptions as SearchOptions
+    from mmsearch.switch import SwitchOptions as SwitchOptions
     from mmsearch.types import Hit as Hit
     from mmsearch.types import Progress as Progress
     from mmsearch.types import Report as Report
@@ -38,6 +39,7 @@ _HOMES = {
     "IngestOptions": "mmsearch.ingest",
     "Question": "mmsearch.search",
     "SearchOptions": "mmsearch.search",
+    "SwitchOptions": "mmsearch.switch",
     "Hit": "mmsearch.types",
     "Progress": "mmsearch.types",
     "Report": "mmsearch.types",

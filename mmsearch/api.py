@@ -13,19 +13,21 @@ import numpy.typing as npt
 
 from mmsearch.asking import Asking, PathLike
 from mmsearch.encoders.base import Encoder, EncoderOptions
-from mmsearch.errors import IndexMissing, UsageError
+from mmsearch.errors import EncoderError, EncoderMismatch, IndexMissing, UsageError
 from mmsearch.home import DEFAULT_INDEX, default_model, locate_index
-from mmsearch.index import IndexDirectory
+from mmsearch.index import IndexDirectory, same_encoder
 from mmsearch.types import EncoderSpec, Progress, Report
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from mmsearch.catalogue import Tower
     from mmsearch.ingest import IngestOptions
     from mmsearch.ingest.datasets import ImportOptions
     from mmsearch.optimize import OptimizeOptions, OptimizeReport
     from mmsearch.rerankers.base import Reranker
     from mmsearch.search import Searcher
+    from mmsearch.switch import SwitchOptions, SwitchReport
     from mmsearch.verify import Verdict
 
 
@@ -45,6 +47,7 @@ class Index(Asking):
         self._directory = directory
         self._encoder = encoder
         self._text_encoder = encoder
+        self._given = [encoder] if encoder else []
         self._options = options
         self._lock = threading.Lock()
         self._searcher: tuple[Any, Searcher] | None = None
@@ -94,8 +97,10 @@ class Index(Asking):
 
     @property
     def encoder_spec(self) -> EncoderSpec:
-        """The identity of the encoder that made the index."""
-        return self._directory.manifest.encoder
+        """The identity of the encoder that answers."""
+        with self._lock:
+            self._directory.refresh()
+            return self._directory.manifest.encoder
 
     def add(
         self,
@@ -123,21 +128,20 @@ class Index(Asking):
     ) -> None:
         """Adds files and folders and keeps the index up to date with them, until ``stop`` is set or Ctrl-C.
 
-        ``done`` gets the report of the first run, and of each later one that changed something.
+        ``done`` gets the report of the first run, and of each later one that changed something. When the index is
+        switched to another model, it goes on with that.
         """
         from mmsearch.ingest import IngestOptions
         from mmsearch.watch import watch
 
-        encoder = self.encoder()
+        self.encoder()
 
         def report(made: Report) -> None:
-            self._after_adding(made, encoder)
+            self._after_adding(made, self.encoder())
             done(made)
 
-        chosen = options or IngestOptions()
-        watch(
-            self._directory, encoder, _paths(paths), chosen, report, stop=stop or threading.Event(), progress=progress
-        )
+        chosen, until = options or IngestOptions(), stop or threading.Event()
+        watch(self._directory, self.encoder, _paths(paths), chosen, report, stop=until, progress=progress)
 
     def _after_adding(self, report: Report, encoder: Encoder) -> None:
         if report.indexed or report.updated:
@@ -258,12 +262,49 @@ class Index(Asking):
         with self._directory.writing() as writable:
             return drop_tokens(writable)
 
+    def switch(
+        self,
+        encoder: str | Encoder,
+        *,
+        options: SwitchOptions | None = None,
+        progress: Callable[[Progress], None] = lambda _: None,
+    ) -> SwitchReport:
+        """Changes the model: fills in vectors of ``encoder`` beside the present ones, and lets it answer when they are
+        complete; see `mmsearch.switch.switch`.
+
+        Queries go on meanwhile, here and in other processes, and get answers of one model or of the other, never of
+        both. Switching back is quick as long as the other vectors are kept.
+
+        Raises:
+            EncoderError: the encoder cannot be opened.
+            IndexBusy: another process is changing the model.
+        """
+        from mmsearch.search.background import refresh_background
+        from mmsearch.switch import SwitchOptions, switch
+
+        opened = _opened(encoder, self._options)
+        with self._lock:
+            others = [given for given in self._given if not same_encoder(given.spec, opened.spec)]
+            self._given = [*others, opened]  # from the moment of the switch on, other threads need it
+
+        def prepare(tower: Tower) -> None:
+            opened.prepare_for_queries()
+            refresh_background(self._directory, tower, opened)
+
+        name, chosen = _name_to_open(encoder, opened), options or SwitchOptions()
+        return switch(self._directory, opened, chosen, progress, model=name, prepare=prepare)
+
     def status(self) -> dict[str, Any]:
-        """What the index holds, as plain values: counts of documents, encoder, roots, bytes on disk."""
+        """What the index holds, as plain values: counts of documents, encoder, roots, bytes on disk.
+
+        ``models`` has an entry for each encoder with vectors in the index: ``answers`` for the one that queries are
+        asked of, and how many of the ``documents`` it covers.
+        """
         from mmsearch.catalogue.read_text import reading_counts
         from mmsearch.kept_tokens import describe_tokens
 
         directory = self._directory
+        directory.refresh()
         tower = directory.tower()
         return {
             "path": str(directory.path),
@@ -271,29 +312,70 @@ class Index(Asking):
             "encoder": directory.manifest.encoder.describe(),
             "recipe": directory.manifest.recipe,
             "vector_index": directory.manifest.vector_index,
-            "documents": directory.catalogue.counts(),
+            "documents": {**directory.catalogue.counts(), "dead_rows": len(directory.catalogue.dead_rows(tower.id))},
             "ocr": reading_counts(directory.catalogue),
             "vectors": tower.row_count,
+            "models": self._models(),
             "roots": [str(directory.root_path(root)) for root in directory.catalogue.roots()],
             "bytes": directory.size_bytes(),
             "tokens": describe_tokens(directory, tower),
         }
+
+    def _models(self) -> list[dict[str, Any]]:
+        from mmsearch.catalogue.coverage import coverage
+
+        catalogue, answering = self._directory.catalogue, self._directory.tower().id
+        models = []
+        for tower in catalogue.towers():
+            counts = coverage(catalogue, tower.id)
+            models.append(
+                {
+                    "model": self._directory.manifest.model if tower.id == answering else tower.spec.name,
+                    "encoder": tower.spec.describe(),
+                    "answers": tower.id == answering,
+                    "vectors": tower.row_count,
+                    "documents": counts.documents,
+                    "covered": counts.covered,
+                    "left_out": counts.left_out,
+                    "coverage": counts.share,
+                }
+            )
+        return models
 
     def encoder(self, *, texts_only: bool = False) -> Encoder:
         """The encoder of the index, opened at first need; ``texts_only`` may give one whose text tower alone is
         ready, which is quicker to open.
         """
         with self._lock:
+            self._directory.refresh()
             ready = self._text_encoder if texts_only else self._encoder
-            if ready is None:
-                from mmsearch.encoders import open_encoder
-
-                ready = open_encoder(self._directory.manifest.model, self._options, texts_only=texts_only)
-                self._directory.check_encoder(ready.spec)
+            if ready is None or not same_encoder(ready.spec, self._directory.manifest.encoder):
+                ready = self._open_encoder(ready, texts_only=texts_only)
                 self._text_encoder = ready
                 if not texts_only:
                     self._encoder = ready
             return ready
+
+    def _open_encoder(self, held: Encoder | None, *, texts_only: bool) -> Encoder:
+        """The encoder that answers: one that was given, else opened by its name. ``held``: the one that did before."""
+        from mmsearch.encoders import open_encoder
+
+        directory = self._directory
+        for given in self._given:
+            if same_encoder(given.spec, directory.manifest.encoder):
+                return given
+        try:
+            opened = open_encoder(directory.manifest.model, self._options, texts_only=texts_only)
+        except EncoderError as error:
+            if held is None:
+                raise
+            raise EncoderMismatch(
+                f"the index {directory.path} was switched from {held.spec.describe()} to "
+                f"{directory.manifest.encoder.describe()}, which cannot be opened here ({error}): open the index "
+                "again with encoder=…"
+            ) from error
+        directory.check_encoder(opened.spec)
+        return opened
 
     def close(self) -> None:
         """Closes the index; it cannot be used afterwards."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from mmsearch.encoders.base import Encoder, EncoderOptions
 from mmsearch.errors import EncoderError, UsageError
-from mmsearch.index import IndexDirectory
+from mmsearch.index import IndexDirectory, same_encoder
 from mmsearch.types import EncoderSpec, Hit, Modality
 
 if TYPE_CHECKING:
@@ -137,17 +137,36 @@ class Asking(ABC):
 
         if kind not in ("text", "image"):
             raise UsageError(f"no such kind of query: {kind}; there are text and image")
-        queries = as_queries(vector, self.encoder_spec.dim)
-        answers = self._asked(lambda searcher: searcher.nearest(queries, kind, options))
+        answers = self._asked(
+            None, lambda _, searcher: searcher.nearest(as_queries(vector, searcher.encoder.dim), kind, options)
+        )
         return answers[0] if np.ndim(vector) == 1 else answers
 
-    def _asked(self, ask: Callable[[Searcher], Answer]) -> Answer:
-        """What ``ask`` makes of the current searcher; asked again when a compaction renumbered the rows meanwhile."""
+    def _asked(self, encoder: Callable[[], Encoder] | None, ask: Callable[[Any, Searcher], Answer]) -> Answer:
+        """What ``ask`` makes of the encoder and the current searcher, which are always of one model.
+
+        Asked again when the index was switched to another model, or a compaction renumbered the rows, meanwhile.
+        """
         while True:
+            opened = None if encoder is None else encoder()
             searcher = self._current_searcher()
-            answer = ask(searcher)
-            if self._directory.tower().file == searcher.file:
+            if opened is not None and not same_encoder(opened.spec, searcher.encoder):
+                continue
+            try:
+                answer = ask(opened, searcher)
+            except Exception:
+                if self._answers_still(searcher):
+                    raise
+                continue
+            if self._answers_still(searcher):
                 return answer
+
+    def _answers_still(self, searcher: Searcher) -> bool:
+        """Whether the searcher's encoder answers as far as this object knows, and its rows are those of the file."""
+        if not same_encoder(self._directory.manifest.encoder, searcher.encoder):
+            return False
+        tower = self._directory.tower_of(searcher.encoder)
+        return tower is not None and tower.file == searcher.file
 
     def search_many(
         self,
@@ -171,14 +190,13 @@ class Asking(ABC):
 
         chosen = options or _options(k, modality, min_score, collapse, words)
         asked = [_question(one, None, raw=raw) if isinstance(one, str) else one for one in questions]
-        if any(one.images for one in asked):
-            encoded = encode_questions(self.encoder(), asked)
-        elif any(one.texts or one.excluded for one in asked):
-            encoded = encode_questions(self.encoder(texts_only=True), asked)
-        else:
-            encoded = encode_questions(None, asked)
+        has_images = any(one.images for one in asked)
+        needs_encoder = has_images or any(one.texts or one.excluded for one in asked)
         reranking = self._reranking(reranker or chosen.reranker, note)
-        return self._asked(lambda searcher: searcher.search_many(encoded, chosen, reranking))
+        return self._asked(
+            (lambda: self.encoder(texts_only=not has_images)) if needs_encoder else None,
+            lambda encoder, searcher: searcher.search_many(encode_questions(encoder, asked), chosen, reranking),
+        )
 
     def reranker(self, name: str = "builtin") -> Reranker:
         """A reranker by name, opened at first need: that of the index's encoder, or any that `open_reranker` knows.
@@ -191,9 +209,10 @@ class Asking(ABC):
 
         encoder = self.encoder()
         with self._lock:
-            if name not in self._rerankers:
-                self._rerankers[name] = open_reranker(name, self._options, encoder)
-            return self._rerankers[name]
+            key = f"{name} {encoder.spec.key}"  # after a switch, the encoder's own reranker is another one
+            if key not in self._rerankers:
+                self._rerankers[key] = open_reranker(name, self._options, encoder)
+            return self._rerankers[key]
 
     def _reranking(self, reranker: str | Reranker | None, note: Callable[[str], None] | None) -> Reranking | None:
         """What reranks the answers, if anything is asked to and can."""
@@ -221,9 +240,11 @@ class Asking(ABC):
         from mmsearch.search import encode_questions
         from mmsearch.search.explain import explain
 
-        encoder = self.encoder(texts_only=not heat_map)
-        [asked] = encode_questions(encoder, [_question(text, None, raw=raw)])
-        return explain(self._directory, self._current_searcher(), encoder, asked, Path(path), with_heat=heat_map)
+        def ask(encoder: Encoder, searcher: Searcher) -> Explanation:
+            [asked] = encode_questions(encoder, [_question(text, None, raw=raw)])
+            return explain(self._directory, searcher, encoder, asked, Path(path), with_heat=heat_map)
+
+        return self._asked(lambda: self.encoder(texts_only=not heat_map), ask)
 
     def evaluate(
         self,
@@ -248,16 +269,22 @@ class Asking(ABC):
             judged = captions_of_index(self._directory)
         else:
             judged = read_evaluation_set(Path(file), None if qrels is None else Path(qrels), template)
-        encoder = self.encoder(texts_only=True)
-        self._refresh_background(encoder)
-        found = evaluate(self._directory, encoder, judged, options or EvaluationOptions())
-        return Run.of(found, self.encoder_spec.describe())
+
+        def ask(encoder: Encoder, searcher: Searcher) -> Run:
+            self._refresh_background(encoder)
+            found = evaluate(self._directory, encoder, judged, options or EvaluationOptions())
+            return Run.of(found, searcher.encoder.describe())
+
+        return self._asked(lambda: self.encoder(texts_only=True), ask)
 
     def agreement(self, judgements: PathLike) -> dict[str, float]:
         """Kendall's tau between scores and human grades; see `mmsearch.evaluate.agreement`."""
         from mmsearch.evaluate import agreement
 
-        return agreement(self._directory, self.encoder(texts_only=True), Path(judgements))
+        return self._asked(
+            lambda: self.encoder(texts_only=True),
+            lambda encoder, _: agreement(self._directory, encoder, Path(judgements)),
+        )
 
     def _current_searcher(self) -> Searcher:
         """A searcher of the last committed state; reopened when another thread or process has committed."""
@@ -270,7 +297,7 @@ class Asking(ABC):
             state = (directory.state(), revision(directory.catalogue))
             if self._searcher is None or self._searcher[0] != state:
                 background = None
-                if ready is not None:
+                if ready is not None and same_encoder(ready.spec, directory.manifest.encoder):
                     background = refresh_background(directory, directory.tower(), ready, LAZY_ROWS)
                 self._searcher = (state, Searcher(directory, background))
             return self._searcher[1]

@@ -1,10 +1,11 @@
 """One index directory: where it lies, what it is made of, who may write to it.
 
-manifest.json       format, encoder, recipe: written last at creation, replaced atomically
-catalogue.sqlite    documents, segments, which rows of the vector file are committed
-vectors-<key>.f16   the flat matrix of the encoder whose weights digest starts with <key>
+manifest.json       format, the encoder that answers, recipe: written last at creation, replaced atomically
+catalogue.sqlite    documents, segments, which rows of the vector files are committed
+vectors-<key>.f16   the flat matrix of the encoder whose weights digest starts with <key>; one for each encoder
 tokens-<key>-N.i8   image tokens of the reranker whose digest starts with <key>, where they are kept
 writer.lock         held by the one process that writes
+switch.lock         held by the one process that fills in another encoder beside the one that answers
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ FORMAT = 1
 """Of the directory's layout; raised when an older mmsearch could no longer read it."""
 MANIFEST = "manifest.json"
 CATALOGUE = "catalogue.sqlite"
+BUSY_WAIT_S = 2.0
+"""How long a writer waits for another one: longer than the single commits take with which an encoder is filled in."""
 
 
 @dataclass(frozen=True)
@@ -152,20 +155,27 @@ class IndexDirectory:
             Manifest(model, encoder).write(path)
 
     @contextlib.contextmanager
-    def writing(self, *, cut: bool = True) -> Iterator[IndexDirectory]:
+    def writing(
+        self, *, cut: bool = True, encoder: EncoderSpec | None = None, wait_s: float = BUSY_WAIT_S
+    ) -> Iterator[IndexDirectory]:
         """The same index opened for writing, as the only writer; what a crash left uncommitted is cut off.
 
-        Without ``cut`` the vector files stay as they are, for whoever wants to see or mend them.
+        Without ``cut`` the vector files stay as they are, for whoever wants to see or mend them. ``encoder``: whose
+        vectors will be written as those that answer; another process may have switched to another one. ``wait_s``:
+        seconds to wait for another writer (-1: for as long as it takes).
 
         Raises:
             IndexBusy: another process writes to it.
             IndexDamaged: a vector file is shorter than the catalogue says.
+            EncoderMismatch: another encoder answers.
         """
-        with _writer_lock(self.path):
+        with _writer_lock(self.path, wait_s):
             writer = IndexDirectory(
                 self.path, Manifest.read(self.path), Catalogue(self.path / CATALOGUE, read_only=False)
             )
             try:
+                if encoder is not None:
+                    writer.check_encoder(encoder)
                 for tower in writer.catalogue.towers() if cut else ():
                     VectorFile(self.path / tower.file, tower.spec.dim).cut(tower.row_count)
                 if cut:
@@ -190,13 +200,18 @@ class IndexDirectory:
 
         Reads the manifest again when another process has replaced it.
         """
+        written = self.refresh()
+        tower = self.tower()
+        return (*self.catalogue.state(tower.id), tower.file, written)
+
+    def refresh(self) -> tuple[int, int]:
+        """Reads the manifest again when it was replaced; returns what tells one manifest from the next."""
         stat = (self.path / MANIFEST).stat()
         written = (stat.st_mtime_ns, stat.st_ino)
         if written != self._written:
             self.reread()
             self._written = written
-        tower = self.tower()
-        return (*self.catalogue.state(tower.id), tower.file, written)
+        return written
 
     def reread(self) -> None:
         """Reads the manifest again."""
@@ -208,13 +223,19 @@ class IndexDirectory:
 
     def tower(self) -> Tower:
         """The tower that answers queries: that of the manifest's encoder."""
-        for tower in self.catalogue.towers():
-            if same_encoder(tower.spec, self.manifest.encoder):
+        for _ in range(2):
+            tower = self.tower_of(self.manifest.encoder)
+            if tower is not None:
                 return tower
+            self.reread()  # another process may have switched to another encoder and dropped this one
         raise IndexDamaged(
             f"the catalogue of {self.path} has no vectors of {self.manifest.encoder.describe()}, which its "
             "manifest names: restore the index from a copy, or remove it and index again"
         )
+
+    def tower_of(self, spec: EncoderSpec) -> Tower | None:
+        """The tower of an encoder, whether or not it answers; ``None`` where the index has no vectors of it."""
+        return next((tower for tower in self.catalogue.towers() if same_encoder(tower.spec, spec)), None)
 
     def vector_file(self, tower: Tower) -> VectorFile:
         """The file that holds the vectors of a tower."""
@@ -224,8 +245,12 @@ class IndexDirectory:
         """All committed rows of a tower, mapped: (rows, dim) float16."""
         return self.vector_file(tower).map(tower.row_count)
 
+    def background_file(self, tower: Tower) -> Path:
+        """Where what is known of a tower's scores in general lies: a cache (`mmsearch.search.background`)."""
+        return self.path / f"background-{tower.spec.key}.npz"
+
     def check_encoder(self, spec: EncoderSpec) -> None:
-        """Refuses an encoder other than the one that made the index.
+        """Refuses an encoder other than the one that answers.
 
         Raises:
             EncoderMismatch: naming both.
@@ -271,17 +296,33 @@ def same_encoder(one: EncoderSpec, other: EncoderSpec) -> bool:
 def _mismatch(path: Path, found: EncoderSpec, given: EncoderSpec) -> EncoderMismatch:
     return EncoderMismatch(
         f"the index {path} was made with {found.describe()}; the encoder given is {given.describe()}. "
-        "Vectors of two encoders cannot be compared: use the first one, or give another --index"
+        "Vectors of two encoders cannot be compared: use the first one, change to the other with `mmsearch switch`, "
+        "or give another --index"
     )
 
 
 @contextlib.contextmanager
-def _writer_lock(path: Path) -> Iterator[None]:
-    lock = filelock.FileLock(path / "writer.lock")
+def switching(index: IndexDirectory) -> Iterator[None]:
+    """Makes the calling process the only one that fills in another encoder; others may still write between its commits.
+
+    Raises:
+        IndexBusy: another process does.
+    """
+    with _lock(index.path, "switch.lock", 0, f"another process is changing the model of the index {index.path}"):
+        yield
+
+
+def _writer_lock(path: Path, wait_s: float = BUSY_WAIT_S) -> contextlib.AbstractContextManager[None]:
+    return _lock(path, "writer.lock", wait_s, f"another process is writing to the index {path}")
+
+
+@contextlib.contextmanager
+def _lock(path: Path, name: str, wait_s: float, busy: str) -> Iterator[None]:
+    lock = filelock.FileLock(path / name)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait_s)
     except filelock.Timeout as error:
-        raise IndexBusy(f"another process is writing to the index {path}: wait until it has finished") from error
+        raise IndexBusy(f"{busy}: wait until it has finished") from error
     except OSError as error:
         raise UsageError(f"the index {path} cannot be written to: {error.strerror or error}") from error
     try:

@@ -211,12 +211,26 @@ def m005_kept_tokens(db: Database) -> None:
         db.execute(statement)
 
 
+def m006_left_out(db: Database) -> None:
+    """Contents that an encoder could not be given vectors of, when it was filled in beside another one, and why."""
+    db.execute(
+        """CREATE TABLE left_out (
+            tower_id INTEGER NOT NULL REFERENCES towers(id) ON DELETE CASCADE,
+            content_id INTEGER NOT NULL REFERENCES contents(id) ON DELETE CASCADE,
+            reason TEXT NOT NULL,
+            PRIMARY KEY (tower_id, content_id)
+        ) STRICT, WITHOUT ROWID"""
+    )
+    db.execute("CREATE INDEX left_out_by_content ON left_out (content_id)")
+
+
 STEPS: tuple[Callable[[Database], None], ...] = (
     m001_documents_and_vectors,
     m002_captions_scopes_archives,
     m003_full_text_and_revision,
     m004_text_in_pictures,
     m005_kept_tokens,
+    m006_left_out,
 )
 
 

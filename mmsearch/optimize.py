@@ -92,7 +92,7 @@ def optimize(
     index.check_encoder(encoder.spec)
     if len(captions) < FEWEST_QUERIES:
         raise UsageError(f"{len(captions)} captions were given; tuning needs at least {FEWEST_QUERIES}")
-    with index.writing() as writable:
+    with index.writing(encoder=encoder.spec) as writable:
         return _Optimizer(writable, encoder, options, progress).run(captions, extra_queries)
 
 
@@ -206,20 +206,31 @@ class _Optimizer:
 
 
 def compact(index: IndexDirectory) -> int:
-    """Rewrites the vector file of the answering tower (and kept tokens) without dead rows; returns how many rows of
-    vectors that gave back.
+    """Rewrites the vector files (and kept tokens) without dead rows; returns how many rows of the answering tower that
+    gave back.
 
-    ``index`` must be open for writing. The new file stands beside the old one until the catalogue names it, so a
+    ``index`` must be open for writing. A new file stands beside the old one until the catalogue names it, so a
     crash leaves the one or the other, and readers of the old state keep reading the old file.
     """
     compact_tokens(index)
-    tower = index.tower()
+    answering = index.tower()
+    for tower in index.catalogue.towers():
+        if tower.id != answering.id:
+            _compact(index, tower)
+    if len(index.catalogue.dead_rows(answering.id)):  # what was built knows the old rows
+        index.with_manifest(recipe="exact", vector_index=None)
+    return _compact(index, answering)
+
+
+def _compact(index: IndexDirectory, tower: Tower) -> int:
     dead = index.catalogue.dead_rows(tower.id)
     if not len(dead):
         return 0
     alive = np.setdiff1d(np.arange(tower.row_count, dtype=np.int64), dead, assume_unique=True)
     old = index.vector_file(tower)
     name = _next_generation(tower.file)
+    while name in {other.file for other in index.catalogue.towers()}:
+        name = _next_generation(name)
     fresh = index.vector_file(tower._replace(file=name))
     fresh.path.unlink(missing_ok=True)
     matrix = old.map(tower.row_count)
@@ -229,7 +240,6 @@ def compact(index: IndexDirectory) -> int:
         fresh.append(np.asarray(matrix[alive[start : start + block]]), at=start)
     with index.catalogue.transaction():
         index.catalogue.renumber_rows(tower.id, alive, name)
-    index.with_manifest(recipe="exact", vector_index=None)
     old.path.unlink(missing_ok=True)
     return len(dead)
 

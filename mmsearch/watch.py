@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmsearch.encoders.base import Encoder
-from mmsearch.errors import IndexBusy, UsageError
+from mmsearch.errors import EncoderMismatch, IndexBusy, UsageError
 from mmsearch.index import IndexDirectory
 from mmsearch.ingest import IngestOptions, ingest
 from mmsearch.types import Progress, Report
@@ -29,7 +29,7 @@ class WatchOptions:
 
 def watch(
     index: IndexDirectory,
-    encoder: Encoder,
+    encoder: Encoder | Callable[[], Encoder],
     paths: Sequence[Path],
     options: IngestOptions,
     done: Callable[[Report], None],
@@ -41,17 +41,19 @@ def watch(
     """Indexes ``paths`` and then keeps them up to date until ``stop`` is set or an interrupt comes (Ctrl-C).
 
     ``done`` gets the report of the first run and of every later one that found something. While another process
-    writes to the index, changes are kept back and tried again.
+    writes to the index, changes are kept back and tried again. ``encoder`` may be a function that gives the one that
+    answers now: then a switch to another model does not end the watch.
 
     Raises:
         UsageError: a path does not exist, or the system cannot watch so many folders.
     """
+    current = (lambda: encoder) if isinstance(encoder, Encoder) else encoder
     with contextlib.suppress(KeyboardInterrupt):
-        _watch(index, encoder, paths, options, done, stop, watch_options, progress)
+        _watch(index, current, paths, options, done, stop, watch_options, progress)
 
 
 def _watch(
-    index: IndexDirectory, encoder: Encoder, paths: Sequence[Path], options: IngestOptions,
+    index: IndexDirectory, encoder: Callable[[], Encoder], paths: Sequence[Path], options: IngestOptions,
     done: Callable[[Report], None], stop: threading.Event, limits: WatchOptions, progress: Callable[[Progress], None],
 ) -> None:  # fmt: skip
     real = [Path(os.path.realpath(path.expanduser())) for path in paths]
@@ -70,17 +72,22 @@ def _watch(
 
 
 def _run(
-    index: IndexDirectory, encoder: Encoder, paths: Sequence[Path], changed: set[Path], options: IngestOptions,
-    progress: Callable[[Progress], None], limits: WatchOptions, first: bool,
+    index: IndexDirectory, encoder: Callable[[], Encoder], paths: Sequence[Path], changed: set[Path],
+    options: IngestOptions, progress: Callable[[Progress], None], limits: WatchOptions, first: bool,
 ) -> Report | None:  # fmt: skip
-    """``None`` when another process writes to the index."""
+    """``None`` when another process writes to the index, or has just switched it to another model."""
     everything = first or len(changed) > limits.most_paths
     places = [path for path in paths if path.exists()] if everything and not first else paths
+    opened = encoder()
     try:
         if everything:
-            return ingest(index, encoder, places, options, progress) if places else Report()
-        return ingest(index, encoder, sorted(changed), options, progress, changes=True)
+            return ingest(index, opened, places, options, progress) if places else Report()
+        return ingest(index, opened, sorted(changed), options, progress, changes=True)
     except IndexBusy:
+        return None
+    except EncoderMismatch:
+        if encoder() is opened:
+            raise
         return None
 
 

@@ -15,7 +15,7 @@ ROWS = (
         "vector_index", "recipes", "catalogue", "filters", "metrics", "query_language", "ocr",
     },
     {"index", "vectors", "kept_tokens"},
-    {"ingest", "search", "training", "optimize", "verify", "watch"},
+    {"ingest", "search", "training", "optimize", "switch", "verify", "watch"},
     {"evaluate"},
     {"asking"},
     {"api", "asking", "cli", "__init__", "__main__"},
@@ -30,6 +30,7 @@ WITHIN_A_ROW = {
     ("kept_tokens", "index"),
     ("vector_file", "row_file"),
     ("token_file", "row_file"),
+    ("switch", "ingest"),
     ("verify", "ingest"),
     ("watch", "ingest"),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,11 @@ class Catalogue(ScopeTables):
             [json.dumps(asdict(spec)), spec.dim, file],
         )
         return Tower(int(cursor.lastrowid or 0), spec, file, 0)
+
+    def rename_tower(self, tower: Tower, name: str) -> None:
+        """Remembers another name that opens the tower's encoder; its vectors are the same."""
+        spec = asdict(replace(tower.spec, name=name))
+        self.sql.execute("UPDATE towers SET spec = ? WHERE id = ?", [json.dumps(spec), tower.id])
 
     def towers(self) -> list[Tower]:
         """All encoders of the index, in the order of their arrival."""
@@ -148,7 +153,17 @@ class Catalogue(ScopeTables):
         return [(id_, Root(root, root_path, bool(rel)), path) for id_, root, root_path, rel, path in rows]
 
     def add_content(self, tower: Tower, content: NewContent) -> int:
-        """Writes a content, its segments and the rows of their vectors; returns the content's id."""
+        """Writes a content, its segments and the rows of their vectors; returns the content's id.
+
+        A content that is there without all vectors of this tower gets them: where it has the same segments as
+        before, the vectors that other towers have of them stay.
+        """
+        found = self.sql.execute(
+            "SELECT id FROM contents WHERE hash = ? AND decoding = ?", [content.hash, content.decoding]
+        ).fetchone()
+        if found is not None:
+            self._add_vectors(tower, found[0], content)
+            return int(found[0])
         info = asdict(content.info)
         columns = ["hash", "decoding", "modality", *info]
         cursor = self.sql.execute(
@@ -156,6 +171,30 @@ class Catalogue(ScopeTables):
             [content.hash, content.decoding, content.modality, *info.values()],
         )
         content_id = int(cursor.lastrowid or 0)
+        self._add_segments(tower, content_id, content)
+        return content_id
+
+    def _add_vectors(self, tower: Tower, content_id: int, content: NewContent) -> None:
+        segments = self.sql.execute(
+            "SELECT id, start_s, end_s, text FROM segments WHERE content_id = ? ORDER BY ordinal", [content_id]
+        ).fetchall()
+        self.sql.execute("DELETE FROM left_out WHERE tower_id = ? AND content_id = ?", [tower.id, content_id])
+        if [(one.start_s, one.end_s, one.text) for one in content.segments] != [row[1:] for row in segments]:
+            self.sql.execute("DELETE FROM segments WHERE content_id = ?", [content_id])
+            self._add_segments(tower, content_id, content)
+            return
+        self.sql.executemany(
+            "DELETE FROM vectors WHERE segment_id = ? AND tower_id = ?", [(row[0], tower.id) for row in segments]
+        )
+        self.sql.executemany(
+            "INSERT INTO vectors (tower_id, row, segment_id, modality) VALUES (?, ?, ?, ?)",
+            [
+                (tower.id, new.row, row[0], content.modality)
+                for new, row in zip(content.segments, segments, strict=True)
+            ],
+        )
+
+    def _add_segments(self, tower: Tower, content_id: int, content: NewContent) -> None:
         for ordinal, segment in enumerate(content.segments):
             cursor = self.sql.execute(
                 "INSERT INTO segments (content_id, ordinal, start_s, end_s, text) VALUES (?, ?, ?, ?, ?)",
@@ -165,7 +204,6 @@ class Catalogue(ScopeTables):
                 "INSERT INTO vectors (tower_id, row, segment_id, modality) VALUES (?, ?, ?, ?)",
                 [tower.id, segment.row, cursor.lastrowid, content.modality],
             )
-        return content_id
 
     def renumber_rows(self, tower_id: int, alive: RowArray, file: str) -> None:
         """The vectors now lie in ``file``: what was row ``alive[i]`` is row i, and no row is dead any more."""

@@ -10,18 +10,19 @@ import numpy as np
 from mmsearch.catalogue.catalogue import Catalogue, RowArray
 from mmsearch.errors import IndexDamaged
 
-INCOMPLETE = """SELECT id FROM contents c WHERE
+INCOMPLETE = """SELECT id FROM contents c
+    WHERE NOT EXISTS (SELECT 1 FROM left_out WHERE tower_id = :tower AND content_id = c.id) AND (
     NOT EXISTS (SELECT 1 FROM segments s WHERE s.content_id = c.id)
     OR EXISTS (SELECT 1 FROM segments s LEFT JOIN vectors v ON v.segment_id = s.id AND v.tower_id = :tower
                WHERE s.content_id = c.id AND v.row IS NULL)
-    OR (SELECT max(ordinal) + 1 <> count(*) FROM segments s WHERE s.content_id = c.id)"""
-"""Contents of which a segment, or a segment's vector, is missing."""
+    OR (SELECT max(ordinal) + 1 <> count(*) FROM segments s WHERE s.content_id = c.id))"""
+"""Contents of which a segment, or a segment's vector, is missing for no known reason."""
 UNUSED = "SELECT id FROM contents c WHERE NOT EXISTS (SELECT 1 FROM documents d WHERE d.content_id = c.id)"
 OTHER_MODALITY = {
     "documents": """SELECT d.id FROM documents d JOIN contents c ON c.id = d.content_id
                     WHERE d.modality <> c.modality""",
     "vectors": """SELECT v.row FROM vectors v JOIN segments s ON s.id = v.segment_id
-                  JOIN contents c ON c.id = s.content_id WHERE v.modality <> c.modality AND v.tower_id = :tower""",
+                  JOIN contents c ON c.id = s.content_id WHERE v.modality <> c.modality""",
 }
 EMPTY_ROOTS = """SELECT path FROM roots r WHERE NOT EXISTS (SELECT 1 FROM documents WHERE root_id = r.id)
                  AND NOT EXISTS (SELECT 1 FROM skipped WHERE root_id = r.id)

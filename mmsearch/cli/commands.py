@@ -12,6 +12,7 @@ from mmsearch.cli import (
     index_commands,
     model_commands,
     query_commands,
+    switch_command,
     train_commands,
     vector_commands,
 )
@@ -24,7 +25,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (index_commands, query_commands, eval_commands, model_commands, train_commands, vector_commands):
+for commands in (
+    index_commands,
+    query_commands,
+    eval_commands,
+    model_commands,
+    train_commands,
+    vector_commands,
+    switch_command,
+):
     commands.register(app)
 
 

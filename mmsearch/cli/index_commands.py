@@ -92,6 +92,9 @@ def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
     if values["ocr"]["read"]:
         print(f"text       {_text_line(values)}")
     print(f"encoder    {values['encoder']}")
+    for model in values["models"]:
+        if not model["answers"] or model["left_out"]:
+            print(f"model      {_model_line(model)}")
     print(f"search     {_search_line(values)}")
     if values["tokens"] is not None:
         print(f"tokens     {_tokens_line(values['tokens'])}")
@@ -172,6 +175,15 @@ def _text_line(values: dict[str, Any]) -> str:
     failed = f", {ocr['failed']:,} could not be read" if ocr["failed"] else ""
     pictures = documents["image"] + documents["video"]
     return f"looked for in {ocr['read']:,} of {pictures:,} images and videos, found in {ocr['with_text']:,}{failed}"
+
+
+def _model_line(model: dict[str, Any]) -> str:
+    """A model that is filled in beside the one that answers, was left behind, or had to leave something out."""
+    percent = int(1000 * model["coverage"]) / 10  # rounded down: 100 % is all of it
+    covered = f"covers {model['covered']:,} of {count_of(model['documents'], 'document')} ({percent:g} %)"
+    left_out = f", {model['left_out']:,} could not be read" if model["left_out"] else ""
+    end = "answers" if model["answers"] else f"`mmsearch switch {model['model']}` lets it answer"
+    return f"{model['model']} {covered}{left_out}; {end}"
 
 
 def _search_line(values: dict[str, Any]) -> str:

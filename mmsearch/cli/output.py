@@ -49,11 +49,11 @@ def print_report(report: Report, place: Any, *, as_json: bool) -> None:
     )
     if report.text_read:
         print(f"text read in {count_of(report.text_read, 'picture or video', 'pictures and videos')}")
-    _print_reasons("skipped", report.skipped)
-    _print_reasons("no text read in", report.text_unread)
+    print_reasons("skipped", report.skipped)
+    print_reasons("no text read in", report.text_unread)
 
 
-def _print_reasons(what: str, skipped: Sequence[Skip], each: int = 5) -> None:
+def print_reasons(what: str, skipped: Sequence[Skip], each: int = 5) -> None:
     """Files by reason, the first few of each: `--json` has them all."""
     by_reason: dict[str, list[str]] = {}
     for skip in skipped:
@@ -72,7 +72,7 @@ def print_suggestion() -> None:
 
     print(
         f"hint: made with the built-in encoder; `mmsearch models pull {SUGGESTED}` gets one that finds more "
-        "(1.5 GB, several times slower on a CPU), for a new --index",
+        "(1.5 GB, several times slower on a CPU), `mmsearch switch` lets it answer here",
         file=sys.stderr,
     )
 

@@ -56,7 +56,7 @@ def import_folder(
     """
     parts = find_parts(folder)
     total = sum(len(_open(part, index.tower().spec.dim, options)) for part in parts)
-    with index.writing() as writable:
+    with index.writing(encoder=index.manifest.encoder) as writable:
         writer = EmbeddingWriter(writable, options.name or folder.resolve().name, progress)
         return writer.add(_batches(parts, index.tower().spec.dim, options), total)
 

@@ -35,7 +35,7 @@ def add_embeddings(
     checked = check_vectors(vectors, index.tower().spec.dim, normalize=normalize)
     if len(rows) != len(checked):
         raise UsageError(f"there are {len(checked)} vectors and {len(rows)} rows: give one row for each vector")
-    with index.writing() as writable:
+    with index.writing(encoder=index.manifest.encoder) as writable:
         return EmbeddingWriter(writable, dataset).add(iter([(checked, rows)]))
 
 

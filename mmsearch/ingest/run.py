@@ -119,9 +119,8 @@ def ingest(
         IndexBusy: another process is writing to the index.
         EncoderMismatch: the index was made by another encoder.
     """
-    index.check_encoder(encoder.spec)
     reader = open_text_reader() if options.ocr is True else options.ocr or None
-    with index.writing() as writable:
+    with index.writing(encoder=encoder.spec) as writable:
         keeper = open_keeper(writable, encoder, options.keep_tokens)
         return _Run(writable, encoder, options, progress, reader, keeper).run(paths, changes)
 

@@ -146,7 +146,7 @@ def load_background(index: IndexDirectory, tower: Tower) -> Background:
     """The one in the index directory if it fits the vectors, else an empty one."""
     scale = fit_scale(tower.spec)
     try:
-        with _path(index, tower).open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        with index.background_file(tower).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             if str(stored["digest"]) != _digest(scale):
                 return empty_background(tower.spec)
             tops = {
@@ -185,7 +185,7 @@ def refresh_background(
     is_dead = np.zeros(len(matrix), dtype=bool)
     is_dead[index.catalogue.dead_rows(tower.id)] = True
     extended = _extended(known, matrix, bank, is_text, is_dead)
-    _save(_path(index, tower), extended)
+    _save(index.background_file(tower), extended)
     return extended
 
 
@@ -246,10 +246,6 @@ def _mark(matrix: Any) -> str:
 
 def _digest(scale: FitScale) -> str:
     return f"{bank_digest()} {scale.name}"
-
-
-def _path(index: IndexDirectory, tower: Tower) -> Path:
-    return index.path / f"background-{tower.spec.key}.npz"
 
 
 def _save(path: Path, background: Background) -> None:

@@ -31,7 +31,7 @@ from mmsearch.search.options import SearchOptions
 from mmsearch.search.question import EncodedQuestion, Question
 from mmsearch.search.rerank import Reranking, rerank_answers, reranking_of
 from mmsearch.search.vectors import open_vectors
-from mmsearch.types import MODALITIES, Hit, Modality
+from mmsearch.types import MODALITIES, EncoderSpec, Hit, Modality
 from mmsearch.vector_index import Neighbours
 
 if TYPE_CHECKING:
@@ -97,6 +97,11 @@ class Searcher:
         return nearest_documents(
             self._index, self._tower.id, self._vectors, queries, kind, options.k, only=only, without=dead
         )
+
+    @property
+    def encoder(self) -> EncoderSpec:
+        """The encoder whose vectors are searched: that of the index when this searcher was opened."""
+        return self._tower.spec
 
     @property
     def file(self) -> str:

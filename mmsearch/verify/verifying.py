@@ -49,7 +49,8 @@ def verify(index: IndexDirectory, *, read_bytes: bool = False, seen: Seen = lamb
         differences += _bytes(index, {difference.where for difference in on_disk})
     counts = catalogue.counts()
     documents = counts["image"] + counts["video"] + counts["text"]
-    return Verdict(documents, tower.row_count, files, tuple(differences))
+    vectors = sum(each.row_count for each in catalogue.towers())
+    return Verdict(documents, vectors, files, tuple(differences))
 
 
 def _catalogue(index: IndexDirectory, tower: Tower) -> Iterator[Difference]:

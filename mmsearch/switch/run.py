@@ -1,0 +1,171 @@
+"""Changes the encoder that answers, without a moment in which nothing or the wrong thing answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from mmsearch.catalogue import Tower
+from mmsearch.catalogue.coverage import Coverage, coverage, drop_tower, left_out
+from mmsearch.encoders.base import Encoder
+from mmsearch.errors import UsageError
+from mmsearch.index import IndexDirectory, same_encoder, switching
+from mmsearch.ingest.plan import archive_of
+from mmsearch.switch.filling import Filler
+from mmsearch.system import usable_cores
+from mmsearch.types import EncoderSpec, Progress, Skip
+
+
+@dataclass(frozen=True)
+class SwitchOptions:
+    """``leave_out``: switch although some documents could not be read again; by default that takes all of them.
+
+    ``activate``: let the new encoder answer once it is complete (else it is only filled in). ``drop_others``: give
+    back the space of all encoders but the one that answers in the end. ``readers`` and ``memory_mb`` are those of
+    `mmsearch.ingest.IngestOptions`.
+    """
+
+    leave_out: bool = False
+    activate: bool = True
+    drop_others: bool = False
+    readers: int | None = None
+    memory_mb: float = 256.0
+
+    def __post_init__(self) -> None:
+        if self.readers is not None and self.readers < 1:
+            raise UsageError(f"there must be at least one reader, got {self.readers}")
+        if self.memory_mb <= 0:
+            raise UsageError(f"memory_mb must be above 0, got {self.memory_mb:g}")
+
+
+@dataclass(frozen=True)
+class SwitchReport:
+    """What a run did. ``answers``: whether the encoder named ``model`` answers now; ``before``: which one did before.
+
+    ``segments`` vectors were made. ``left_out`` are documents that could not be read again, and why; until they can
+    be, or ``SwitchOptions.leave_out`` is set, the encoder does not answer. ``dropped``: encoders whose space was given
+    back.
+    """
+
+    model: str
+    before: str
+    answers: bool
+    coverage: Coverage
+    left_out: tuple[Skip, ...] = ()
+    segments: int = 0
+    interrupted: bool = False
+    dropped: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+def switch(
+    index: IndexDirectory,
+    encoder: Encoder,
+    options: SwitchOptions = SwitchOptions(),
+    progress: Callable[[Progress], None] = lambda _: None,
+    *,
+    model: str | None = None,
+    prepare: Callable[[Tower], None] = lambda _: None,
+) -> SwitchReport:
+    """Gives ``encoder`` vectors of everything that is indexed, and lets it answer once they are complete.
+
+    Until then the encoder that answers goes on, also for other processes, which may index and remove meanwhile. A run
+    that was interrupted or killed goes on where it was when called again. The vectors of the encoder that answered
+    before stay, so switching back only fills in what came since. ``model`` is the name that opens the encoder again (by
+    default what it calls itself). ``prepare`` is called with the complete tower before it answers.
+
+    Raises:
+        IndexBusy: another process does the same.
+    """
+    started = time.perf_counter()
+    with switching(index):
+        index.refresh()
+        before = index.manifest.model
+        spec = replace(encoder.spec, name=model or encoder.spec.name)
+        tower = _registered(index, spec)
+        workers = options.readers or usable_cores()
+        filler = Filler(index, encoder, tower, threads=workers, memory_mb=options.memory_mb, progress=progress)
+        retry, answers = True, same_encoder(index.manifest.encoder, encoder.spec)
+        while not (interrupted := filler.run(retry=retry)):
+            counts = coverage(index.catalogue, tower.id)
+            if counts.waiting == 0:
+                if answers or not options.activate or (counts.left_out and not options.leave_out):
+                    break
+                prepare(_registered(index, spec))
+                if answers := _activate(index, encoder.spec, spec.name, options):
+                    break
+            retry = False  # only what was indexed meanwhile
+        index.refresh()
+        dropped = _drop_others(index) if options.drop_others and answers and not interrupted else ()
+        return SwitchReport(
+            model=spec.name,
+            before=before,
+            answers=answers,
+            coverage=coverage(index.catalogue, tower.id),
+            left_out=documents_left_out(index, tower),
+            segments=filler.segments,
+            interrupted=interrupted,
+            dropped=dropped,
+            seconds=time.perf_counter() - started,
+        )
+
+
+def documents_left_out(index: IndexDirectory, tower: Tower) -> tuple[Skip, ...]:
+    """The documents that a tower could not be given vectors of, and why."""
+    return tuple(
+        Skip(path if root.is_dataset else str(index.root_path(root) / path), reason)
+        for root, path, reason in left_out(index.catalogue, tower.id)
+    )
+
+
+def _registered(index: IndexDirectory, spec: EncoderSpec) -> Tower:
+    found = index.tower_of(spec)
+    if found is not None:
+        return found
+    with index.writing(wait_s=-1) as writable, writable.catalogue.transaction():
+        taken = {tower.file for tower in writable.catalogue.towers()}
+        names = (f"vectors-{spec.key}{end}.f16" for end in ("", *(f"-{number}" for number in range(1, len(taken) + 2))))
+        return writable.catalogue.add_tower(spec, next(name for name in names if name not in taken))
+
+
+def _activate(index: IndexDirectory, spec: EncoderSpec, model: str, options: SwitchOptions) -> bool:
+    """Lets an encoder answer, in one atomic step; ``False`` when it lacks what was indexed meanwhile."""
+    with index.writing(wait_s=-1) as writable:
+        tower = writable.tower_of(spec)
+        assert tower is not None
+        counts = coverage(writable.catalogue, tower.id)
+        if counts.waiting or (counts.left_out and not options.leave_out):
+            return False
+        _look_again(writable, tower)
+        with writable.catalogue.transaction():  # whoever wants the other one back must know its name
+            writable.catalogue.rename_tower(writable.tower(), writable.manifest.model)
+        # What was built for faster search knows the vectors of the other encoder.
+        writable.with_manifest(model=model, encoder=spec, recipe="exact", vector_index=None)
+        for file in writable.path.glob("vector-index-*"):
+            file.unlink(missing_ok=True)
+    return True
+
+
+def _look_again(index: IndexDirectory, tower: Tower) -> None:
+    """Lets the next `mmsearch index` read what was left out, whatever the disk says of its time."""
+    with index.catalogue.transaction():
+        for root, path, _ in left_out(index.catalogue, tower.id):
+            if not root.is_dataset:
+                index.catalogue.forget_times(root.id, [path])
+                index.catalogue.drop_archive(root.id, archive_of(path) or path)
+
+
+def _drop_others(index: IndexDirectory) -> tuple[str, ...]:
+    """Gives back the space of all encoders but the one that answers; returns their names."""
+    with index.writing(wait_s=-1) as writable:
+        answering = writable.tower()
+        others = [tower for tower in writable.catalogue.towers() if tower.id != answering.id]
+        with writable.catalogue.transaction():
+            for tower in others:
+                drop_tower(writable.catalogue, tower.id)
+        for tower in others:
+            writable.vector_file(tower).path.unlink(missing_ok=True)
+            if tower.spec.key != answering.spec.key:
+                writable.background_file(tower).unlink(missing_ok=True)
+    return tuple(tower.spec.name for tower in others)
