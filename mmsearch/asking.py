@@ -145,21 +145,29 @@ class Asking(ABC):
     def _asked(self, encoder: Callable[[], Encoder] | None, ask: Callable[[Any, Searcher], Answer]) -> Answer:
         """What ``ask`` makes of the encoder and the current searcher, which are always of one model.
 
-        Asked again when the index was switched to another model, or a compaction renumbered the rows, meanwhile.
+        Asked again when the index was switched to another model, or a compaction renumbered the rows, meanwhile: the
+        rows may be other ones then, or their file may be gone.
         """
         while True:
-            opened = None if encoder is None else encoder()
-            searcher = self._current_searcher()
-            if opened is not None and not same_encoder(opened.spec, searcher.encoder):
-                continue
+            before = self._answering()
             try:
+                opened = None if encoder is None else encoder()
+                searcher = self._current_searcher()
+                if opened is not None and not same_encoder(opened.spec, searcher.encoder):
+                    continue
                 answer = ask(opened, searcher)
             except Exception:
-                if self._answers_still(searcher):
+                if self._answering() == before:
                     raise
                 continue
             if self._answers_still(searcher):
                 return answer
+
+    def _answering(self) -> str:
+        """The vector file that answers now."""
+        with self._lock:
+            self._directory.refresh()
+            return self._directory.tower().file
 
     def _answers_still(self, searcher: Searcher) -> bool:
         """Whether the searcher's encoder answers as far as this object knows, and its rows are those of the file."""

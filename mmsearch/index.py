@@ -223,7 +223,7 @@ class IndexDirectory:
 
     def tower(self) -> Tower:
         """The tower that answers queries: that of the manifest's encoder."""
-        for _ in range(2):
+        for _ in range(3):
             tower = self.tower_of(self.manifest.encoder)
             if tower is not None:
                 return tower

@@ -52,7 +52,7 @@ class Catalogue(ScopeTables):
             "SELECT row_count, (SELECT count(*) FROM dead_rows d WHERE d.tower_id = t.id) FROM towers t WHERE t.id = ?",
             [tower_id],
         ).fetchone()
-        return (int(row[0]), int(row[1]))
+        return (0, 0) if row is None else (int(row[0]), int(row[1]))
 
     def dead_rows(self, tower_id: int) -> RowArray:
         """Rows of the vector file that no segment owns any more, ascending."""
