@@ -138,7 +138,7 @@ class Asking(ABC):
         if kind not in ("text", "image"):
             raise UsageError(f"no such kind of query: {kind}; there are text and image")
         answers = self._asked(
-            None, lambda _, searcher: searcher.nearest(as_queries(vector, searcher.encoder.dim), kind, options)
+            None, lambda _, searcher: searcher.nearest(as_queries(vector, searcher.tower.spec.dim), kind, options)
         )
         return answers[0] if np.ndim(vector) == 1 else answers
 
@@ -153,7 +153,7 @@ class Asking(ABC):
             try:
                 opened = None if encoder is None else encoder()
                 searcher = self._current_searcher()
-                if opened is not None and not same_encoder(opened.spec, searcher.encoder):
+                if opened is not None and not same_encoder(opened.spec, searcher.tower.spec):
                     continue
                 answer = ask(opened, searcher)
             except Exception:
@@ -171,10 +171,10 @@ class Asking(ABC):
 
     def _answers_still(self, searcher: Searcher) -> bool:
         """Whether the searcher's encoder answers as far as this object knows, and its rows are those of the file."""
-        if not same_encoder(self._directory.manifest.encoder, searcher.encoder):
+        if not same_encoder(self._directory.manifest.encoder, searcher.tower.spec):
             return False
-        tower = self._directory.tower_of(searcher.encoder)
-        return tower is not None and tower.file == searcher.file
+        tower = self._directory.tower_of(searcher.tower.spec)
+        return tower is not None and tower.file == searcher.tower.file
 
     def search_many(
         self,
@@ -281,7 +281,7 @@ class Asking(ABC):
         def ask(encoder: Encoder, searcher: Searcher) -> Run:
             self._refresh_background(encoder)
             found = evaluate(self._directory, encoder, judged, options or EvaluationOptions())
-            return Run.of(found, searcher.encoder.describe())
+            return Run.of(found, searcher.tower.spec.describe())
 
         return self._asked(lambda: self.encoder(texts_only=True), ask)
 

@@ -31,7 +31,7 @@ from mmsearch.search.options import SearchOptions
 from mmsearch.search.question import EncodedQuestion, Question
 from mmsearch.search.rerank import Reranking, rerank_answers, reranking_of
 from mmsearch.search.vectors import open_vectors
-from mmsearch.types import MODALITIES, EncoderSpec, Hit, Modality
+from mmsearch.types import MODALITIES, Hit, Modality
 from mmsearch.vector_index import Neighbours
 
 if TYPE_CHECKING:
@@ -99,14 +99,9 @@ class Searcher:
         )
 
     @property
-    def encoder(self) -> EncoderSpec:
-        """The encoder whose vectors are searched: that of the index when this searcher was opened."""
-        return self._tower.spec
-
-    @property
-    def file(self) -> str:
-        """The vector file that is searched; another one holds other vectors in the same rows."""
-        return self._tower.file
+    def tower(self) -> Tower:
+        """Whose vectors are searched; another encoder, or another file, has other vectors in the same rows."""
+        return self._tower
 
     def candidates(self, asked: EncodedQuestion, options: SearchOptions, need: int) -> list[Candidate]:
         """The documents that come into question, best first, before anything is folded or left out."""
