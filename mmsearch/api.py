@@ -300,6 +300,7 @@ class Index(Asking):
         ``models`` has an entry for each encoder with vectors in the index: ``answers`` for the one that queries are
         asked of, and how many of the ``documents`` it covers.
         """
+        from mmsearch.catalogue.coverage import describe_towers
         from mmsearch.catalogue.read_text import reading_counts
         from mmsearch.kept_tokens import describe_tokens
 
@@ -315,32 +316,11 @@ class Index(Asking):
             "documents": {**directory.catalogue.counts(), "dead_rows": len(directory.catalogue.dead_rows(tower.id))},
             "ocr": reading_counts(directory.catalogue),
             "vectors": tower.row_count,
-            "models": self._models(),
+            "models": describe_towers(directory.catalogue, tower.id, directory.manifest.model),
             "roots": [str(directory.root_path(root)) for root in directory.catalogue.roots()],
             "bytes": directory.size_bytes(),
             "tokens": describe_tokens(directory, tower),
         }
-
-    def _models(self) -> list[dict[str, Any]]:
-        from mmsearch.catalogue.coverage import coverage
-
-        catalogue, answering = self._directory.catalogue, self._directory.tower().id
-        models = []
-        for tower in catalogue.towers():
-            counts = coverage(catalogue, tower.id)
-            models.append(
-                {
-                    "model": self._directory.manifest.model if tower.id == answering else tower.spec.name,
-                    "encoder": tower.spec.describe(),
-                    "answers": tower.id == answering,
-                    "vectors": tower.row_count,
-                    "documents": counts.documents,
-                    "covered": counts.covered,
-                    "left_out": counts.left_out,
-                    "coverage": counts.share,
-                }
-            )
-        return models
 
     def encoder(self, *, texts_only: bool = False) -> Encoder:
         """The encoder of the index, opened at first need; ``texts_only`` may give one whose text tower alone is

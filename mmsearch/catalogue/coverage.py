@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmsearch.catalogue.catalogue import Catalogue
 from mmsearch.catalogue.rows import Root
@@ -85,6 +85,26 @@ def coverage(catalogue: Catalogue, tower_id: int) -> Coverage:
         {"tower": tower_id},
     ).fetchone()
     return Coverage(row[0], row[0] - row[1], row[2])
+
+
+def describe_towers(catalogue: Catalogue, answering: int, model: str) -> list[dict[str, Any]]:
+    """What `status` says of each tower; the one with the id ``answering`` is opened by the name ``model``."""
+    described = []
+    for tower in catalogue.towers():
+        counts = coverage(catalogue, tower.id)
+        described.append(
+            {
+                "model": model if tower.id == answering else tower.spec.name,
+                "encoder": tower.spec.describe(),
+                "answers": tower.id == answering,
+                "vectors": tower.row_count,
+                "documents": counts.documents,
+                "covered": counts.covered,
+                "left_out": counts.left_out,
+                "coverage": counts.share,
+            }
+        )
+    return described
 
 
 def pending_contents(
