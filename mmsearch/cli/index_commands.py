@@ -39,7 +39,10 @@ def index_command(
             help="Also keep what a reranker needs of each picture, so that --rerank opens none; --no- drops it again.",
         ),
     ] = None,
-    reranker: Annotated[str, typer.Option(help="Whose tokens --keep-tokens keeps; see `query --rerank`.")] = "builtin",
+    reranker: Annotated[
+        str | None,
+        typer.Option(help="Whose tokens --keep-tokens keeps, by default the encoder's own; see `query --rerank`."),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Go on: keep the index up to date until Ctrl-C.")] = False,
     compile_: Annotated[bool, typer.Option("--compile", help="Use torch.compile (open_clip models).")] = False,
     json_: JsonOption = False,
@@ -55,8 +58,10 @@ def index_command(
         max_megapixels=max_megapixels,
         frame_interval_s=frame_interval,
         ocr=open_text_reader() if ocr else False,  # before an index is made
-        keep_tokens=reranker if keep_tokens else None,
+        keep_tokens=(reranker or "builtin") if keep_tokens else None,
     )
+    if reranker is not None and not keep_tokens:
+        raise UsageError("--reranker says whose tokens --keep-tokens keeps: give both")
     _check_paths(paths)
     with Index.open(index, create=True, encoder=model, options=encoder_options(device, batch_size, compile_)) as opened:
         if keep_tokens is False:

@@ -46,6 +46,12 @@ def open_keeper(index: IndexDirectory, encoder: Encoder, name: str | None) -> To
     return TokenKeeper(index, table.reranker, reranker)
 
 
+def lacks_tokens(index: IndexDirectory) -> bool:
+    """Whether the index keeps tokens and some picture that lies on the disk has none."""
+    table = token_table(index.catalogue)
+    return table is not None and bool(contents_lacking_tokens(index.catalogue, table, index.tower().id))
+
+
 def fill_tokens(
     keeper: TokenKeeper, tower: Tower, options: DecodeOptions, progress: Callable[[int, int, str], None]
 ) -> int:

@@ -16,7 +16,7 @@ from mmsearch.errors import UsageError
 from mmsearch.files import WalkRules
 from mmsearch.index import IndexDirectory
 from mmsearch.ingest.bounded_queue import BoundedQueue
-from mmsearch.ingest.filling import fill_tokens, open_keeper
+from mmsearch.ingest.filling import fill_tokens, lacks_tokens, open_keeper
 from mmsearch.ingest.plan import Plan, Scope, make_plan, resolve_changes, resolve_scopes, settle_skipped
 from mmsearch.ingest.reading import Readers
 from mmsearch.ingest.seconds import Seconds
@@ -121,7 +121,7 @@ def ingest(
     """
     reader = open_text_reader() if options.ocr is True else options.ocr or None
     with index.writing(encoder=encoder.spec) as writable:
-        keeper = open_keeper(writable, encoder, options.keep_tokens)
+        keeper = None if options.keep_tokens is None else open_keeper(writable, encoder, options.keep_tokens)
         return _Run(writable, encoder, options, progress, reader, keeper).run(paths, changes)
 
 
@@ -146,6 +146,10 @@ class _Run:
     def run(self, paths: Sequence[Path], changes: bool) -> Report:
         scopes = self._changed(paths) if changes else self._named(paths)
         plan = self._plan(scopes)
+        if self._keeper is None and (
+            plan.work or lacks_tokens(self._index)
+        ):  # else opening a model would be for nothing
+            self._keeper = open_keeper(self._index, self._encoder, None)
         readers, writer = self._workers(plan)
         interrupted = self._read_and_write(plan, readers, writer)
         removed = 0 if interrupted else self._clean_up(plan)
