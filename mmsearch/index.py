@@ -97,6 +97,7 @@ class IndexDirectory:
         self.manifest = manifest
         self.catalogue = catalogue
         self._written: tuple[int, int] | None = None
+        self._root_paths: dict[tuple[str, bool], str | None] = {}
 
     @classmethod
     def exists(cls, path: Path) -> bool:
@@ -264,8 +265,12 @@ class IndexDirectory:
 
     def path_of(self, found: Found) -> str:
         """Where the document of a search result lies now; of an imported one, the path or address as it was given."""
-        root = Root(0, found.root, found.root_is_relative)
-        return found.path if root.is_dataset else str(self.root_path(root) / found.path)
+        key = (found.root, found.root_is_relative)
+        if key not in self._root_paths:
+            root = Root(0, *key)
+            self._root_paths[key] = None if root.is_dataset else str(self.root_path(root)).rstrip("/")
+        folder = self._root_paths[key]
+        return found.path if folder is None else f"{folder}/{found.path}"
 
     def root_for(self, folder: Path) -> tuple[str, bool]:
         """How the catalogue names a root.

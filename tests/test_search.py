@@ -208,6 +208,19 @@ def test_many_questions_get_the_answers_of_each_one(library: Index) -> None:
     assert encoder.encoded_texts - before == 2, "a text is encoded once"  # type: ignore[attr-defined]
 
 
+def test_many_questions_share_their_looks_into_the_catalogue(library: Index) -> None:
+    asked = [f"{one} and {other}" for one in COLOURS for other in COLOURS]
+    library.search_many(asked)  # opens what is opened once
+    statements: list[str] = []
+    library._directory.catalogue.sql.set_trace_callback(statements.append)
+    try:
+        library.search_many(asked, k=5)
+    finally:
+        library._directory.catalogue.sql.set_trace_callback(None)
+    assert sum("FROM vectors v JOIN segments" in one for one in statements) <= 2
+    assert sum("document_words MATCH" in one for one in statements) <= len(COLOURS)
+
+
 def test_several_texts_and_images_are_one_question(library: Index) -> None:
     red, blue = (Image.new("RGB", (8, 8), COLOURS[name]) for name in ("red", "blue"))
     oracle = Oracle(library)

@@ -322,7 +322,7 @@ class Catalogue(ScopeTables):
                     WHERE v.tower_id = ? AND v.row IN ({_marks(part)})""",
                 [tower_id, *part],
             )
-            found.extend(Found._make(row)._replace(root_is_relative=bool(row[3])) for row in cursor)
+            found.extend(Found._make((*row[:3], bool(row[3]), *row[4:])) for row in cursor)
         return found
 
     def counts(self) -> dict[str, int]:

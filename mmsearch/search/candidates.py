@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from mmsearch.catalogue import Catalogue, Found, RowArray, Tower
 from mmsearch.catalogue.matching import Condition, documents_where, rows_of_documents, rows_where
 from mmsearch.encoders.base import FloatArray
 from mmsearch.search.background import Background, Kind
+from mmsearch.search.evidence import HoldersOfWords
 from mmsearch.types import Modality
 from mmsearch.vector_index import Neighbours
 from mmsearch.vectors import Vectors
@@ -21,6 +22,8 @@ FIRST = 40
 """Rows asked for first: vector indexes are tuned for about so many."""
 CORRECTED = 256
 """So many of the nearest rows are put in order by their corrected scores, where search is exact."""
+AHEAD = 8
+"""Rows looked at beyond the documents needed: some are of the same document."""
 TRIED = 128
 """After so many rows of which too few satisfy the conditions, all that satisfy them are listed first."""
 PRESENT = 2.5
@@ -73,6 +76,16 @@ class Spread:
         return levels
 
 
+class First(NamedTuple):
+    """What a batch of questions looked up together: the answer to the first vector search of one of them, and by row
+    the segments of the first answers to all; ``words`` is shared, see `find_evidence`.
+    """
+
+    neighbours: Neighbours
+    segments: Mapping[int, Sequence[Found]]
+    words: HoldersOfWords
+
+
 @dataclass(frozen=True, eq=False)
 class Terms:
     """Under which terms rows may answer, and how their scores are corrected.
@@ -89,8 +102,8 @@ class Terms:
     excluded: tuple[tuple[FloatArray, Spread], ...] = ()
     wanted: tuple[FloatArray, Spread] | None = None
     alpha: float = 0.0
-    first: Neighbours | None = field(default=None)
-    """The answer to the first vector search, where a batch has asked it already."""
+    first: First | None = field(default=None)
+    """What a batch has looked up already."""
 
 
 class Candidates:
@@ -107,7 +120,7 @@ class Candidates:
         """The ``need`` best documents or more, best first, ties by document; fewer only if there are fewer."""
         only: dict[str, Any] = self._allowed_rows(terms)
         documents: set[int] | None = None
-        wanted, neighbours = self.first_wanted(need, terms.kind, terms.alpha), terms.first
+        wanted, neighbours = self.first_wanted(need, terms.kind, terms.alpha), terms.first and terms.first.neighbours
         while True:
             if neighbours is None:
                 neighbours = self._vectors.search(vector[None], wanted, kind=terms.kind, **only)[0]
@@ -125,6 +138,23 @@ class Candidates:
         is_corrected = alpha and kind == "text" and self._vectors.recipe == "exact"
         return max(2 * need + 8, CORRECTED if is_corrected else FIRST)
 
+    def looked_up(self, found: Sequence[Neighbours], need: int, kind: Kind, alpha: float) -> dict[int, list[Found]]:
+        """By row, the segments of the first answers to many questions, from one query of the catalogue."""
+        rows: set[int] = set()
+        for one in found:
+            order = np.lexsort((one.rows, -(one.scores + self.corrections(one.rows, alpha, kind))))
+            rows.update(one.rows[order[: need + AHEAD]].tolist())
+        by_row: dict[int, list[Found]] = {row: [] for row in rows}
+        for segment in self._catalogue.find_rows(self._tower.id, sorted(rows)):
+            by_row[segment.row].append(segment)
+        return by_row
+
+    def _segments(self, rows: Sequence[int], first: First | None) -> list[Found]:
+        known = {} if first is None else first.segments
+        missing = [row for row in rows if row not in known]
+        found = [segment for row in rows if row in known for segment in known[row]]
+        return found + self._catalogue.find_rows(self._tower.id, missing) if missing else found
+
     def among(
         self, vector: FloatArray, documents: Sequence[int], bonus: Callable[[int, int], float], terms: Terms, most: int
     ) -> list[Candidate]:
@@ -140,7 +170,7 @@ class Candidates:
             keep &= np.isin(holders, list(holds))
         holders, rows = holders[keep], rows[keep]
         cosines = self.scores(vector, rows)
-        corrections = self.corrections(rows, terms)
+        corrections = self.corrections(rows, terms.alpha, terms.kind)
         pairs = zip(holders.tolist(), rows.tolist(), strict=True)
         bonuses = np.array([bonus(holder, row) for holder, row in pairs], dtype=np.float32)
         order = np.lexsort((rows, holders, -(cosines + corrections + bonuses)))
@@ -158,11 +188,11 @@ class Candidates:
         blocks = [self._matrix[rows[i : i + 8192]].astype(np.float32) @ vector for i in range(0, len(rows), 8192)]
         return np.concatenate([np.zeros(0, dtype=np.float32), *blocks])
 
-    def corrections(self, rows: RowArray, terms: Terms) -> FloatArray:
+    def corrections(self, rows: RowArray, alpha: float, kind: Kind) -> FloatArray:
         """What hubness takes off the scores of rows, 0 or less."""
-        if not terms.alpha or terms.kind != "text":
+        if not alpha or kind != "text":
             return np.zeros(len(rows), dtype=np.float32)
-        corrections: FloatArray = -np.float32(terms.alpha) * self._background.hubness_of(rows)
+        corrections: FloatArray = -np.float32(alpha) * self._background.hubness_of(rows)
         return corrections
 
     def _allowed_rows(self, terms: Terms) -> dict[str, Any]:
@@ -192,17 +222,17 @@ class Candidates:
         ``documents``: those that may answer, where they are known already.
         """
         rows, cosines = neighbours.rows, neighbours.scores
-        corrections = self.corrections(rows, terms)
+        corrections = self.corrections(rows, terms.alpha, terms.kind)
         places = np.lexsort((rows, -(cosines + corrections)))
         found: list[Candidate] = []
         known: set[int] = set()
-        start, step = 0, need + 8
+        start, step = 0, need + AHEAD
         while start < len(places) and len(known) < need:
             part = places[start : start + step]
             start, step = start + step, step * 2
             part = part[~self.shows_excluded(rows[part], terms)]
             of_row = {int(rows[place]): place for place in part}
-            segments = self._catalogue.find_rows(self._tower.id, list(of_row))
+            segments = self._segments(list(of_row), terms.first)
             if documents is not None:
                 segments = [one for one in segments if one.document_id in documents]
             elif terms.condition is not None:

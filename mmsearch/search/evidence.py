@@ -28,6 +28,9 @@ _SILENT = """
 STOP_WORDS = frozenset(_SILENT.split())
 """Words that tell no document from another: grammar, and what cameras and programs write."""
 
+HoldersOfWords = dict[str, tuple[list[int], list[tuple[int, int]]]]
+"""By word: the documents about which it is written, and the (document, row) of the pictures in which it was read."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -54,14 +57,24 @@ def content_words(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for word in words if word not in STOP_WORDS and (len(word) > 1 or word.isdigit())))
 
 
-def find_evidence(catalogue: Catalogue, tower_id: int, texts: Iterable[str]) -> Evidence:
-    """Which documents have words of the question in what is written about them, or in their pictures."""
+def find_evidence(
+    catalogue: Catalogue, tower_id: int, texts: Iterable[str], known: HoldersOfWords | None = None
+) -> Evidence:
+    """Which documents have words of the question in what is written about them, or in their pictures.
+
+    ``known``: what many questions share; words that are not in it are looked up and put there.
+    """
     words = content_words(texts)
-    about = {word: documents_with_words(catalogue, _match(word), MOST) for word in words}
-    inside: dict[str, list[tuple[int, int]]] = {}
-    if words and has_readings(catalogue):
-        inside = {word: pictures_with(catalogue, tower_id, _match(word), sought_letters(word), MOST) for word in words}
-    holders = {word: {*about[word], *(document for document, _ in inside.get(word, ()))} for word in words}
+    known = {} if known is None else known
+    if missing := [word for word in words if word not in known]:
+        are_read = has_readings(catalogue)
+        for word in missing:
+            match = _match(word)
+            pictures = pictures_with(catalogue, tower_id, match, sought_letters(word), MOST) if are_read else []
+            known[word] = documents_with_words(catalogue, match, MOST), pictures
+    about = {word: known[word][0] for word in words}
+    inside = {word: known[word][1] for word in words}
+    holders = {word: {*about[word], *(document for document, _ in inside[word])} for word in words}
     if not any(holders.values()):
         return Evidence({}, words)
     count = count_documents(catalogue)
@@ -74,10 +87,10 @@ def find_evidence(catalogue: Catalogue, tower_id: int, texts: Iterable[str]) -> 
             written[document] = written.get(document, 0.0) + weights[word] / total
     read: dict[tuple[int, int], float] = {}
     for word in telling:
-        known = set(about[word])
-        for document, row in inside.get(word, ()):
+        written_in = set(about[word])
+        for document, row in inside[word]:
             so_far = read.setdefault((document, row), written.get(document, 0.0))
-            if document not in known:  # or the word would count twice
+            if document not in written_in:  # or the word would count twice
                 read[document, row] = so_far + weights[word] / total
     shares = dict(written)
     for (document, _), share in read.items():

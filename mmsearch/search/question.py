@@ -108,6 +108,9 @@ class EncodedQuestion:
     def vector(self, text_share: float = 1.0) -> npt.NDArray[np.float32]:
         """The weighted sum, (dim,) of length 1; texts count ``text_share`` times their weight."""
         rows = np.concatenate([self.texts, self.images])
+        if len(rows) == 1:
+            only: npt.NDArray[np.float32] = rows[0]
+            return only
         weights = np.array(self.question.weights or (1.0,) * len(rows), dtype=np.float32)
         weights[: len(self.texts)] *= text_share
         total = weights @ rows

@@ -23,8 +23,8 @@ from mmsearch.filters import DOCUMENT_DATE_SQL, register_functions, to_sql
 from mmsearch.index import IndexDirectory
 from mmsearch.search.background import Background, Group, Kind, load_background
 from mmsearch.search.by_vector import nearest_documents
-from mmsearch.search.candidates import Candidate, Candidates, Spread, Terms, best_segments
-from mmsearch.search.evidence import Evidence, content_words, find_evidence, lines_read
+from mmsearch.search.candidates import Candidate, Candidates, First, Spread, Terms, best_segments
+from mmsearch.search.evidence import Evidence, HoldersOfWords, content_words, find_evidence, lines_read
 from mmsearch.search.fit import TOGETHER
 from mmsearch.search.moments import Moment, fold_duplicates, moment_around
 from mmsearch.search.options import SearchOptions
@@ -32,7 +32,6 @@ from mmsearch.search.question import EncodedQuestion, Question
 from mmsearch.search.rerank import Reranking, rerank_answers, reranking_of
 from mmsearch.search.vectors import open_vectors
 from mmsearch.types import MODALITIES, Hit, Modality
-from mmsearch.vector_index import Neighbours
 
 if TYPE_CHECKING:
     pass
@@ -75,7 +74,8 @@ class Searcher:
         A reranker orders the answers to questions of texts alone, within its budget for each of them.
         """
         plain = [place for place, one in enumerate(asked) if self._is_plain(one, options)]
-        first: dict[int, Neighbours] = {}
+        first: dict[int, First] = {}
+        words: HoldersOfWords = {}
         for kind in ("text", "image"):
             places = [place for place in plain if _kind(asked[place]) == kind]
             if places and self._tower.row_count:
@@ -83,7 +83,8 @@ class Searcher:
                 vectors = np.stack([self._vector(asked[place]) for place in places])
                 wanted = self._candidates.first_wanted(_need(options), kind, options.hubness)
                 found = self._vectors.search(vectors, wanted, kind=kind, **without)  # type: ignore[arg-type]
-                first.update(zip(places, found, strict=True))
+                segments = self._candidates.looked_up(found, _need(options), kind, options.hubness)
+                first.update((place, First(one, segments, words)) for place, one in zip(places, found, strict=True))
         return [self._answer(one, options, first.get(place), reranking) for place, one in enumerate(asked)]
 
     def nearest(self, queries: FloatArray, kind: Kind, options: SearchOptions) -> list[list[Hit]]:
@@ -139,7 +140,7 @@ class Searcher:
         return one, self._relevance(asked, [one], options)[0], shown, allowed
 
     def _answer(
-        self, asked: EncodedQuestion, options: SearchOptions, first: Neighbours | None, reranking: Reranking | None
+        self, asked: EncodedQuestion, options: SearchOptions, first: First | None, reranking: Reranking | None
     ) -> list[Hit]:
         if asked.is_listing:
             return self._listing(asked, options)
@@ -195,7 +196,7 @@ class Searcher:
             register_functions(connection)
             self._connections.taught = connection
 
-    def _terms(self, asked: EncodedQuestion, options: SearchOptions, first: Neighbours | None) -> Terms:
+    def _terms(self, asked: EncodedQuestion, options: SearchOptions, first: First | None) -> Terms:
         modalities = self._modalities(asked.question, options)
         group: Group = "text" if modalities == ("text",) else "visual"
         excluded = [(vector, Spread.of(vector, self._sample(group))) for vector in asked.excluded]
@@ -225,14 +226,14 @@ class Searcher:
         return asked.vector(float(spreads[1] / spreads[0]))
 
     def _ranked(
-        self, asked: EncodedQuestion, options: SearchOptions, need: int, first: Neighbours | None
+        self, asked: EncodedQuestion, options: SearchOptions, need: int, first: First | None
     ) -> list[Candidate]:
         vector = self._vector(asked)
         terms = self._terms(asked, options, first)
         ranked = self._candidates.best(vector, need, terms)
         evidence = Evidence({}, ())
         if options.words:
-            evidence = find_evidence(self._index.catalogue, self._tower.id, asked.question.texts)
+            evidence = find_evidence(self._index.catalogue, self._tower.id, asked.question.texts, first and first.words)
         if not evidence.shares:
             return ranked
         most = options.words * self._deviation(vector, _group(terms.modalities), terms)
@@ -271,6 +272,7 @@ class Searcher:
         if options.words and any(one.words for one in ranked):
             terms = self._terms(asked, options, None)
             most = options.words * self._deviation(self._vector(asked), _group(terms.modalities), terms)
+            most = float(np.float32(most))  # as the bonuses are
             found = [
                 value if not one.words else max(value or 0.0, min(1.0, one.words / most))
                 for value, one in zip(found, ranked, strict=True)
@@ -296,7 +298,7 @@ class Searcher:
         sample = self._sample(group)
         if len(sample) < 2:
             return 1.0
-        totals = sample @ vector + self._candidates.corrections(self._sampled[group], terms)
+        totals = sample @ vector + self._candidates.corrections(self._sampled[group], terms.alpha, terms.kind)
         return max(float(totals.std()), 1e-6)
 
     def _sample(self, group: Group) -> FloatArray:
