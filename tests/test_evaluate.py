@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,31 @@ from mmsearch.errors import UsageError
 from mmsearch.evaluate import EvaluationOptions, compare_saved, draw_run, load_run, read_evaluation_set, save_run
 from mmsearch.evaluate.plot import hit_curve
 from mmsearch.metrics import kendall_tau
+from mmsearch.optimize import OptimizeOptions
+from mmsearch.rerankers.base import Reranker, RerankerSpec
+from mmsearch.search import SearchOptions
 from tests.conftest import COLOURS, ColourEncoder, save_colour
 
 NAMES = list(COLOURS)
+
+
+class LeftFirst(Reranker):
+    """Knows which colour is on the left: the distance of the left half to the colour that the question names first."""
+
+    spec = RerankerSpec("left first", "l" * 64, (3,), mix=100.0)
+
+    def prepare_image(self, image: Image.Image) -> np.ndarray:
+        return np.asarray(image.convert("RGB"))[:, : image.width // 2].reshape(-1, 3).mean(axis=0)
+
+    def tokens_of_prepared(self, inputs: np.ndarray) -> np.ndarray:
+        return inputs.astype(np.float16)
+
+    def image_tokens(self, images: Sequence[Image.Image]) -> np.ndarray:
+        return np.asarray([self.prepare_image(one) for one in images], dtype=np.float16).reshape(-1, 3)
+
+    def score_tokens(self, text: str, tokens: np.ndarray) -> np.ndarray:
+        wanted = np.asarray(COLOURS[text.split()[0]], dtype=np.float32)
+        return -np.linalg.norm(tokens.astype(np.float32) - wanted, axis=1)
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +207,83 @@ def test_agreement_with_judgements_is_kendalls_tau(opened: Index, place: Path) -
         grades += [float(grade) for grade in given]
     assert found["tau_c"] == pytest.approx(kendall_tau(scores, grades, "c"), abs=1e-3)
     assert not math.isnan(found["tau_b"])
+
+
+def test_judgements_may_name_captions_by_number(opened: Index, place: Path) -> None:
+    captions, judged, plain = place / "token.txt", place / "expert.txt", place / "plain.tsv"
+    captions.write_text("".join(f"p{i:02d}.png#0\t{NAMES[i % 8]}\n" for i in range(40)))
+    rows = [(i, (i * 7) % 40, (i * 5) % 4 + 1) for i in range(40)]
+    judged.write_text(
+        "".join(f"p{i:02d}.png\tp{j:02d}.png#0\t{g}\t{g}\n" for i, j, g in rows) + "p01.png\tx.png#0\t1\n"
+    )
+    plain.write_text("".join(f"p{i:02d}.png\t{NAMES[j % 8]}\t{g}\t{g}\n" for i, j, g in rows))
+    found, expected = opened.agreement(judged, captions=captions), opened.agreement(plain)
+    assert (found["tau_b"], found["tau_c"]) == (expected["tau_b"], expected["tau_c"])
+    assert (found["judgements"], found["left_out"]) == (80, 1)
+    with pytest.raises(UsageError, match="name the file of captions"):
+        opened.agreement(judged)
+    with pytest.raises(UsageError, match="image#number"):
+        opened.agreement(judged, captions=plain)
+
+
+def test_what_a_vector_index_loses_stands_apart(place: Path, tmp_path: Path) -> None:
+    """A recipe with coarse codes and no re-scoring of much loses something; figures are those of exact search."""
+    random = np.random.default_rng(5)
+    with Index.open(tmp_path / "index", create=True, encoder=ColourEncoder()) as index:
+        vectors = random.normal(size=(3000, 4)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        index.add_embeddings(vectors, [{"path": f"v{i}.jpg", "modality": "image"} for i in range(3000)])
+        file = tmp_path / "captions.tsv"
+        texts = ColourEncoder().encode_texts([f"{a} {b}" for a in NAMES for b in NAMES])
+        best = (vectors @ texts.T).argmax(axis=0)
+        lines = [f"v{best[n]}.jpg\t{NAMES[n // 8]} {NAMES[n % 8]}" for n in range(64)]
+        file.write_text("\n".join(lines) + "\n")
+        exact = index.evaluate(file, options=EvaluationOptions(alpha=0.0))
+        assert exact.index_loss is None and exact.rerank_gain is None
+        index.optimize(OptimizeOptions(recipe="ivf_flat", recall=0.5))
+        run = index.evaluate(file, options=EvaluationOptions(alpha=0.0))
+        assert run.figures == exact.figures and run.recipe == "ivf_flat"
+        loss = run.index_loss
+        assert loss is not None and loss["questions"] == 64
+        found = [
+            index.search(line.split("\t")[1], raw=True, options=SearchOptions(k=10, words=0, hubness=0))
+            for line in lines
+        ]
+        by_search = np.mean(
+            [Path(hits[0].path).name == line.split("\t")[0] for hits, line in zip(found, lines, strict=True)]
+        )
+        assert loss["after"]["hit@1"] == pytest.approx(by_search)
+        assert loss["before"]["hit@1"] == pytest.approx(run.figures["hit@1"]["estimate"])
+        assert loss["change"]["hit@1"]["difference"]["estimate"] <= 0
+
+
+def test_what_a_reranker_gains_stands_apart(opened: Index, place: Path, tmp_path: Path) -> None:
+    """Questions name the left colour first, which mean colours cannot know; the reranker looks at the left."""
+    gallery = tmp_path / "photos"
+    lines = []
+    for number, (left, right) in enumerate((a, b) for a in NAMES[:5] for b in NAMES[:5] if a != b):
+        pixels = np.concatenate([np.full((16, 16, 3), COLOURS[c], dtype=np.uint8) for c in (left, right)], 1)
+        gallery.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(gallery / f"{number}.png")
+        lines.append(f"{number}.png\t{left} {right}")
+    (tmp_path / "set.tsv").write_text("\n".join(lines) + "\n")
+    with Index.open(tmp_path / "index", create=True, encoder=ColourEncoder()) as index:
+        index.add(gallery)
+        told: list[tuple[int, int]] = []
+        run = index.evaluate(
+            tmp_path / "set.tsv", options=EvaluationOptions(alpha=0.0), reranker=LeftFirst(), rerank_depth=10,
+            progress=lambda done, total: told.append((done, total)),
+        )  # fmt: skip
+    assert run.figures["hit@1"]["estimate"] < 1.0, "the first stage alone, as without a reranker"
+    gain = run.rerank_gain
+    assert gain is not None and gain["questions"] == 20 and told[-1] == (20, 20)
+    assert gain["before"]["hit@1"] == pytest.approx(run.figures["hit@1"]["estimate"])
+    assert gain["after"]["hit@1"] == 1.0
+    change = gain["change"]["hit@1"]
+    assert change["difference"]["estimate"] == pytest.approx(1.0 - gain["before"]["hit@1"]) and change["p_value"] < 0.01
+    assert len(gain["seconds"]) == 2 and min(gain["seconds"]) > 0
+    save_run(run, tmp_path / "run.json")
+    assert load_run(tmp_path / "run.json") == run
 
 
 def test_captions_beside_the_files_are_a_set_of_their_own(tmp_path: Path) -> None:

@@ -9,6 +9,21 @@ from typing import Any
 
 
 @contextmanager
+def counting_bar(what: str, *, hidden: bool) -> Iterator[Callable[[int, int], None]]:
+    """Shows how many of a number of steps are done."""
+    if hidden or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
 def download_bar() -> Iterator[Callable[[Any], None] | None]:
     """Shows bytes, speed and time left of a download."""
     if not sys.stderr.isatty():

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mmsearch.cli.bars import counting_bar
 from mmsearch.cli.output import print_json
 from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
 from mmsearch.errors import UsageError
@@ -23,8 +24,13 @@ def eval_command(
     template: Annotated[str, typer.Option(help="Words around the name of a labelled object.")] = "a photo of a {}.",
     hubness: Annotated[float, typer.Option(min=0, help="Strength of the hubness correction, 0 for none.")] = 0.25,
     judgements: Annotated[
-        Path | None, typer.Option(help="Graded pairs (image<TAB>caption<TAB>grade): Kendall's tau.")
+        Path | None, typer.Option(help="Graded pairs (image<TAB>caption<TAB>grade…): Kendall's tau.")
     ] = None,
+    rerank: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Also measure what this reranker gains, such as builtin.")
+    ] = None,
+    rerank_depth: Annotated[int, typer.Option(min=1, help="How many answers the reranker sees.")] = 50,
+    rerank_questions: Annotated[int, typer.Option(min=1, help="How many questions are asked for that.")] = 200,
     save: Annotated[Path | None, typer.Option(help="Save the run, to compare others with it.")] = None,
     compare: Annotated[Path | None, typer.Option(help="Test against a saved run, question by question.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw hit@k over k into this image file.")] = None,
@@ -40,7 +46,13 @@ def eval_command(
     earlier = load_run(compare) if compare is not None else None
     with Index.open(index, options=encoder_options(device)) as opened:
         if file is not None or sidecars:
-            run = opened.evaluate(file, qrels=qrels, template=template, options=EvaluationOptions(alpha=hubness))
+            options = EvaluationOptions(alpha=hubness, rerank_questions=rerank_questions)
+            reranker = None if rerank is None else opened.reranker()
+            with counting_bar("reranking", hidden=json_ or reranker is None) as progress:
+                run = opened.evaluate(
+                    file, qrels=qrels, template=template, options=options,
+                    reranker=reranker, rerank_depth=rerank_depth, progress=progress,
+                )  # fmt: skip
             compared = {} if earlier is None else compare_saved(run, earlier)
             if save is not None:
                 save_run(run, save)
@@ -49,7 +61,8 @@ def eval_command(
                 draw_run([("this run", run), *others], plot)
             _print_run(run, compared, as_json=json_)
         if judgements is not None:
-            _print_agreement(opened.agreement(judgements), as_json=json_)
+            captions = None if file is None or qrels is not None else file
+            _print_agreement(opened.agreement(judgements, captions=captions), as_json=json_)
 
 
 def _print_run(run: Any, compared: dict[str, Any], *, as_json: bool) -> None:
@@ -80,10 +93,28 @@ def _print_run(run: Any, compared: dict[str, Any], *, as_json: bool) -> None:
             line += f"   {test.difference.estimate:+.4f} against the saved run, p = {test.p_value:.4f}"
             line += f" ({test.wins} better, {test.losses} worse)"
         print(line)
+    for stage, what in ((run.index_loss, "the vector index"), (run.rerank_gain, "the reranker")):
+        if stage is not None:
+            _print_stage(stage, what)
     print()
     for name, meaning in DEFINITIONS.items():
         if run.two_way or not name.startswith("R@k"):
             print(f"  {name}: {meaning}")
+
+
+def _print_stage(stage: dict[str, Any], what: str) -> None:
+    """What a stage changes: its figures beside those of exact search alone, and the time of a question."""
+    print(f"\n{what}, over {stage['questions']:,} questions: without, with, change with 95 % interval")
+    for name, before in stage["before"].items():
+        change = stage["change"][name]
+        low, high = change["difference"]["low"], change["difference"]["high"]
+        print(
+            f"  {name:16} {before:.4f}  {stage['after'][name]:.4f}  {change['difference']['estimate']:+.4f} "
+            f"[{low:+.4f}, {high:+.4f}], p = {change['p_value']:.4f}"
+        )
+    if stage["seconds"] is not None:
+        without, with_it = stage["seconds"]
+        print(f"  time a question  {1000 * without:.0f} ms  {1000 * with_it:.0f} ms (medians)")
 
 
 def _number(value: float | None) -> str:

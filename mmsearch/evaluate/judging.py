@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,24 @@ from mmsearch.evaluate.matching import Gallery, Names, vectors_of
 from mmsearch.index import IndexDirectory
 from mmsearch.metrics import kendall_tau
 
+_NUMBERED = re.compile(r"\S+#\d+")
 
-def agreement(index: IndexDirectory, encoder: Encoder, path: Path) -> dict[str, float]:
+
+def agreement(
+    index: IndexDirectory, encoder: Encoder, path: Path, captions_file: Path | None = None
+) -> dict[str, float]:
     """Kendall's tau of cosines and grades, from ``image<TAB>caption<TAB>grade[<TAB>grade…]`` lines.
 
     Several grades of one pair count one by one, as in CLIPScore's Flickr8k-Expert table (Hessel et al. 2021, tau-c
     times 100). Pairs whose image is not in the index are left out and counted.
 
+    With ``captions_file`` (``image#number<TAB>caption`` lines, as Flickr8k.token.txt has them), the second column of a
+    judgement may also be such an ``image#number``, as ExpertAnnotations.txt of Flickr8k has it.
+
     Raises:
-        UsageError: the file cannot be read, or no pair of it is in the index.
+        UsageError: a file cannot be read, or no pair of it is in the index.
     """
+    known = {} if captions_file is None else _numbered(captions_file)
     names = Names(gallery := Gallery.of(index))
     pairs: list[tuple[int, str, list[float]]] = []
     left_out = 0
@@ -37,6 +46,15 @@ def agreement(index: IndexDirectory, encoder: Encoder, path: Path) -> dict[str, 
             raise UsageError(
                 f"{path}, line {number}: expected image<TAB>caption<TAB>grade; found {line[:60]!r}"
             ) from error
+        if _NUMBERED.fullmatch(caption):
+            if captions_file is None:
+                raise UsageError(
+                    f"{path}, line {number}: {caption} names a caption by its number; name the file of captions too"
+                )
+            if caption not in known:
+                left_out += 1
+                continue
+            caption = known[caption]
         place = names.place(image)
         if place is None or not grades:
             left_out += 1
@@ -51,6 +69,15 @@ def agreement(index: IndexDirectory, encoder: Encoder, path: Path) -> dict[str, 
     given = [grade for _, _, grades in pairs for grade in grades]
     tau_b, tau_c = (kendall_tau(np.array(scores), np.array(given), variant) for variant in ("b", "c"))
     return {"tau_b": tau_b, "tau_c": tau_c, "judgements": float(len(given)), "left_out": float(left_out)}
+
+
+def _numbered(path: Path) -> dict[str, str]:
+    """``image#number`` → caption."""
+    pairs = (line.partition("\t")[::2] for line in _text(path).splitlines())
+    found = {key.strip(): caption.strip() for key, caption in pairs if _NUMBERED.fullmatch(key.strip())}
+    if not found:
+        raise UsageError(f"{path} has no lines image#number<TAB>caption, which the judgements refer to")
+    return found
 
 
 def _text(path: Path) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.catalogue import RowArray
+from mmsearch.catalogue import Root, RowArray
 from mmsearch.encoders.base import FloatArray
 from mmsearch.errors import UsageError
 from mmsearch.index import IndexDirectory
@@ -62,6 +62,23 @@ class Gallery:
         """Scores of rows, (questions, segments), to those of documents, (questions, documents): the best of each."""
         best: FloatArray = np.maximum.reduceat(scores, self.starts, axis=1)
         return best
+
+
+def document_ids(index: IndexDirectory) -> dict[str, int]:
+    """The path of each document, as a hit has it, and its id."""
+    rows = index.catalogue.sql.execute(
+        "SELECT d.id, r.path, r.is_relative, d.path FROM documents d JOIN roots r ON r.id = d.root_id"
+    )
+    folders: dict[tuple[str, int], Path | None] = {}
+    found = {}
+    for document, root_path, is_relative, path in rows:
+        key = (root_path, is_relative)
+        if key not in folders:
+            root = Root(0, root_path, bool(is_relative))
+            folders[key] = None if root.is_dataset else index.root_path(root)
+        folder = folders[key]
+        found[path if folder is None else str(folder / path)] = document
+    return found
 
 
 class Names:

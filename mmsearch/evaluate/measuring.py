@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ from mmsearch.encoders.base import Encoder, FloatArray
 from mmsearch.errors import UsageError
 from mmsearch.evaluate.matching import Gallery, Names, vectors_of
 from mmsearch.evaluate.reading import EvaluationSet, JudgedQuestion
+from mmsearch.evaluate.stages import KS, Asked, Stage, index_loss, rerank_gain
 from mmsearch.index import IndexDirectory
 from mmsearch.metrics import (
     Interval,
@@ -38,19 +39,20 @@ DEFINITIONS = {
     "R@k text→image": "hit@k of captions asked, all images of the index being the gallery",
     "R@k image→text": "hit@k of images asked, all captions of the file being the gallery",
 }
-KS = (1, 5, 10)
 
 
 @dataclass(frozen=True)
 class EvaluationOptions:
     """``alpha``: of the hubness correction, 0 for cosines alone. ``depth``: places looked at. ``samples``: of the
-    bootstrap. ``batch``: questions scored at once.
+    bootstrap. ``batch``: questions scored at once. ``rerank_questions``: how many are asked with and without a
+    reranker, where one is given.
     """
 
     alpha: float = 0.25
     depth: int = 1000
     samples: int = 2000
     batch: int = 256
+    rerank_questions: int = 200
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Evaluation:
     two_way: dict[str, float] = field(default_factory=dict)
     index_recall: float | None = None
     recipe: str = "exact"
+    index_loss: Stage | None = None
+    rerank_gain: Stage | None = None
 
 
 def evaluate(
@@ -77,8 +81,14 @@ def evaluate(
     encoder: Encoder,
     judged: EvaluationSet,
     options: EvaluationOptions = EvaluationOptions(),
+    rank_documents: Callable[[str, bool], Sequence[int]] | None = None,
+    told: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Asks every question of all images and videos of an index and measures the rankings.
+
+    ``figures`` are the model's, by exact search; what a vector index loses of them and what a reranker adds stand
+    apart. ``rank_documents`` asks one question by an ordinary search, without or with a reranker, and returns ids of
+    documents; ``told`` hears how many of these questions are done.
 
     Raises:
         UsageError: none of the right answers is in the index.
@@ -102,7 +112,21 @@ def evaluate(
         two_way=_two_way(gallery, texts, images, asked) if judged.kind == "captions" else {},
         index_recall=recall,
         recipe=recipe,
+        index_loss=index_loss(index, gallery, texts, images, asked, options.alpha),
+        rerank_gain=None if rank_documents is None else _rerank_gain(gallery, asked, rank_documents, options, told),
     )
+
+
+def _rerank_gain(
+    gallery: Gallery, asked: Asked, rank_documents: Callable[[str, bool], Sequence[int]], options: EvaluationOptions,
+    told: Callable[[int, int], None],
+) -> Stage:  # fmt: skip
+    place_of = {document: place for place, document in enumerate(gallery.documents)}
+
+    def rank(text: str, with_reranker: bool) -> list[int]:
+        return [place_of[document] for document in rank_documents(text, with_reranker) if document in place_of]
+
+    return rerank_gain(asked, rank, options.rerank_questions, told)
 
 
 def captions_of_index(index: IndexDirectory) -> EvaluationSet:

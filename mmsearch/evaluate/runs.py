@@ -9,6 +9,7 @@ from typing import Any
 
 from mmsearch.errors import UsageError
 from mmsearch.evaluate.measuring import Evaluation
+from mmsearch.evaluate.stages import Stage
 from mmsearch.metrics import RunComparison, compare_runs
 
 SCHEMA = 1
@@ -28,6 +29,8 @@ class Run:
     per_question: dict[str, dict[str, float | None]]
     left_out: int = 0
     index_recall: float | None = None
+    index_loss: dict[str, Any] | None = None
+    rerank_gain: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, evaluation: Evaluation, encoder: str) -> Run:
@@ -47,7 +50,17 @@ class Run:
             },
             left_out=evaluation.left_out,
             index_recall=evaluation.index_recall,
+            index_loss=_plain(evaluation.index_loss),
+            rerank_gain=_plain(evaluation.rerank_gain),
         )
+
+
+def _plain(stage: Stage | None) -> dict[str, Any] | None:
+    """A stage as values that JSON gives back as they were."""
+    if stage is None:
+        return None
+    values = asdict(stage)
+    return {**values, "seconds": None if stage.seconds is None else list(stage.seconds)}
 
 
 def save_run(run: Run, path: Path) -> None:
