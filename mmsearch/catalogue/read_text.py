@@ -10,6 +10,9 @@ from mmsearch.catalogue.catalogue import Catalogue
 from mmsearch.catalogue.rows import Root
 from mmsearch.types import Modality
 
+LONG_WORD = 5
+"""Letters: so long a word is hardly ever a part of another one by chance."""
+
 
 class UnreadContent(NamedTuple):
     """A content that a reader has not looked at, and a file that has it."""
@@ -119,13 +122,13 @@ def letters_of(text: str) -> str:
 def sought_letters(phrase: str) -> str | None:
     """What to look for inside of lines for a phrase, or ``None`` where only whole words count.
 
-    Numbers, codes and scripts without spaces are looked for inside of lines, and phrases of several words, because
-    readers lose spaces. A single word is not: ``art`` would be found on every ``START``. FTS5's trigrams find
+    Readers lose spaces (``GREENWICHST``), so phrases, numbers, codes, scripts without spaces and longer words are
+    looked for inside of lines. A short word is not: ``art`` would be found on every ``START``. FTS5's trigrams find
     nothing shorter than three characters.
     """
     letters = letters_of(phrase)
-    whole = len(phrase.split()) > 1 or any(char.isdigit() or ord(char) >= 0x2E80 for char in letters)
-    return letters if whole and len(letters) >= 3 else None
+    tells = any(char.isdigit() or ord(char) >= 0x2E80 for char in letters) or len(letters) >= LONG_WORD
+    return letters if len(letters) >= 3 and (tells or len(phrase.split()) > 1) else None
 
 
 def lines_with(text: str, words: Iterable[str]) -> list[str]:

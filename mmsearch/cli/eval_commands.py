@@ -47,7 +47,7 @@ def eval_command(
     with Index.open(index, options=encoder_options(device)) as opened:
         if file is not None or sidecars:
             options = EvaluationOptions(alpha=hubness, rerank_questions=rerank_questions)
-            reranker = None if rerank is None else opened.reranker()
+            reranker = None if rerank is None else opened.reranker(rerank)
             with counting_bar("reranking", hidden=json_ or reranker is None) as progress:
                 run = opened.evaluate(
                     file, qrels=qrels, template=template, options=options,
