@@ -10,10 +10,33 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("numpy", "pillow", "onnxruntime", "faiss-cpu", "sqlite-utils", "tokenizers", "av", "torch")
+
+
+class Memory(NamedTuple):
+    """Resident megabytes of this process: all of it, what it allocated, and mapped pages of files."""
+
+    resident: float
+    allocated: float
+    of_files: float
+
+    @classmethod
+    def now(cls) -> Memory:
+        """From the kernel's own account; Linux only."""
+        return cls(*map(_megabytes, ("VmRSS", "RssAnon", "RssFile")))
+
+    @staticmethod
+    def peak() -> float:
+        """The most that was ever resident."""
+        return _megabytes("VmHWM")
+
+
+def _megabytes(field: str) -> float:
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return round(int(status.split(f"{field}:")[1].split()[0]) / 1024, 1)
 
 
 def describe() -> dict[str, Any]:

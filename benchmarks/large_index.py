@@ -49,9 +49,9 @@ def flickr8k(folder: Path, cache: Path) -> tuple[np.ndarray, np.ndarray, str]:
     return stored["images"], stored["texts"], encoder.spec.describe()
 
 
-def replicate(images: np.ndarray, count: int, noise: float) -> np.ndarray:
+def replicate(images: np.ndarray, count: int, noise: float, seed: int = 0) -> np.ndarray:
     """``count`` rows of length 1, float16, around the images."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     rows = np.empty((count, images.shape[1]), np.float16)
     for start in range(0, count, 65_536):
         stop = min(count, start + 65_536)

@@ -15,24 +15,26 @@ MARK = "# Measured by benchmarks/vector_search.py (written by its --tables).\n"
 
 def write_all(results: Path) -> None:
     """Write everything that is derived from ``results``/vector_search_*.json."""
-    files = sorted(results.glob("vector_search_*_k*.json"), key=_size)
+    files = sorted(results.glob("vector_search_*_*.json"), key=_order)
     tables = []
     for path in files:
         result = json.loads(path.read_text())
-        tables.append(table(result["rows"], result["environment"]))
-        plot(result["rows"], path.with_suffix(".png"))
+        for k in sorted({row["k"] for row in result["rows"]}):
+            tables.append(table([row for row in result["rows"] if row["k"] == k], result["environment"]))
+        plot(result["rows"], result["environment"]["data"], path.with_suffix(".png"))
     readme = INDEXES / "README.md"
     text = readme.read_text(encoding="utf-8")
     if BEGIN not in text:
         text += f"\n{BEGIN}\n{END}\n"
     head, tail = text.split(BEGIN)[0], text.split(END)[1]
     readme.write_text(f"{head}{BEGIN}\n" + "\n\n".join(tables) + f"\n{END}{tail}", encoding="utf-8")
-    write_recipes([json.loads(path.read_text())["rows"] for path in files])
+    write_recipes([json.loads(path.read_text())["rows"] for path in files if _order(path)[0] == "synthetic"])
 
 
-def _size(path: Path) -> list[int]:
-    """(vectors, k) of a file of results, from its name."""
-    return [int(part.strip("k")) for part in path.stem.split("_")[2:]]
+def _order(path: Path) -> tuple[str, int]:
+    """Synthetic data last, small sizes first: (data, vectors) of a file of results, from its name."""
+    data, vectors = path.stem.split("_")[2:]
+    return data, int(vectors)
 
 
 def cheapest(rows: list[Row], name: str, recall: float) -> Row | None:
@@ -43,13 +45,14 @@ def cheapest(rows: list[Row], name: str, recall: float) -> Row | None:
 
 def table(rows: list[Row], environment: dict[str, Any]) -> str:
     """One Markdown table: each contender at its fastest setting for 0.95 and 0.99 recall on text queries."""
-    n, k, dim = rows[0]["vectors"], rows[0]["k"], rows[0]["dim"]
+    n, k, dim, clock = rows[0]["vectors"], rows[0]["k"], rows[0]["dim"], rows[0]["clock"]
+    time = "Times are processor time, as others used the machine too." if clock == "cpu" else "Times are wall time."
     lines = [
-        f"### {n:,} × {dim}, recall@{k}",
+        f"### {n:,} × {dim}, recall@{k}: {environment['data'].split(' (')[0]}",
         "",
-        f"{environment['cpu']}, {environment['cores']} cores; one query at a time, one thread; "
-        f"{environment['data']}; {environment['date']}. "
-        "Each line is the fastest setting that reaches the recall on *text* queries.",
+        f"{environment['cpu']}, {environment['cores']} cores; one query at a time, one thread; {environment['date']}. "
+        f"{time} Each line is the fastest setting that reaches the recall on *text* queries; build time is that of all "
+        "threads together.",
         "",
         "| | text recall | image recall | setting | p50 ms | p95 ms | p99 ms "
         "| QPS | build s | bytes/vector | resident MB | peak MB |",
@@ -73,39 +76,45 @@ def table(rows: list[Row], environment: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def plot(rows: list[Row], path: Path) -> None:
+def plot(rows: list[Row], title: str, path: Path) -> None:
     """Speed (of the median query) over recall, text and image queries side by side: up and right is better."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(13, 5.5), sharey=True, layout="constrained")
-    for kind, ax in zip(("text", "image"), axes, strict=True):
-        for number, name in enumerate(dict.fromkeys(r["name"] for r in rows)):
-            front = pareto([r for r in rows if r["name"] == name], f"recall_{kind}")
-            ax.plot(
-                [1 - min(r[f"recall_{kind}"], 0.9995) for r in front], [1000 / r["p50_ms"] for r in front],
-                marker="osD^v"[number % 5], markersize=4, linewidth=1.2, label=name,
-                color=plt.get_cmap("tab20")(number * 2 % 20 + number // 10),
-            )  # fmt: skip
-        ticks = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999)
-        ax.set(xscale="log", yscale="log", xlim=(0.5, 4e-4), xlabel=f"recall@{rows[0]['k']}", title=f"{kind} queries")
-        ax.set_xticks([1 - t for t in ticks], [f"{t:g}" for t in ticks])
-        ax.minorticks_off()
-        ax.grid(alpha=0.3)
-    axes[0].set_ylabel("1000 / median ms, one thread")
-    axes[1].legend(fontsize=8)
-    figure.suptitle(f"{rows[0]['vectors']:,} × {rows[0]['dim']}, synthetic vectors with a modality gap")
-    figure.savefig(path, dpi=110)
+    ks = sorted({row["k"] for row in rows})
+    figure, axes = plt.subplots(
+        len(ks), 2, figsize=(13, 5.2 * len(ks)), sharey=True, squeeze=False, layout="constrained"
+    )
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    for k, line in zip(ks, axes, strict=True):
+        for kind, ax in zip(("text", "image"), line, strict=True):
+            ms = "p50_ms" if kind == "text" else "image_p50_ms"
+            for number, name in enumerate(names):
+                front = pareto([r for r in rows if (r["name"], r["k"]) == (name, k)], f"recall_{kind}", ms)
+                ax.plot(
+                    [1 - min(r[f"recall_{kind}"], 0.9995) for r in front], [1000 / r[ms] for r in front],
+                    marker="osD^v"[number % 5], markersize=4, linewidth=1.2, label=name,
+                    color=plt.get_cmap("tab20")(number * 2 % 20 + number // 10),
+                )  # fmt: skip
+            ticks = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999)
+            ax.set(xscale="log", yscale="log", xlim=(0.5, 4e-4), xlabel=f"recall@{k}", title=f"{kind} queries")
+            ax.set_xticks([1 - t for t in ticks], [f"{t:g}" for t in ticks])
+            ax.minorticks_off()
+            ax.grid(alpha=0.3)
+        line[0].set_ylabel("queries a second of the median query, one thread")
+    axes[0][1].legend(fontsize=8)
+    figure.suptitle(f"{rows[0]['vectors']:,} × {rows[0]['dim']}, {title}")
+    figure.savefig(path, dpi=90)
     plt.close(figure)
 
 
-def pareto(rows: list[Row], recall: str) -> list[Row]:
+def pareto(rows: list[Row], recall: str, ms: str) -> list[Row]:
     """The settings that no other beats in both recall and speed, by recall."""
     front: list[Row] = []
-    for row in sorted(rows, key=lambda r: (-r[recall], r["p50_ms"])):
-        if not front or row["p50_ms"] < front[-1]["p50_ms"]:
+    for row in sorted(rows, key=lambda r: (-r[recall], r[ms])):
+        if not front or row[ms] < front[-1][ms]:
             front.append(row)
     return front[::-1]
 

@@ -234,12 +234,13 @@ class Index(Asking):
         """
         from mmsearch.optimize import OptimizeOptions, optimize
         from mmsearch.search.background import generic_captions
+        from mmsearch.search.bank_vectors import bank_vectors
 
         encoder = self.encoder(texts_only=True)
         report = optimize(
             self._directory,
             encoder,
-            generic_captions(),
+            bank_vectors(encoder, generic_captions()),
             options or OptimizeOptions(),
             progress,
             extra_queries=extra_queries,

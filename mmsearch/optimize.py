@@ -23,13 +23,16 @@ from mmsearch.index import IndexDirectory
 from mmsearch.kept_tokens import compact_tokens
 from mmsearch.recipes import Recipe, choose, load_recipe, recipe_folder
 from mmsearch.vector_index import AnnIndex, ExactIndex, Tuned, gpu_count, tune
-from mmsearch.vector_index.tuning import FEWEST_QUERIES, latency_of
+from mmsearch.vector_index.tuning import EXACT_SECONDS, FEWEST_QUERIES, latency_of
 from mmsearch.vectors import BuiltIndex
 
 FEWEST_VECTORS = 1_000
 """With fewer, quantisers have nothing to learn from, and exact search takes microseconds."""
 _TEXT_QUERIES = 800
 _IMAGE_QUERIES = 400
+_EXACT_ANSWERS_S = 120.0
+"""About so long may the exact answers to all queries take; where scoring takes longer, fewer are asked, down to a
+quarter, and the interval of the recall is wider."""
 _IMAGE_NOISE = 0.35
 """Length of the random step from an indexed image to a query like it: another photo of the same thing, not itself."""
 
@@ -72,7 +75,7 @@ class OptimizeReport:
 def optimize(
     index: IndexDirectory,
     encoder: Encoder,
-    captions: Sequence[str],
+    captions: Sequence[str] | npt.NDArray[np.floating[Any]],
     options: OptimizeOptions = OptimizeOptions(),
     progress: Callable[[str], None] = lambda _: None,
     *,
@@ -80,9 +83,10 @@ def optimize(
 ) -> OptimizeReport:
     """Builds, tunes and switches to the vector index that serves this index best.
 
-    ``captions`` are generic descriptions of pictures; text queries about what this index holds are composed of
-    them. ``extra_queries`` are queries of people, tuned on as they are. A random half of all queries chooses the
-    parameters and the other half, which that choice never saw, gives the recall that is reported.
+    ``captions`` are generic descriptions of pictures, or their vectors, (n, dim) of length 1; text queries about what
+    this index holds are composed of them. ``extra_queries`` are queries of people, tuned on as they are. A random half
+    of all queries chooses the parameters and the other half, which that choice never saw, gives the recall that is
+    reported.
 
     Raises:
         UsageError: too few captions.
@@ -107,18 +111,24 @@ class _Optimizer:
         self._options = options
         self._progress = progress
 
-    def run(self, captions: Sequence[str], extra_queries: Sequence[str]) -> OptimizeReport:
+    def run(
+        self, captions: Sequence[str] | npt.NDArray[np.floating[Any]], extra_queries: Sequence[str]
+    ) -> OptimizeReport:
         reclaimed = self._compact() if self._options.compact else 0
         tower = self._index.tower()
         matrix = self._index.matrix(tower)
         if not len(matrix):
             return self._stay_exact("the index is empty", 0, 0.0, reclaimed)
-        self._progress(f"encoding {len(captions)} captions")
-        queries = _text_queries(self._encoder.encode_texts(captions), matrix)
+        if not isinstance(captions, np.ndarray):
+            self._progress(f"encoding {len(captions)} captions")
+            captions = self._encoder.encode_texts(captions)
+        queries = _text_queries(captions.astype(np.float32), matrix)
         if extra_queries:
-            queries = np.concatenate([queries, self._encoder.encode_texts(extra_queries)])
+            queries = np.concatenate([self._encoder.encode_texts(extra_queries), queries])
         exact = ExactIndex(matrix)
-        exact_ms = latency_of(lambda query: exact.search(query, self._options.k, threads=1), queries[:20]).p50_ms
+        exact_ms = latency_of(
+            lambda query: exact.search(query, self._options.k, threads=1), queries[:20], EXACT_SECONDS
+        ).p50_ms
         recipe = self._recipe(len(matrix), exact_ms)
         if recipe.kind == "exact":
             reason = f"exact search takes {exact_ms:.1f} ms for {len(matrix):,} vectors"
@@ -155,11 +165,12 @@ class _Optimizer:
         self._progress(f"building {recipe.name} over {len(matrix):,} vectors")
         ann = AnnIndex.build(matrix, recipe, text_vectors=queries)
         self._progress(f"tuning {recipe.name} to recall@{self._options.k} {self._options.recall:g}")
+        images = _affordable(_image_queries(matrix), _IMAGE_QUERIES, exact_ms)
+        texts = _affordable(queries, _TEXT_QUERIES, exact_ms)
+        k, recall = self._options.k, self._options.recall
         tuned = {
-            "text": tune(ann, queries, self._options.k, self._options.recall, kind="text", exact=exact),
-            "image": tune(
-                ann, _image_queries(matrix), self._options.k, self._options.recall, kind="image", exact=exact
-            ),
+            "text": tune(ann, texts, k, recall, kind="text", exact=exact),
+            "image": tune(ann, images, k, recall, kind="image", exact=exact),
         }
         if self._options.recipe == "auto" and not tuned["text"].pays:
             reason = (
@@ -268,6 +279,12 @@ def _text_queries(captions: npt.NDArray[np.float32], matrix: npt.NDArray[np.floa
     queries = captions[nearest[:, 0]] + second + captions[random.integers(0, len(captions), len(rows))]
     queries = np.repeat(queries, -(-FEWEST_QUERIES // len(queries)), axis=0)  # very small indexes
     return queries / np.linalg.norm(queries, axis=1, keepdims=True)
+
+
+def _affordable(queries: npt.NDArray[np.float32], most: int, exact_ms: float) -> npt.NDArray[np.float32]:
+    """As many of the queries as can be answered exactly in time, where one takes ``exact_ms`` (together: less)."""
+    share = _EXACT_ANSWERS_S * 1000 / (max(exact_ms, 1e-3) * (_TEXT_QUERIES + _IMAGE_QUERIES))
+    return queries[: max(most // 4, int(most * min(1.0, share)))] if share < 1 else queries
 
 
 def _image_queries(matrix: npt.NDArray[np.float16], seed: int = 0) -> npt.NDArray[np.float32]:

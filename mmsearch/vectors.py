@@ -42,7 +42,9 @@ class Vectors:
     """Searches the committed rows of a tower. Any number of threads may search at once."""
 
     def __init__(self, index: IndexDirectory, tower: Tower) -> None:
-        matrix = index.matrix(tower)
+        matrix = self.matrix = index.matrix(tower)
+        """All committed rows, (rows, dim) float16, mapped; who reads rows beside a search takes these: a second map
+        of the file would count its pages twice."""
         self._exact = ExactIndex(matrix)
         self._ann, self._built = _open_built(index, tower, matrix)
 

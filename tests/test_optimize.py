@@ -113,6 +113,19 @@ def test_rows_added_later_and_rows_removed_are_minded(tmp_path: Path) -> None:
         assert row not in others.rows and len(others) == 3
 
 
+def test_vectors_of_captions_serve_as_the_captions_themselves(tmp_path: Path) -> None:
+    class Mute(HashEncoder):
+        def encode_texts(self, texts: Sequence[str]) -> FloatArray:
+            raise AssertionError("nothing is to be encoded")
+
+    index = make_index(tmp_path / "index", 1500)
+    vectors = HashEncoder().encode_texts(TEXTS).astype(np.float16)
+    report = optimize(index, Mute(), vectors, OptimizeOptions(recipe="rabitq", recall=0.8))
+    assert report.tuned["text"].queries == 400 and report.tuned["text"].reached
+    with pytest.raises(UsageError, match="39 captions"):
+        optimize(index, Mute(), vectors[:39])
+
+
 def test_auto_stays_exact_where_that_is_quick(tmp_path: Path) -> None:
     index = make_index(tmp_path / "index", 500)
     report = optimize(index, HashEncoder(), TEXTS)

@@ -114,6 +114,19 @@ def test_filters_are_exact_at_any_selectivity(library: Index, filters: str, k: i
             assert all(abs(at[a] - at.get(b, at[a])) < 2e-6 for a, b in zip(stems(hits), expected, strict=True))
 
 
+@pytest.mark.parametrize("filters", FILTERS)
+def test_filters_stay_exact_where_sifting_gives_up(
+    library: Index, filters: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("FIRST", 4), ("SIFTED", 24), ("TRIED", 8), ("CORRECTED", 4)):
+        monkeypatch.setattr(candidates, name, value)
+    for words in ("red", "blue green"):
+        vector = ColourEncoder().encode_texts([words])[0]
+        expected = Oracle(library).ranked(vector, FILTERS[filters], 0.0)[:3]
+        hits = library.search(f"{words} {filters}", options=SearchOptions(k=3, hubness=0.0, words=0))
+        assert same_order(stems(hits), expected, [hit.score for hit in hits])
+
+
 def test_k_hits_come_whenever_k_exist_though_the_nearest_are_all_elsewhere(tmp_path: Path) -> None:
     """600 red photos in one folder are all nearer than the three blue ones in the folder that is asked for."""
     encoder = ColourEncoder()

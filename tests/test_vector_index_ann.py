@@ -19,6 +19,7 @@ from mmsearch.errors import IndexDamaged, RecipeError, VectorError
 from mmsearch.recipes import Measured, Recipe, choose, list_recipes, load_recipe
 from mmsearch.vector_index import AnnIndex, ExactIndex, GpuIndex, Neighbours, ann_file, gpu_count, tune
 from mmsearch.vector_index import ann as ann_module
+from mmsearch.vector_index import gpu as gpu_module
 from mmsearch.vector_index.tuning import confidence, recall_of
 
 N, DIM = 3000, 32
@@ -236,6 +237,33 @@ def test_wrong_use_is_refused(scan: AnnIndex) -> None:
         AnnIndex.build(MATRIX[:3], load_recipe("pq_scan"))
 
 
+@pytest.mark.parametrize("name", ["ivf_pq", "ivf_flat", "ivf_rabitq"])
+def test_lists_found_through_a_projection_are_nearly_always_the_nearest(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(3)
+    spectrum = np.arange(1, 257) ** -0.3
+    rows = rng.standard_normal((6000, 256)) * spectrum
+    matrix = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+    monkeypatch.setattr(ann_module, "ADD_BLOCK", 2000)
+    recipe = load_recipe(name)
+    index = AnnIndex.build(matrix, recipe, threads=1)
+    ivf = faiss.downcast_index(index._core)
+    assert isinstance(faiss.downcast_index(ivf.quantizer), faiss.IndexFlat) and ivf.clustering_index is None
+    nearest = ivf.quantizer.assign(matrix.astype(np.float32), 1)[:, 0]
+    sizes = np.array([ivf.invlists.list_size(i) for i in range(ivf.nlist)])
+    assert sizes.sum() == len(matrix)
+    moved = np.abs(sizes - np.bincount(nearest, minlength=ivf.nlist)).sum() / 2
+    assert moved <= 0.02 * len(matrix)
+    exact = ivf.quantizer
+    with ann_module._quick_assignment(ivf, len(matrix)):
+        assert isinstance(faiss.downcast_index(ivf.quantizer), faiss.IndexRefine)
+        assert np.mean(ivf.quantizer.assign(matrix.astype(np.float32), 1)[:, 0] == nearest) >= 0.98
+    assert ivf.quantizer.this == exact.this
+    found = index.search(matrix[:50].astype(np.float32), 10, parameters={p.name: p.grid[-1] for p in recipe.parameters})
+    assert recall(found, ExactIndex(matrix).search(matrix[:50].astype(np.float32), 10)) >= 0.98
+
+
 def test_text_vectors_take_their_share_of_the_training_sample_across_the_gap() -> None:
     recipe = load_recipe("ivf_pq")
     shared = replace(recipe, training=replace(recipe.training, vectors=400, points_per_list=1, text_share=0.1))
@@ -314,11 +342,60 @@ def test_auto_is_exact_until_something_measured_is_faster() -> None:
         choose(10**6, 60.0, recipes=shelf[1:])
 
 
+def test_auto_compares_measurements_of_one_size_only() -> None:
+    """A recipe that was only measured at a tenth of the size looks ten times as fast as it is."""
+    both = replace(
+        measured("both", 2.0),
+        measured=(*measured("", 0.9, n=100_000).measured, *measured("", 2.0).measured),
+    )
+    shelf = [load_recipe("exact"), both, measured("small", 0.5, n=100_000)]
+    assert choose(10**6, 60.0, recipes=shelf).name == "both"
+    assert choose(200_000, 60.0, recipes=shelf).name == "small"
+
+
 def test_gpu_recipes_need_a_gpu() -> None:
     with pytest.raises(RecipeError, match="made for the CPU"):
         GpuIndex(MATRIX, load_recipe("pq_scan"))
     with pytest.raises(RecipeError, match="needs GPU"):
         GpuIndex(MATRIX, load_recipe("gpu_exact"), device=gpu_count())
+
+
+@pytest.fixture(params=["gpu_exact", "gpu_ivf"])
+def proposer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> GpuIndex:
+    """A `GpuIndex` whose proposals come from the same kind of index in main memory; all else is as on a GPU."""
+
+    def build(self: GpuIndex, device: int) -> object:
+        core = faiss.index_factory(DIM, self.recipe.factory_for(*self._matrix.shape), faiss.METRIC_INNER_PRODUCT)
+        core.train(MATRIX.astype(np.float32))
+        return self._filled(core)
+
+    monkeypatch.setattr(gpu_module, "gpu_count", lambda: 1)
+    monkeypatch.setattr(GpuIndex, "_build", build)
+    return GpuIndex(MATRIX, load_recipe(request.param))
+
+
+def test_what_a_gpu_proposes_is_scored_exactly(proposer: GpuIndex) -> None:
+    most = {p.name: p.grid[-1] for p in proposer.recipe.parameters}
+    for k in (1, 10, 300):
+        found = proposer.search(QUERIES, k, parameters=most)
+        truth = EXACT.search(QUERIES, k)
+        assert recall(found, truth) >= 0.98
+        for f, t in zip(found, truth, strict=True):
+            same = np.intersect1d(f.rows, t.rows, return_indices=True)
+            np.testing.assert_array_equal(f.scores[same[1]], t.scores[same[2]])
+
+
+def test_what_a_gpu_cannot_do_is_searched_exactly(proposer: GpuIndex) -> None:
+    only = np.arange(100, 200)
+    cases: list[tuple[int, dict]] = [(5, {"only": only}), (5, {"without": only}), (2500, {}), (N + 5, {})]
+    for k, conditions in cases:
+        for f, t in zip(
+            proposer.search(QUERIES[:5], k, **conditions), EXACT.search(QUERIES[:5], k, **conditions), strict=True
+        ):
+            np.testing.assert_array_equal(f.rows, t.rows)
+    assert [len(f) for f in proposer.search(QUERIES[:2], 3, only=[])] == [0, 0]
+    with pytest.raises(RecipeError, match="no search parameter"):
+        proposer.search(QUERIES[:1], 3, parameters={"ef": 3})
 
 
 @pytest.mark.skipif(not gpu_count(), reason="FAISS finds no GPU here")

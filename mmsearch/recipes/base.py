@@ -39,11 +39,13 @@ class Training:
     """What building needs to learn from the vectors before it can add them.
 
     ``lists_per_root``: inverted lists divided by √vectors; it fills ``{lists}`` of the factory string.
+    ``max_lists`` (0: no limit): never more lists, because building compares every vector with every list.
     ``points_per_list``: vectors sampled for each list. ``vectors``: vectors sampled where there are no lists.
     ``text_share``: the share of the sample that is drawn from text queries, if any are given.
     """
 
     lists_per_root: float = 0.0
+    max_lists: int = 0
     points_per_list: int = 64
     vectors: int = 65_536
     text_share: float = 0.0
@@ -93,9 +95,12 @@ class Recipe:
     def lists(self, vectors: int) -> int:
         """How many inverted lists to make for ``vectors`` vectors: lists_per_root × √vectors, at least 1.
 
-        Never more than one for every 39 vectors: with fewer FAISS's k-means warns.
+        Never more than one for every 39 vectors, with fewer of which FAISS's k-means warns, and never more than
+        ``training.max_lists``.
         """
         wanted = round(self.training.lists_per_root * math.sqrt(vectors))
+        if self.training.max_lists:
+            wanted = min(wanted, self.training.max_lists)
         return max(1, min(wanted, vectors // 39))
 
     def factory_for(self, vectors: int, dim: int) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from mmsearch.errors import RecipeError
-from mmsearch.recipes.base import Measured, Recipe
+from mmsearch.recipes.base import Recipe
 from mmsearch.recipes.reader import list_recipes
 
 QUICK_MS = 20.0
@@ -28,8 +28,9 @@ def choose(
 
     ``exact`` while that is at most ``quick_ms``. Then, of the ``recipes`` (default: the project's own) that
     are meant for this size and can run here, the one with the lowest measured latency at a recall on text
-    queries of at least 0.99, each judged by its measurement nearest in size. What is chosen is a candidate:
-    it is used once tuning shows that it pays on this machine and these vectors.
+    queries of at least 0.99. Only measurements at one size are compared, the one nearest to ``vectors`` of those
+    at which any was made. What is chosen is a candidate: it is used once tuning shows that it pays on this machine
+    and these vectors.
     """
     shelf = list_recipes() if recipes is None else recipes
     exact = next((r for r in shelf if r.kind == "exact" and not r.needs_gpu), None)
@@ -38,15 +39,12 @@ def choose(
     if exact_ms <= quick_ms:
         return exact
     able = [r for r in shelf if r.kind == "ann" and (has_gpu or not r.needs_gpu) and _meant_for(r, vectors)]
-    judged = [(m.p50_ms, r.name, r) for r in able if (m := _nearest(r, vectors)) is not None]
-    return min(judged, key=lambda entry: entry[:2])[2] if judged else exact
+    trusted = [(m, r) for r in able for m in r.measured if m.recall_text >= TRUSTED_RECALL and m.vectors]
+    if not trusted:
+        return exact
+    size = min((m.vectors for m, _ in trusted), key=lambda n: abs(math.log(n / vectors)))
+    return min(((m.p50_ms, r.name, r) for m, r in trusted if m.vectors == size), key=lambda entry: entry[:2])[2]
 
 
 def _meant_for(recipe: Recipe, vectors: int) -> bool:
     return recipe.min_vectors <= vectors and (recipe.max_vectors is None or vectors <= recipe.max_vectors)
-
-
-def _nearest(recipe: Recipe, vectors: int) -> Measured | None:
-    """The fastest trusted measurement at the size nearest to ``vectors``, as a ratio."""
-    trusted = [m for m in recipe.measured if m.recall_text >= TRUSTED_RECALL and m.vectors]
-    return min(trusted, key=lambda m: (abs(math.log(m.vectors / vectors)), m.p50_ms), default=None)

@@ -81,6 +81,7 @@ def _training(table: Mapping[str, Any], where: str) -> Training:
     plain = Training()
     training = Training(
         lists_per_root=reader.number("lists_per_root", float, plain.lists_per_root),
+        max_lists=reader.number("max_lists", int, plain.max_lists),
         points_per_list=reader.number("points_per_list", int, plain.points_per_list, low=39),
         vectors=reader.number("vectors", int, plain.vectors, low=1),
         text_share=reader.number("text_share", float, plain.text_share),

@@ -26,6 +26,9 @@ AHEAD = 8
 """Rows looked at beyond the documents needed: some are of the same document."""
 TRIED = 128
 """After so many rows of which too few satisfy the conditions, all that satisfy them are listed first."""
+SIFTED = 2048
+"""So many of the nearest rows are sifted by the conditions, a part at a time: one scan of all rows gives them, and
+listing everything that satisfies a condition costs more unless few do."""
 PRESENT = 2.5
 """An excluded concept counts as present so many standard deviations above its mean score over the index …"""
 CONTESTED = 1.5
@@ -121,16 +124,22 @@ class Candidates:
         only: dict[str, Any] = self._allowed_rows(terms)
         documents: set[int] | None = None
         wanted, neighbours = self.first_wanted(need, terms.kind, terms.alpha), terms.first and terms.first.neighbours
+        if terms.condition is not None and neighbours is None and self._vectors.recipe == "exact":
+            wanted = max(wanted, SIFTED)
         while True:
             if neighbours is None:
                 neighbours = self._vectors.search(vector[None], wanted, kind=terms.kind, **only)[0]
-            best = self._documents(neighbours, need, terms, documents)
+            best = self._documents(neighbours, need, terms, documents, more=len(neighbours) >= wanted)
             if len(best) >= need or len(neighbours) < wanted:
                 return best
             if terms.condition is not None and documents is None and wanted >= TRIED:
                 holders, of_them = rows_where(self._catalogue, self._tower.id, terms.condition)
                 documents = set(holders.tolist())
                 only = {"only": _restricted(of_them, only)}
+                wanted, neighbours = max(2 * need, CORRECTED), None
+                continue
+            if terms.condition is not None and documents is None:
+                wanted = max(wanted, SIFTED // 4)
             wanted, neighbours = wanted * 4, None
 
     def first_wanted(self, need: int, kind: Kind, alpha: float) -> int:
@@ -215,11 +224,12 @@ class Candidates:
         return shows
 
     def _documents(
-        self, neighbours: Neighbours, need: int, terms: Terms, documents: set[int] | None
+        self, neighbours: Neighbours, need: int, terms: Terms, documents: set[int] | None, more: bool
     ) -> list[Candidate]:
         """The best segments of the documents behind rows, best corrected row first, until ``need`` are there.
 
-        ``documents``: those that may answer, where they are known already.
+        ``documents``: those that may answer, where they are known already. Where they are not, and there are ``more``
+        rows than these, it gives up as soon as these will hardly do.
         """
         rows, cosines = neighbours.rows, neighbours.scores
         corrections = self.corrections(rows, terms.alpha, terms.kind)
@@ -242,6 +252,9 @@ class Candidates:
                 place = of_row[one.row]
                 found.append(Candidate(one, float(cosines[place]), float(corrections[place])))
                 known.add(one.document_id)
+            is_sifting = more and documents is None and terms.condition is not None
+            if is_sifting and start >= TRIED and 2 * len(known) * len(places) < need * start:
+                break
         return best_segments(found)
 
 

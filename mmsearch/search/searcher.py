@@ -51,8 +51,8 @@ class Searcher:
     def __init__(self, index: IndexDirectory, background: Background | None = None) -> None:
         self._index = index
         self._tower: Tower = index.tower()
-        self._matrix = index.matrix(self._tower)
         self._vectors = open_vectors(index, self._tower)
+        self._matrix = self._vectors.matrix
         self._present = index.catalogue.modalities(self._tower.id)
         self._dead = index.catalogue.dead_rows(self._tower.id)
         self._background = background or load_background(index, self._tower)

@@ -41,6 +41,12 @@ from mmsearch.vector_index.exact import ExactIndex
 ADD_BLOCK = 16_384
 """Vectors widened to float32 at a time while adding: 32 MB at 512-d."""
 
+PROJECTED = 64
+"""Dimensions in which building looks for the list of a vector."""
+
+COMPARED = 8
+"""Lists found in the projection that are compared in full."""
+
 EXACT_ROWS = 50_000
 """Filters that allow no more rows than this are answered exactly (at most about 2 ms)."""
 
@@ -94,8 +100,8 @@ class AnnIndex:
         with _omp_threads(threads if recipe.training.lists_per_root else 1):
             try:
                 core = faiss.index_factory(matrix.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-                _prepare(core, sample, seed)
-                core.train(sample)
+                with _prepared(core, sample, seed):
+                    core.train(sample)
             except RuntimeError as error:
                 raise RecipeError(
                     f"FAISS cannot build {factory!r} (recipe {recipe.name}) over {len(matrix)} vectors of "
@@ -148,7 +154,7 @@ class AnnIndex:
         if self._mapped:
             raise VectorError("a mapped index cannot take in vectors; open it with mapped=False to add")
         start = self.covered
-        with _omp_threads(threads):
+        with _omp_threads(threads), _quick_assignment(self._base, len(self) - start):
             for low in range(start, len(self), ADD_BLOCK):
                 self._core.add(self._matrix[low : low + ADD_BLOCK].astype(np.float32))
         return self.covered - start
@@ -218,7 +224,7 @@ class AnnIndex:
         covered = allowed.count - (0 if tail is None else tail.count)
         if len(rows) < min(k, covered):
             return self._exact.search_allowed(query, k, allowed, threads)[0]
-        scores = self._exact.score(query[0], gather(self._matrix, rows))
+        scores = self._exact.score(query[0], self._exact.gather(rows))
         if tail is not None:
             late = self._exact.search_allowed(query, k, tail, threads)[0]
             scores, rows = np.concatenate([scores, late.scores]), np.concatenate([rows, late.rows])
@@ -246,15 +252,63 @@ def _training_sample(matrix: Matrix, recipe: Recipe, text: npt.ArrayLike | None,
     return np.concatenate([images, texts])
 
 
-def _prepare(core: Any, sample: Floats, seed: int) -> None:
-    """Bound k-means to the sample and make it repeatable. (Setting up a new index, before anyone shares it.)"""
-    base = faiss.downcast_index(core)
-    if isinstance(base, faiss.IndexIVF):
-        base.cp.seed = seed + 1
-        base.cp.max_points_per_centroid = max(39, -(-len(sample) // base.nlist))
-        base.cp.niter = 10
+@contextmanager
+def _prepared(core: Any, sample: Floats, seed: int) -> Iterator[None]:
+    """Bound k-means to the sample, and make it repeatable and quick. (Of a new index, before anyone shares it.)"""
+    base: Any = faiss.downcast_index(core)
     if isinstance(base, faiss.IndexHNSW):
         base.hnsw.efConstruction = 80
+    if not isinstance(base, faiss.IndexIVF):
+        yield
+        return
+    base.cp.seed = seed + 1
+    base.cp.max_points_per_centroid = max(39, -(-len(sample) // base.nlist))
+    base.cp.niter = 10
+    ivf: Any = base
+    if _is_worth_projecting(ivf):
+        projected = faiss.IndexPreTransform(_projection(sample), faiss.IndexFlat(PROJECTED, ivf.metric_type))
+        ivf.clustering_index = projected
+    try:
+        yield
+    finally:
+        ivf.clustering_index = None
+
+
+def _is_worth_projecting(ivf: Any) -> bool:
+    return bool(ivf.d >= 4 * PROJECTED and ivf.nlist >= PROJECTED)
+
+
+def _projection(vectors: Floats) -> Any:
+    """A trained PCA to `PROJECTED` dimensions of ``vectors``, float32 (m, dim)."""
+    pca = faiss.PCAMatrix(vectors.shape[1], PROJECTED)
+    pca.train(vectors[:: max(1, len(vectors) // (64 * PROJECTED))])
+    return pca
+
+
+@contextmanager
+def _quick_assignment(base: Any, vectors: int) -> Iterator[None]:
+    """While many vectors are added, find their lists through a projection of the centroids.
+
+    Comparing every vector with every list is most of what building takes. The nearest few lists of the projection
+    are compared in full, so nearly every vector still comes to its nearest list (see `benchmarks/build_time.py`).
+    Queries always see all centroids in full.
+    """
+    if not isinstance(base, faiss.IndexIVF) or vectors < ADD_BLOCK or not _is_worth_projecting(base):
+        yield
+        return
+    exact = base.quantizer
+    centroids = exact.reconstruct_n(0, base.nlist)
+    coarse = faiss.IndexPreTransform(_projection(centroids), faiss.IndexFlat(PROJECTED, base.metric_type))
+    coarse.add(centroids)
+    full = faiss.IndexFlat(base.d, base.metric_type)
+    full.add(centroids)
+    both = faiss.IndexRefine(coarse, full)
+    both.k_factor = COMPARED
+    base.quantizer = both
+    try:
+        yield
+    finally:
+        base.quantizer = exact
 
 
 def _takes_selector(base: Any) -> bool:

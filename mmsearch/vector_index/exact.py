@@ -32,9 +32,13 @@ from mmsearch.vector_index.base import (
     gather,
     nothing,
 )
+from mmsearch.vector_index.residency import Residency
 
 BLOCK = 4096
 """Rows that a batch of queries shares at a time: 4 MB of 512-d float16, which stays in the cache."""
+
+RELEASED_BYTES = 64 << 20
+"""Bytes that a scan of a large mapped matrix reads before it lets go of them (see `residency`)."""
 
 ROWS_PER_THREAD = 100_000
 """Fewer scored rows than this (about 2.5 ms) are not worth another thread."""
@@ -49,6 +53,7 @@ class ExactIndex:
 
     def __init__(self, matrix: npt.NDArray[np.float16]) -> None:
         self._matrix = as_matrix(matrix)
+        self._residency = Residency(self._matrix)
         self._codec: Any = faiss.ScalarQuantizer(self.dim, faiss.ScalarQuantizer.QT_fp16)
 
     def __len__(self) -> int:
@@ -104,6 +109,12 @@ class ExactIndex:
         scores[part.labels[0]] = part.scores[0]
         return scores
 
+    def gather(self, rows: Rows) -> Matrix:
+        """A copy of ``rows``, int64 (m,), of the matrix: float16 (m, dim), C order."""
+        found = gather(self._matrix, rows)
+        self._residency.gathered(len(rows))
+        return found
+
     def _settle_ties(self, query: Floats, k: int, keep: int, allowed: Allowed, threads: int | None) -> Neighbours:
         """Search again with ever larger heaps until every row that ties with the k-th is in them.
 
@@ -120,30 +131,42 @@ class ExactIndex:
     def _scan(self, queries: Floats, keep: int, allowed: Allowed, threads: int | None) -> list[_Part]:
         """The ``keep`` best of each query, from each of several ranges of the rows."""
         n = allowed.count if allowed.rows is not None else len(self)
-        # Queries share blocks of rows while they are in the cache. One query has nobody to share with, and a
-        # selector knows rows by their place in one run: both take all rows at once.
-        shared = allowed.rows is not None or (len(queries) > 1 and allowed.mask is None)
-        block = BLOCK if shared else n
+        # Queries share blocks of rows while they are in the cache. One query has nobody to share with, so it takes
+        # all rows at once, or as many as may be resident.
+        block = BLOCK if allowed.rows is not None or len(queries) > 1 else max(BLOCK, n)
+        if allowed.rows is None and self._residency.is_bounded:
+            block = min(block, max(BLOCK, RELEASED_BYTES // self._matrix.strides[0] // 8 * 8))
         if threads is None:
             threads = min(usable_cores(), -(-allowed.count * len(queries) // ROWS_PER_THREAD))
         ranges = list(_ranges(n, max(1, threads)))
+        left = self._residency.rows_kept(len(ranges))
         if len(ranges) == 1:
-            return [self._scan_range(queries, keep, allowed, ranges[0], block)]
+            return [self._scan_range(queries, keep, allowed, ranges[0], block, left)]
         with ThreadPoolExecutor(len(ranges), thread_name_prefix="mmsearch-scan") as pool:
-            return list(pool.map(lambda r: self._scan_range(queries, keep, allowed, r, block), ranges))
+            return list(pool.map(lambda r: self._scan_range(queries, keep, allowed, r, block, left), ranges))
 
-    def _scan_range(self, queries: Floats, keep: int, allowed: Allowed, span: range, block: int) -> _Part:
-        """The ``keep`` best of each query among the rows (or positions in ``allowed.rows``) of ``span``."""
+    def _scan_range(self, queries: Floats, keep: int, allowed: Allowed, span: range, block: int, left: int) -> _Part:
+        """The ``keep`` best of each query among the rows (or positions in ``allowed.rows``) of ``span``.
+
+        Of the rows that are read in place, only the first ``left`` stay resident.
+        """
         part = _Part.empty(len(queries), min(keep, len(span)))
+        kept = span.start + left
         bits = None if allowed.mask is None else np.packbits(allowed.mask[span.start : span.stop], bitorder="little")
-        for number, low in enumerate(range(span.start, span.stop, block)):
+        for number, low in enumerate(range(span.start, span.stop, block), start=1):
             high = min(low + block, span.stop)
-            if allowed.rows is not None:
-                vectors = gather(self._matrix, allowed.rows[low:high])
-            else:
-                vectors = self._matrix[low:high]
-            self._scan_block(queries, vectors, bits, number, part)
-        positions = part.labels >> 32
+            vectors = self._matrix[low:high] if allowed.rows is None else self.gather(allowed.rows[low:high])
+            if bits is None:
+                self._scan_block(queries, vectors, None, number, part)
+            else:  # a selector knows rows by their labels: it sees every block as the first
+                self._scan_block(queries, vectors, bits[(low - span.start) // 8 :], 0, part)
+                part.labels[(part.labels >= 0) & (part.labels < 1 << 32)] += number << 32
+            if allowed.rows is None and (high - kept) * self._matrix.strides[0] >= RELEASED_BYTES:
+                self._residency.release(kept, high)
+                kept = high
+        if allowed.rows is None and span.stop > kept:
+            self._residency.release(kept, span.stop)
+        positions = (part.labels >> 32) - 1
         positions *= block
         positions += (part.labels & 0xFFFFFFFF) + span.start
         part.rows = positions if allowed.rows is None else allowed.rows[np.minimum(positions, len(allowed.rows) - 1)]

@@ -76,7 +76,8 @@ class GpuIndex:
                 raise RecipeError(f"recipe {self.recipe.name} needs faiss-gpu-cuvs: this FAISS has no CAGRA")
             config = gpu.GpuIndexCagraConfig()
             config.device = device
-            core = gpu.GpuIndexCagra(self._resources, dim, faiss.METRIC_INNER_PRODUCT, config)
+            # Between vectors of length 1, L2 puts neighbours in the same order as the inner product does.
+            core = gpu.GpuIndexCagra(self._resources, dim, faiss.METRIC_L2, config)
             core.train(self._matrix.astype(np.float32))  # CAGRA builds its graph over what it trains on
             return core
         empty = faiss.index_factory(dim, self.recipe.factory_for(n, dim), faiss.METRIC_INNER_PRODUCT)
@@ -120,20 +121,20 @@ class GpuIndex:
         if not allowed.everything or wanted > MOST_CANDIDATES:
             return self._exact.search_allowed(checked, k, allowed, threads)
         with self._turn:
-            proposed = self._core.search(checked, wanted, params=self._search_parameters(settings))[1]
+            proposed = self._core.search(checked, wanted, params=self._search_parameters(settings, wanted))[1]
         answers = []
         for i, candidates in enumerate(proposed):
             rows = np.unique(candidates[candidates >= 0])
             if len(rows) < min(k, len(self)):
                 answers += self._exact.search_allowed(checked[i : i + 1], k, allowed, threads)
             else:
-                answers.append(best_first(self._exact.score(checked[i], gather(self._matrix, rows)), rows, k))
+                answers.append(best_first(self._exact.score(checked[i], self._exact.gather(rows)), rows, k))
         return answers
 
-    def _search_parameters(self, settings: Mapping[str, int]) -> Any:
+    def _search_parameters(self, settings: Mapping[str, int], wanted: int) -> Any:
         make: Any = faiss
         if "nprobe" in settings:
-            return make.SearchParametersIVF(nprobe=settings["nprobe"])
-        if self.recipe.factory == "CAGRA":
-            return make.SearchParametersCagra(itopk_size=settings["ef_search"])
+            return make.SearchParametersIVF(nprobe=min(settings["nprobe"], self.recipe.lists(len(self))))
+        if self.recipe.factory == "CAGRA":  # keeps at least as many in view as it is to return
+            return make.SearchParametersCagra(itopk_size=max(settings["ef_search"], wanted))
         return None
