@@ -290,7 +290,7 @@ def _quick_assignment(base: Any, vectors: int) -> Iterator[None]:
     """While many vectors are added, find their lists through a projection of the centroids.
 
     Comparing every vector with every list is most of what building takes. The nearest few lists of the projection
-    are compared in full, so nearly every vector still comes to its nearest list (see `benchmarks/build_time.py`).
+    are compared in full, so nearly every vector still comes to its nearest list (`benchmarks/build_time.py`).
     Queries always see all centroids in full.
     """
     if not isinstance(base, faiss.IndexIVF) or vectors < ADD_BLOCK or not _is_worth_projecting(base):
