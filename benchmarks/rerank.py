@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import tempfile
 import time
@@ -31,7 +32,7 @@ from mmsearch.api import Index
 from mmsearch.encoders.base import EncoderOptions
 from mmsearch.encoders.builtin import SHIPPED_WEIGHTS
 from mmsearch.ingest import IngestOptions
-from mmsearch.rerankers.builtin import has_reranker
+from mmsearch.rerankers.builtin import DESCRIPTION, has_reranker
 from mmsearch.search import SearchOptions, searcher
 from mmsearch.training.pairs import ImageSource, Pairs
 
@@ -70,6 +71,8 @@ def hardly_trained(flickr: Path, captions: dict[str, tuple[str, ...]], output: P
     names = (flickr / "train.txt").read_text().split()[:128]
     pairs = Pairs(tuple(ImageSource(flickr / "images" / n) for n in names), tuple(captions[n][:1] for n in names))
     train_reranker(SHIPPED_WEIGHTS, pairs, pairs, RerankerOptions(epochs=1, dev_queries=5, threads=2), output)
+    description = json.loads((output / DESCRIPTION).read_text())
+    (output / DESCRIPTION).write_text(json.dumps({**description, "mix": 1.0}))  # with 0, nothing would move
     return output
 
 

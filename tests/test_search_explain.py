@@ -23,6 +23,7 @@ from mmsearch.rerankers.base import Reranker, RerankerSpec
 from mmsearch.search.candidates import Candidate
 from mmsearch.search.explain import GRID, heat_map, overlay, windows
 from mmsearch.search.options import SearchOptions
+from mmsearch.search.question import load_picture
 from mmsearch.search.rerank import CAUTION, Reranking, RerankRequest, rerank, reranked_or_not
 from mmsearch.token_file import TokenFile
 from mmsearch.types import Hit
@@ -184,6 +185,14 @@ def test_kept_tokens_are_read_instead_of_pictures(tmp_path: Path) -> None:
     assert reranker.seen == 10
     assert [one.segment.row for one in found] == [one.segment.row for one in rerank(
         request(NumberReranker(), 20), "red", ranked)]  # fmt: skip
+
+
+def test_of_a_file_of_several_pages_the_right_one_is_looked_at(tmp_path: Path) -> None:
+    pages = [Image.new("RGB", (30, 30), COLOURS[name]) for name in ("red", "green", "blue")]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    for number, page in enumerate(pages):
+        found = load_picture(tmp_path / "pages.tif", page=number)
+        assert np.array_equal(np.asarray(found), np.asarray(page))
 
 
 def test_a_reranker_that_fails_leaves_the_first_stage() -> None:

@@ -175,8 +175,9 @@ def _opened(image: Picture, encoder: Encoder) -> list[Image]:
     return [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, FRAMES).astype(int))]
 
 
-def load_picture(path: Path, min_side: int = 10_000, at_s: float | None = None) -> Image:
-    """An image file, upright, as RGB; of a video the frame that was chosen at ``at_s`` seconds, else the first.
+def load_picture(path: Path, min_side: int = 10_000, at_s: float | None = None, page: int = 0) -> Image:
+    """An image file, upright, as RGB; of a video the frame that was chosen at ``at_s`` seconds, else the first; of a
+    file of several pages that of number ``page``, from 0.
 
     ``min_side``: pixels of the shorter side that suffice.
 
@@ -184,8 +185,8 @@ def load_picture(path: Path, min_side: int = 10_000, at_s: float | None = None) 
         UsageError: it is not there, or no image.
     """
     picture: Image | None = None
-    for start_s, picture in _frames(path, min_side):  # noqa: B007  (the last one is what is wanted)
-        if at_s is None or start_s is None or start_s >= at_s - 0.001:
+    for number, (start_s, picture) in enumerate(_frames(path, min_side)):  # noqa: B007  (the last one is what is wanted)
+        if number >= page if start_s is None else at_s is None or start_s >= at_s - 0.001:
             break
     assert picture is not None
     return picture

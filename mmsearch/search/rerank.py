@@ -71,7 +71,9 @@ def rerank_answers(
     """The candidates of a question in a better order, from kept tokens where there are any, else from the files."""
 
     def picture_of(one: Candidate) -> Image:
-        return load_picture(Path(index.path_of(one.segment)), reranking.reranker.input_size, one.segment.start_s)
+        found = one.segment
+        size = reranking.reranker.input_size
+        return load_picture(Path(index.path_of(found)), size, found.start_s, found.ordinal)
 
     rows = [one.segment.row for one in ranked[: options.rerank_depth]]
     kept = tokens_at_hand(index, tower, reranking.reranker, rows)
