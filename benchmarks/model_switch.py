@@ -7,8 +7,9 @@ every hit and for the list as a whole. An answer of neither is mixed; an excepti
 
 ``texts``: that many imported documents of one passage each and two encoders of hashed words, which cost next to
 nothing, so that the switch itself is what is measured; the readers are threads of the process that switches, the runs
-that are killed are processes of their own. ``photos``: real photos (of ``$MMSEARCH_TEST_DATA/flickr8k``, else of scikit-image with pixel noise), the built-in encoder and a small
-open_clip model with random weights, all through the command line; the readers are processes of their own.
+that are killed are processes of their own. ``photos``: real photos (of ``$MMSEARCH_TEST_DATA/flickr8k``, else of
+scikit-image with pixel noise), the built-in encoder and a small open_clip model with random weights, all through the
+command line; the readers are processes of their own.
 """
 
 from __future__ import annotations
