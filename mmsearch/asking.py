@@ -62,8 +62,8 @@ class Asking(ABC):
         k: int = 10,
         modality: Modality | Sequence[Modality] | None = None,
         raw: bool = False,
-        text_weight: float = 1.0,
-        image_weight: float = 1.0,
+        text_weight: float | Sequence[float] = 1.0,
+        image_weight: float | Sequence[float] = 1.0,
         min_score: float | None = None,
         collapse: bool = False,
         words: bool = True,
@@ -92,8 +92,8 @@ class Asking(ABC):
         k: int = 10,
         modality: Modality | Sequence[Modality] | None = None,
         raw: bool = False,
-        text_weight: float = 1.0,
-        image_weight: float = 1.0,
+        text_weight: float | Sequence[float] = 1.0,
+        image_weight: float | Sequence[float] = 1.0,
         min_score: float | None = None,
         collapse: bool = False,
         words: bool = True,
@@ -344,8 +344,8 @@ def _question(
     image: Picture | Sequence[Picture] | None,
     *,
     raw: bool,
-    text_weight: float = 1.0,
-    image_weight: float = 1.0,
+    text_weight: float | Sequence[float] = 1.0,
+    image_weight: float | Sequence[float] = 1.0,
 ) -> Question:
     from mmsearch.search import Question
 

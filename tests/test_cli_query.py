@@ -57,6 +57,22 @@ def test_filters_and_exact_words(home: Path) -> None:
     assert run("query", "cat befor:2021", "--raw", "--all", home=home).stdout
 
 
+def test_several_texts_and_images_are_one_weighted_question(home: Path) -> None:
+    photos = home / "photos"
+    cat, rocket = photos / "oslo" / "chelsea.jpg", photos / "oslo" / "rocket.jpg"
+    ask = ("--paths", "-k", "2", "--no-collapse")
+    assert set(names(run("query", "a cat", "a rocket launch", *ask, home=home))) == {"chelsea", "rocket"}
+    mostly = ("--text-weight", "1", "--text-weight", "0.05")
+    assert names(run("query", "a cat", "a rocket launch", *mostly, *ask, home=home))[0] == "chelsea"
+    assert names(run("query", "a rocket launch", "a cat", *mostly, *ask, home=home))[0] == "rocket"
+    images = ("--image", cat, "--image", rocket)
+    for weights, first in ((("1", "0.2"), "chelsea"), (("0.2", "1"), "rocket")):
+        given = [word for weight in weights for word in ("--image-weight", weight)]
+        assert names(run("query", *images, *given, *ask, home=home))[0] == first
+    wrong = run("query", "a cat", "--text-weight", "1", "--text-weight", "2", home=home, code=2)
+    assert "2 weights for 1 texts" in wrong.stderr
+
+
 def test_nothing_is_exit_code_1_and_says_why(home: Path) -> None:
     assert "nothing found" in run("query", "cat path:none/*", home=home, code=1).stderr
     done = run("query", "a table of taxes", "--min-score", "1", home=home, code=1)

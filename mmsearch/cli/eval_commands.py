@@ -86,8 +86,9 @@ def _print_run(run: Any, compared: dict[str, Any], *, as_json: bool) -> None:
             print(f"  {name:16} {value:6.2f}")
         print("\nas searched (with the hubness correction), 95 % intervals over questions")
     for name, figure in run.figures.items():
-        low, high = (_number(figure[end]) for end in ("low", "high"))
-        line = f"  {name:16} {_number(figure['estimate'])}  [{low}, {high}]"
+        is_rank = name == "median rank"
+        middle, low, high = (_number(figure[end], is_rank=is_rank) for end in ("estimate", "low", "high"))
+        line = f"  {name:16} {middle}  [{low}, {high}]"
         if name in compared:
             test = compared[name]
             line += f"   {test.difference.estimate:+.4f} against the saved run, p = {test.p_value:.4f}"
@@ -117,8 +118,8 @@ def _print_stage(stage: dict[str, Any], what: str) -> None:
         print(f"  time a question  {1000 * without:.0f} ms  {1000 * with_it:.0f} ms (medians)")
 
 
-def _number(value: float | None) -> str:
-    return "    beyond" if value is None else f"{value:.4f}" if value <= 1 else f"{value:.1f}"
+def _number(value: float | None, *, is_rank: bool) -> str:
+    return "beyond" if value is None else f"{value:.1f}" if is_rank else f"{value:.4f}"
 
 
 def _print_agreement(values: dict[str, float], *, as_json: bool) -> None:

@@ -24,9 +24,9 @@ def _completed(incomplete: str) -> list[str]:
 
 def query(
     text: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
-            help='What to look for: lake -people after:2021 path:holiday/* "exact words".',
+            help='What to look for: lake -people after:2021 path:holiday/* "exact words". Several are one question.',
             show_default=False,
             autocompletion=_completed,
         ),
@@ -37,8 +37,16 @@ def query(
     modality: Annotated[list[str] | None, typer.Option(help="Only image, video or text; repeatable.")] = None,
     device: DeviceOption = "auto",
     raw: Annotated[bool, typer.Option("--raw", help="Take the text literally: no filters, no exclusions.")] = False,
-    text_weight: Annotated[float, typer.Option(help="Weight of the text beside images.")] = 1.0,
-    image_weight: Annotated[float, typer.Option(help="Weight of each image beside the text.")] = 1.0,
+    text_weight: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Weight of the text beside images; once for all texts, or once for each.", show_default=False
+        ),
+    ] = None,
+    image_weight: Annotated[
+        list[float] | None,
+        typer.Option(help="Weight of each image beside the text; once for all, or once each.", show_default=False),
+    ] = None,
     min_score: Annotated[
         float | None, typer.Option(min=0, max=1, help="Leave out answers of less relevance, 0 to 1.")
     ] = None,
@@ -92,12 +100,12 @@ def query(
         rerank_budget_s=None if rerank_budget is None else _seconds(rerank_budget),
     )
     if queries is not None:
-        if text is not None or image:
+        if text or image:
             raise UsageError("--queries takes the place of a text and of --image: give one or the other")
         asked = [Question.of([line], raw=raw) for line in _lines(queries)]
     else:
-        texts = [] if text is None else [text]
-        asked = [Question.of(texts, image or [], text_weight=text_weight, image_weight=image_weight, raw=raw)]
+        weights = {"text_weight": text_weight or 1.0, "image_weight": image_weight or 1.0}
+        asked = [Question.of(text or [], image or [], raw=raw, **weights)]
     with Index.open(index, options=encoder_options(device)) as opened:
         answers = opened.search_many(asked, options=options, note=_told_once())
     for number, hits in enumerate(answers, start=1):

@@ -52,11 +52,13 @@ class Question:
         texts: Iterable[str] = (),
         images: Iterable[Picture] = (),
         *,
-        text_weight: float = 1.0,
-        image_weight: float = 1.0,
+        text_weight: float | Sequence[float] = 1.0,
+        image_weight: float | Sequence[float] = 1.0,
         raw: bool = False,
     ) -> Question:
         """Texts in the query language (``raw``: taken literally) and images, as one question.
+
+        A weight is one number for all texts (images), or one for each; a text of filters alone has none.
 
         Raises:
             UsageError: there is nothing to look for; `QueryError` where a text breaks the language.
@@ -68,7 +70,7 @@ class Question:
             raise UsageError("the query is empty: say what to search for")
         plain = cls() if raw else cls._parsed(given)
         positives = tuple(given) if raw else plain.texts
-        weights = (text_weight,) * len(positives) + (image_weight,) * len(pictures)
+        weights = _each("text", text_weight, len(positives)) + _each("image", image_weight, len(pictures))
         return replace(plain, texts=positives, images=tuple(pictures), weights=weights)
 
     @classmethod
@@ -87,6 +89,14 @@ class Question:
         """The kinds that the filters ask for by name, if they do."""
         asked = [one.modalities for one in self.filters if isinstance(one, TypeFilter) and not one.negated]
         return tuple(dict.fromkeys(name for names in asked for name in names)) or None
+
+
+def _each(kind: str, weight: float | Sequence[float], count: int) -> tuple[float, ...]:
+    """One weight for each of ``count`` things, from one for all or one each."""
+    given = (weight,) if isinstance(weight, (int, float)) else tuple(weight)
+    if len(given) not in (1, count):
+        raise UsageError(f"{len(given)} weights for {count} {kind}s: give one for all, or one for each")
+    return given * count if len(given) == 1 else given
 
 
 @dataclass(frozen=True, eq=False)
