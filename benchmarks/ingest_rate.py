@@ -35,7 +35,6 @@ from mmsearch.decoders.base import DecodeOptions
 from mmsearch.encoders.base import Encoder
 from mmsearch.files import hash_of
 from mmsearch.ingest import ingest
-from mmsearch.ingest.memory_file import MemoryFile
 
 SETS = {"640x480": (640, 480), "12 megapixels": (4000, 3000)}
 BARS = {"640x480": 0.90, "12 megapixels": 0.70}
@@ -93,7 +92,7 @@ def processor_seconds_of_reading(encoder: Encoder, files: list[Path]) -> dict[st
         data = file.read_bytes()
         hash_of(data)
         marks.append(time.thread_time())
-        image = next(decoder.decode(MemoryFile(file, data), options).segments).image
+        image = next(decoder.decode(file, options, data).segments).image
         assert image is not None
         marks.append(time.thread_time())
         encoder.prepare_image(image)

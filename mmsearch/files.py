@@ -343,6 +343,25 @@ def read_whole(path: Path, expected: FileEntry) -> tuple[bytes, bytes]:
     return data, hash_of(data)
 
 
+def read_sample(path: Path) -> bytes | None:
+    """The bytes of a sample inside an archive, ``…/00000.tar/000000012.jpg``; ``None`` if there is no such archive or
+    sample. Reads the headers of all that lies before it.
+    """
+    import tarfile
+
+    archive = next((one for one in path.parents if one.suffix == ARCHIVE_SUFFIX and one.is_file()), None)
+    if archive is None:
+        return None
+    name = path.relative_to(archive).as_posix()
+    try:
+        with tarfile.open(archive, "r:") as tar:
+            found = next((member for member in tar if member.name == name and member.isfile()), None)
+            reader = tar.extractfile(found) if found is not None else None
+            return reader.read() if reader is not None else None
+    except (tarfile.TarError, OSError, EOFError, UnicodeError):
+        return None
+
+
 def hash_of(data: bytes) -> bytes:
     """The `content_hash` of a file with these bytes."""
     digest = _new_hash()

@@ -224,6 +224,18 @@ def m006_left_out(db: Database) -> None:
     db.execute("CREATE INDEX left_out_by_content ON left_out (content_id)")
 
 
+def m007_wide_pictures_in_parts(db: Database) -> None:
+    """Version 2 of the image decoder cuts very wide and tall pictures; what it reads as before need not be read again.
+
+    The pages of a TIFF may differ in shape, but its description has the first one's: it counts for all.
+    """
+    db.execute(
+        """UPDATE contents SET decoding = 'image/2' WHERE decoding = 'image/1'
+            AND max(width, height) <= 2 * min(width, height)
+            AND hash NOT IN (SELECT hash FROM contents WHERE decoding = 'image/2')"""
+    )
+
+
 STEPS: tuple[Callable[[Database], None], ...] = (
     m001_documents_and_vectors,
     m002_captions_scopes_archives,
@@ -231,6 +243,7 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m004_text_in_pictures,
     m005_kept_tokens,
     m006_left_out,
+    m007_wide_pictures_in_parts,
 )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmsearch.cli.bars import Pace
 from tests.conftest import save_colour
 from tests.test_cli import run
 
@@ -72,3 +73,17 @@ def test_watching_ends_with_ctrl_c(home: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, "Traceback" in errors) == (0, False)
+
+
+def test_the_pace_is_that_of_the_last_half_minute() -> None:
+    """Batches of 8 files, two a second, after 5,000 that had not changed; then a slow stretch."""
+    pace = Pace()
+    assert pace.describe(5000, 6000, 0.0) == ""
+    told = [pace.describe(5000 + 8 * int(2 * now), 6000, now) for now in (0.2, 0.5, 0.75, 1.0, 5.0, 10.0)]
+    assert told[:3] == ["", "", ""]
+    assert told[3] == "16.0 files/s  0:01:02 left"
+    assert told[5] == "16.0 files/s  0:00:52 left"
+    for now in range(11, 60):
+        last = pace.describe(5160 + now, 9000, float(now))
+    assert last.startswith("1.0 files/s  1:03:0")
+    assert Pace().describe(3, None, 0.0) == ""

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -479,3 +480,16 @@ def test_torchvision_for_cuda_beside_torch_for_the_cpu(tmp_path: Path):
     (_, failure), (said, _) = (process.communicate() for process in processes)
     assert "torchvision::nms does not exist" in failure
     assert said.strip() == str(fake / "__init__.py")
+
+
+@pytest.mark.timeout(900)  # the compiler has its own idea of how long this takes
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_tower_gives_the_same_rows(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of full batches and of the last one, which is smaller."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    plain, compiled = (
+        open_encoder(str(clip), EncoderOptions(device="cpu", batch_size=3, compile=compile_))
+        for compile_ in (False, True)
+    )
+    np.testing.assert_allclose(compiled.encode_prepared(pixels), plain.encode_prepared(pixels), atol=1e-4)

@@ -190,6 +190,43 @@ def test_a_folder_of_clip_retrieval_is_imported(index: Index, laion: Path, encod
     assert index.verify().clean
 
 
+def write_captions(folder: Path, number: int, vectors: np.ndarray) -> None:
+    (folder / "text_emb").mkdir(exist_ok=True)
+    np.save(folder / "text_emb" / f"text_emb_{number}.npy", vectors)
+
+
+def test_captions_with_vectors_become_texts(index: Index, laion: Path, encoder: ColourEncoder) -> None:
+    write_captions(laion, 2, colour_vectors()[:5].astype(np.float16))
+    with pytest.raises(UsageError, match="part 12"):
+        index.import_folder(laion)
+    write_captions(laion, 12, colour_vectors()[5:].astype(np.float16))
+    report = index.import_folder(laion)
+    assert (report.indexed, report.segments, encoder.encoded_texts) == (16, 16, 0)
+    for colour in COLOURS:
+        hit = index.search(f"{colour} type:text", k=1, words=False)[0]
+        assert (hit.path, hit.text) == (f"https://example.org/{colour}.jpg", f"a {colour} thing")
+        image = index.search(f"{colour} type:image", k=1, words=False)[0]
+        assert (image.path, image.text) == (f"https://example.org/{colour}.jpg", None)
+    assert {"dataset:laion", "dataset:laion/captions"} <= set(index.status()["roots"])
+    assert index.import_folder(laion).unchanged == 16
+    assert index.verify().clean
+    assert index.remove("dataset:laion/captions") == 8
+    assert index.import_folder(laion, options=ImportOptions(captions=False)).unchanged == 8
+
+
+def test_a_folder_of_captions_alone_needs_no_addresses(index: Index, tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    write_part(folder, 0, np.zeros((1, 4)), {"caption": ["a red thing", "", None, "a blue thing"]})
+    (folder / "img_emb" / "img_emb_0.npy").unlink()
+    write_captions(folder, 0, colour_vectors()[[0, 1, 1, 2]])
+    assert index.import_folder(folder).indexed == 2, "an empty caption says nothing"
+    hit = index.search("blue type:text", k=1, words=False)[0]
+    assert (hit.path, hit.text) == ("metadata_0.parquet/3", "a blue thing")
+    write_captions(folder, 0, np.ones((4, 7)))
+    with pytest.raises(VectorError, match=r"\(4, 7\).*--no-captions"):
+        index.import_folder(folder)
+
+
 def test_the_column_of_paths_can_be_named(index: Index, laion: Path) -> None:
     index.import_folder(laion, options=ImportOptions(name="keys", path_column="image_path"))
     assert "000000004" in documents(index)

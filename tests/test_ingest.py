@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mmsearch.api import Index
+from mmsearch.encoders.base import FloatArray
 from mmsearch.errors import EncoderMismatch, IndexBusy, UsageError
 from mmsearch.files import WalkRules
 from mmsearch.index import IndexDirectory
@@ -276,6 +277,29 @@ def test_half_made_index_is_finished(tmp_path: Path, encoder: ColourEncoder) -> 
     (place / "manifest.json").unlink()  # a crash just before the manifest was written
     with Index.open(place, create=True, encoder=encoder) as index:
         assert index.search("red") == []
+
+
+def test_an_interrupt_during_a_batch_waits_for_its_end(photos: Path, tmp_path: Path) -> None:
+    """The signal comes while the second batch of four is encoded, and finds it done; of its files, the last may lack
+    the message that nothing more comes of them.
+    """
+
+    class Interrupted(ColourEncoder):
+        def encode_prepared(self, inputs: np.ndarray) -> FloatArray:
+            rows = super().encode_prepared(inputs)
+            if self.encoded_images == 8:
+                signal.raise_signal(signal.SIGINT)
+            return rows
+
+    for number in range(8):
+        save_colour(photos / f"more-{number}.png", "red", seed=100 + number)
+    encoder = Interrupted()
+    with Index.open(tmp_path / "interrupted", create=True, encoder=encoder) as index:
+        report = index.add(photos)
+        assert report.interrupted and 4 < report.indexed <= 8
+        rest = index.add(photos)
+        assert (rest.interrupted, rest.indexed) == (False, 16 - report.indexed)
+        assert encoder.encoded_images == 8 + rest.indexed
 
 
 def test_an_interrupt_during_a_commit_waits_for_its_end(

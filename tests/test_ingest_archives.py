@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,8 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mmsearch.api import Index
+from mmsearch.errors import UsageError
+from mmsearch.ingest import IngestOptions, archives
 from mmsearch.ingest.archives import ArchiveReading, sample_key
-from mmsearch.ingest.memory_file import MemoryFile
+from mmsearch.search.question import load_picture
+from mmsearch.types import Hit
 from tests.conftest import COLOURS, ColourEncoder, save_colour
 
 
@@ -167,7 +171,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     whole = write_tar(path, {"a.png": b"picture", "a.txt": b"caption", "b.png": b"other"}).read_bytes()
     path.write_bytes(whole[:place] + junk + whole[place + len(junk) :])
     try:
-        names = [picture.name for picture in ArchiveReading(path).pictures()]
+        names = [member.name for member in ArchiveReading(path).members()]
     except MediaError as error:
         assert str(error)
     else:
@@ -179,10 +183,71 @@ def test_the_members_of_a_sample_share_the_name_up_to_the_first_dot() -> None:
     assert sample_key("a.b/000.png") == "a.b/000"
 
 
-def test_a_file_in_memory_is_a_path(tmp_path: Path) -> None:
-    file = MemoryFile(tmp_path / "nothing.png", photo_bytes("red"))
-    assert (file.suffix, str(file), file.parent) == (".png", str(tmp_path / "nothing.png"), tmp_path)
-    with file.open("rb") as stream:
-        assert stream.read() == photo_bytes("red")
-    with pytest.raises(ValueError):
-        file.open("w")
+def video_bytes(folder: Path, name: str, colours: tuple[str, ...]) -> bytes:
+    """Two seconds of each colour."""
+    path = folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number, colour in enumerate(colours):
+            for _ in range(20):
+                pixels = np.asarray(Image.open(io.BytesIO(photo_bytes(colour, number))).resize((64, 48)))
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        container.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+def test_videos_of_an_archive_give_the_moments_that_their_files_give(index: Index, tmp_path: Path) -> None:
+    """The oracle is the same video as a file; a damaged one beside it is a skip of its own."""
+    data = video_bytes(tmp_path / "files", "clip.mp4", ("red", "green", "blue"))
+    write_tar(tmp_path / "data" / "0.tar", {"7.mp4": data, "7.txt": b"three colours", "7.json": b"{}",
+                                            "8.mkv": b"no video", "9.png": photo_bytes("white")})  # fmt: skip
+    report = index.add(tmp_path / "data")
+    assert {Path(skip.path).name for skip in report.skipped} == {"8.mkv"}
+    assert documents(index) == {"0.tar/7.mp4": "three colours", "0.tar/9.png": None}
+    in_archive = [(hit.start_s, hit.end_s, round(hit.score, 3)) for hit in moments(index)]
+    index.remove(tmp_path / "data")
+    index.add(tmp_path / "files")
+    assert in_archive == [(hit.start_s, hit.end_s, round(hit.score, 3)) for hit in moments(index)]
+    assert index.add(tmp_path / "files").unchanged == 1
+
+
+def test_what_an_archive_holds_can_be_shown_and_asked_with(index: Index, tmp_path: Path) -> None:
+    members = samples() | {"clip.mp4": video_bytes(tmp_path / "files", "clip.mp4", ("red", "green", "blue"))}
+    archive = write_tar(tmp_path / "data" / "0.tar", members)
+    index.add(tmp_path / "data")
+    hit = index.search("violet type:image", k=1, words=False)[0]
+    shown = np.asarray(load_picture(Path(hit.path)))
+    np.testing.assert_array_equal(shown, np.asarray(Image.open(io.BytesIO(members[Path(hit.path).name]))))
+    assert [found.path for found in index.search(image=hit.path, k=1)] == [hit.path]
+    frame = np.asarray(load_picture(archive / "clip.mp4", at_s=2.0)).mean(axis=(0, 1))
+    assert np.abs(frame - COLOURS["green"]).max() < 30
+    for lacking in (archive / "none.png", tmp_path / "none.tar" / "a.png"):
+        with pytest.raises(UsageError, match="there is no file"):
+            load_picture(lacking)
+    archive.write_bytes(b"no archive" * 200)
+    with pytest.raises(UsageError, match="there is no file"):
+        load_picture(Path(hit.path))
+
+
+def moments(index: Index) -> list[Hit]:
+    """The best moment of the video for each of its colours."""
+    found = [index.search(f"{colour} type:video", k=1, words=False)[0] for colour in ("red", "green", "blue")]
+    assert [round(hit.start_s or 0) for hit in found] == [0, 2, 4]
+    return found
+
+
+def test_members_that_are_too_large_are_counted(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 3000)
+    write_tar(tmp_path / "data" / "0.tar", {"a.png": photo_bytes("red"), "b.png": b"x" * 4000, "c.exe": b""})
+    [skip] = index.add(tmp_path / "data").skipped
+    assert "1 members are no pictures" in skip.reason and "1 members are larger" in skip.reason
+
+
+@pytest.mark.parametrize("memory_mb", [1e-6, 0.01])
+def test_waiting_samples_stay_inside_the_budget(index: Index, tmp_path: Path, memory_mb: float) -> None:
+    """Of archives whose samples do not fit, each reader holds the one that it reads."""
+    for number in range(3):
+        write_tar(tmp_path / "data" / f"{number}.tar", samples(100 * number))
+    assert index.add(tmp_path / "data", options=IngestOptions(readers=4, memory_mb=memory_mb)).indexed == 24

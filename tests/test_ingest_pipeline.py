@@ -6,6 +6,7 @@ import threading
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -52,12 +53,34 @@ def test_nothing_done_is_limited_by_nothing() -> None:
 
 
 def test_readers_stay_inside_the_budget(tmp_path: Path) -> None:
-    """Inputs of 192 bytes and a budget of a thousand times less than the photos: they come through one by one."""
+    """Inputs of 192 bytes and a budget of one byte: they come through one by one."""
     for number in range(30):
         save_colour(tmp_path / "photos" / f"{number}.png", "red", seed=number)
     with Index.open(tmp_path / "index", create=True, encoder=ColourEncoder()) as index:
         report = index.add(tmp_path / "photos", options=IngestOptions(readers=8, memory_mb=1e-6))
     assert report.indexed == 30
+
+
+@pytest.mark.parametrize("memory_mb", [0.003, 0.006])
+def test_what_waits_for_a_slow_encoder_never_exceeds_the_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory_mb: float
+) -> None:
+    """Forty inputs of 192 bytes and their messages want about 90 kB; the budget is a fraction of that, and is used."""
+    for number in range(40):
+        save_colour(tmp_path / "photos" / f"{number}.png", "red", seed=number)
+    held: list[int] = []
+    put = BoundedQueue.put
+
+    def watched(queue: BoundedQueue[object], thing: object, size: int) -> bool:
+        done = put(queue, thing, size)
+        held.append(queue._held)
+        return done
+
+    monkeypatch.setattr(BoundedQueue, "put", watched)
+    with Index.open(tmp_path / "index", create=True, encoder=Slow(0, 0.01)) as index:
+        report = index.add(tmp_path / "photos", options=IngestOptions(readers=4, memory_mb=memory_mb))
+    assert report.indexed == 40
+    assert memory_mb * 1e6 / 2 < max(held) <= memory_mb * 1e6
 
 
 @pytest.mark.parametrize("options", [{"readers": 0}, {"memory_mb": 0}, {"max_megapixels": -1}, {"frame_interval_s": 0}])
@@ -102,3 +125,19 @@ def test_closing_lets_go_who_waits_for_room() -> None:
     queue.close()
     waiting.join(5)
     assert results == [False]
+
+
+def test_another_frame_interval_reads_videos_again_and_photos_not(index: Index, tmp_path: Path) -> None:
+    (tmp_path / "media").mkdir()
+    with av.open(str(tmp_path / "media" / "clip.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for level in range(0, 240, 8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, np.uint8), "rgb24")))
+        container.mux(stream.encode(None))
+    save_colour(tmp_path / "media" / "photo.png", "red")
+    index.add(tmp_path / "media")
+    assert index.add(tmp_path / "media").unchanged == 2
+    report = index.add(tmp_path / "media", options=IngestOptions(frame_interval_s=0.5))
+    assert (report.updated, report.unchanged) == (1, 1)
+    assert index.verify().clean

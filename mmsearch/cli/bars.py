@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -48,30 +50,52 @@ def progress_bar(*, hidden: bool) -> Iterator[Callable[[Any], None]]:
         yield lambda _: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[skipped]}"),
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("looking", total=None, rate="", skipped="")
+        task = bar.add_task("looking", total=None, told="")
+        pace = Pace()
 
         def show(progress: Any) -> None:
-            skipped = f"{progress.skipped} skipped" if progress.skipped else ""
-            speed = bar.tasks[0].speed
-            rate = f"{speed:.1f} files/s" if speed and progress.stage != "walk" else ""
+            told = f"{progress.skipped:,} skipped" if progress.skipped else ""
+            if progress.stage != "walk":
+                told = "  ".join(filter(None, (pace.describe(progress.done, progress.total, time.monotonic()), told)))
             bar.update(
                 task,
                 description=_STAGES[progress.stage],
                 completed=progress.done,
                 total=progress.total,
-                rate=rate,
-                skipped=skipped,
+                told=told,
             )
 
         yield show
+
+
+class Pace:
+    """Files a second and time left, from the last half minute: files come in batches, and the first look at a run
+    finds all those done that have not changed.
+    """
+
+    WINDOW_S, LEAST_S = 30.0, 1.0
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def describe(self, done: int, total: int | None, now: float) -> str:
+        """``12.5 files/s  0:01:20 left``; empty as long as too little is known. ``now`` in seconds."""
+        if self._seen and done < self._seen[-1][1]:  # another stage began
+            self._seen.clear()
+        if not self._seen or done != self._seen[-1][1]:
+            self._seen.append((now, done))
+        while len(self._seen) > 2 and now - self._seen[1][0] > self.WINDOW_S:
+            self._seen.popleft()
+        start, first = self._seen[0]
+        if now - start < self.LEAST_S or done <= first:
+            return ""
+        rate = (done - first) / (now - start)
+        told = f"{rate:,.1f} files/s"
+        if total is not None:
+            minutes, seconds = divmod(round((total - done) / rate), 60)
+            told += f"  {minutes // 60}:{minutes % 60:02d}:{seconds:02d} left"
+        return told

@@ -27,7 +27,8 @@ def index_command(
     hidden: Annotated[bool, typer.Option("--hidden", help="Also index hidden files and folders.")] = False,
     max_megapixels: Annotated[float, typer.Option(min=0.1, help="Refuse larger images.")] = 89.0,
     frame_interval: Annotated[
-        float, typer.Option(min=0.1, help="Seconds between two looks at a video, at most.")
+        float,
+        typer.Option(min=0.1, help="Seconds between two looks at a video, at most; another value reads videos again."),
     ] = 2.0,
     ocr: Annotated[
         bool, typer.Option("--ocr", help="Also read the text in pictures and video frames (needs mmsearch[ocr]).")
@@ -43,6 +44,9 @@ def index_command(
         str | None,
         typer.Option(help="Whose tokens --keep-tokens keeps, by default the encoder's own; see `query --rerank`."),
     ] = None,
+    memory: Annotated[
+        float, typer.Option(min=1, help="Megabytes that decoded files may take while they wait for the encoder.")
+    ] = 256.0,
     watch: Annotated[bool, typer.Option("--watch", help="Go on: keep the index up to date until Ctrl-C.")] = False,
     compile_: Annotated[bool, typer.Option("--compile", help="Use torch.compile (open_clip models).")] = False,
     json_: JsonOption = False,
@@ -59,6 +63,7 @@ def index_command(
         frame_interval_s=frame_interval,
         ocr=open_text_reader() if ocr else False,  # before an index is made
         keep_tokens=(reranker or "builtin") if keep_tokens else None,
+        memory_mb=memory,
     )
     if reranker is not None and not keep_tokens:
         raise UsageError("--reranker says whose tokens --keep-tokens keeps: give both")
@@ -139,15 +144,21 @@ def import_command(
         str | None, typer.Option(help="Column that says where the pictures lie; by default url or image_path.")
     ] = None,
     normalize: Annotated[bool, typer.Option("--normalize", help="Bring vectors to length 1 that are not.")] = False,
+    captions: Annotated[
+        bool, typer.Option("--captions/--no-captions", help="Take the vectors of captions (text_emb) too, as texts.")
+    ] = True,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
-    """Takes in embeddings that clip-retrieval made (npy and parquet), without embedding anything again."""
+    """Takes in embeddings that clip-retrieval made (npy and parquet), without embedding anything again.
+
+    Pictures go to a dataset that is called as the folder, captions that have vectors to NAME/captions.
+    """
     from mmsearch.api import Index
     from mmsearch.ingest.datasets import ImportOptions, find_parts
 
-    find_parts(folder.expanduser())  # before an index is made
-    options = ImportOptions(name, path_column, normalize)
+    find_parts(folder.expanduser(), captions=captions)  # before an index is made
+    options = ImportOptions(name, path_column, normalize, captions)
     with Index.open(index, create=True, encoder=model, options=encoder_options(device)) as opened:
         with progress_bar(hidden=json_) as progress:
             report = opened.import_folder(folder, options=options, progress=progress)

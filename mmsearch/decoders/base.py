@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
+from mmsearch.errors import MediaError
 from mmsearch.types import MediaInfo, Modality
 
 if TYPE_CHECKING:
@@ -20,13 +23,15 @@ class DecodeOptions:
 
     ``min_side``: pixels of the shorter side that the image tower needs. ``max_megapixels``: larger images are
     refused (1 megapixel = 10⁶ pixels). ``frame_interval_s``: at most so many seconds between two looks at a
-    video. ``codec_threads``: threads that decode one video. ``max_tokens`` and ``count_tokens``: the longest
-    passage that the text tower reads whole.
+    video. ``cut_wide``: whether very wide and tall pictures come in parts (``decoders.wide``). ``codec_threads``:
+    threads that decode one video. ``max_tokens`` and ``count_tokens``: the longest passage that the text tower
+    reads whole.
     """
 
     min_side: int = 224
     max_megapixels: float = 89.0
     frame_interval_s: float = 2.0
+    cut_wide: bool = True
     codec_threads: int = 2
     max_tokens: int = 128
     count_tokens: Callable[[str], int] = field(default=lambda text: len(text.split()) + 2)
@@ -74,10 +79,25 @@ class Decoder(ABC):
         return f"{self.modality}/{self.version}"
 
     @abstractmethod
-    def decode(self, path: Path, options: DecodeOptions) -> Decoded:
-        """Opens ``path``.
+    def decode(self, path: Path, options: DecodeOptions, data: bytes | None = None) -> Decoded:
+        """Opens ``path``, or reads ``data``: the bytes of the file, where they are at hand. Then nothing need lie at
+        ``path``; its name still says what kind of file it is.
 
         Raises:
             MediaError: nothing can be had from the file; the message is the reason shown to the user, in
                 plain words, without the path. It may also come later, from the iterator.
         """
+
+
+@contextmanager
+def opened(path: Path, data: bytes | None) -> Iterator[IO[bytes]]:
+    """The bytes of a file, or those at hand; what the operating system has against reading becomes a reason.
+
+    Raises:
+        MediaError: the file cannot be opened or read.
+    """
+    try:
+        with path.open("rb") if data is None else io.BytesIO(data) as stream:
+            yield stream
+    except OSError as error:
+        raise MediaError(f"cannot be read: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""Images: one segment for a still, up to eight for an animation, up to sixteen for the pages of a TIFF.
+"""Images: one segment for a still, several for a very wide or tall one, for an animation, for the pages of a TIFF.
 
 The way of every picture: format by content → size against the limit, from the header → decode (JPEG at a
 reduced DCT scale) → eight bits, no transparency → smaller by a whole factor → sRGB → upright.
@@ -6,13 +6,12 @@ reduced DCT scale) → eight bits, no transparency → smaller by a whole factor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from mmsearch.decoders.base import Decoded, DecodedSegment, DecodeOptions, Decoder
+from mmsearch.decoders.base import Decoded, DecodedSegment, DecodeOptions, Decoder, opened
 from mmsearch.decoders.image_colour import flatten, shrink, to_srgb, upright
 from mmsearch.decoders.image_metadata import ExifTags, exif_of, media_info
 from mmsearch.decoders.pillow_guard import (
@@ -24,6 +23,7 @@ from mmsearch.decoders.pillow_guard import (
 )
 from mmsearch.decoders.raw_preview import RAW_SUFFIXES, Preview, RawFile, read_raw
 from mmsearch.decoders.similarity import SAME_PICTURE, frame_difference, thumbnail
+from mmsearch.decoders.wide import parts
 from mmsearch.errors import MediaError
 from mmsearch.types import MediaInfo, Modality
 
@@ -44,8 +44,8 @@ _MAX_PREVIEW_TRIES = 4
 class ImageDecoder(Decoder):
     """Photos and pictures.
 
-    - A still gives one segment. Its image is upright sRGB; its shorter side has at least twice
-      ``options.min_side`` pixels where the file has as many.
+    - A still gives one segment; more than twice as long as wide, one for each part (``decoders.wide``). Images are
+      upright sRGB; their shorter side has at least twice ``options.min_side`` pixels where the file has as many.
     - An animation (GIF, WebP, PNG, AVIF) is a very short video: up to eight frames, evenly spaced,
       near-identical neighbours merged, each with its start and end; a single remaining one has no times.
     - A TIFF gives its pages, up to sixteen, without those that are marked as thumbnails or masks.
@@ -56,34 +56,21 @@ class ImageDecoder(Decoder):
     """
 
     modality: Modality = "image"
+    version = 2
     suffixes = RAW_SUFFIXES | {
         ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".dib",
         ".heic", ".heif", ".hif", ".avif", ".jp2", ".j2k", ".jpx", ".jpc", ".pnm", ".ppm", ".pgm", ".pbm",
     }  # fmt: skip
 
-    def decode(self, path: Path, options: DecodeOptions) -> Decoded:
+    def decode(self, path: Path, options: DecodeOptions, data: bytes | None = None) -> Decoded:
         """See :meth:`Decoder.decode`."""
-        with opened(path) as stream:
+        with opened(path, data) as stream:
             format_ = _format(stream)
             if format_ in {"RAW", "CR3"} or (format_ == "TIFF" and path.suffix.lower() in RAW_SUFFIXES):
                 info, segments = _decode_raw(stream, format_, options)
             else:
                 info, segments = _decode(stream, format_, options)
         return Decoded(info, iter(segments))
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
-    """The file's bytes; what the operating system has against reading them becomes a reason.
-
-    Raises:
-        MediaError: the file cannot be opened or read.
-    """
-    try:
-        with path.open("rb") as stream:
-            yield stream
-    except OSError as error:
-        raise MediaError(f"cannot be read: {error.strerror or error}") from error
 
 
 def _format(stream: IO[bytes]) -> str:
@@ -106,7 +93,7 @@ def _decode(stream: IO[bytes], format_: str, options: DecodeOptions) -> tuple[Me
             return _animation(image, info, options)
         if format_ == "TIFF":
             return _pages(image, info, options)
-        return info, [DecodedSegment(image=_picture(image, exif.orientation, options))]
+        return info, _still(_picture(image, exif.orientation, options), options)
 
 
 def _check_size(size: tuple[int, int], options: DecodeOptions) -> None:
@@ -139,6 +126,10 @@ def _picture(image: ImageFile, orientation: int, options: DecodeOptions, turns: 
     picture = upright(to_srgb(shrink(flatten(image), side), profile), orientation)
     # Not the opened image itself where it goes on to another frame: its pixels would change under the segment.
     return picture.copy() if picture is image and turns else picture
+
+
+def _still(picture: Image, options: DecodeOptions) -> list[DecodedSegment]:
+    return [DecodedSegment(image=part) for part in (parts(picture) if options.cut_wide else [picture])]
 
 
 def _animation(image: ImageFile, info: MediaInfo, options: DecodeOptions) -> tuple[MediaInfo, list[DecodedSegment]]:
@@ -198,7 +189,7 @@ def _pages(image: ImageFile, info: MediaInfo, options: DecodeOptions) -> tuple[M
                     break
                 if number == 0 or not _is_auxiliary(image):
                     _check_size(image.size, options)
-                    segments.append(DecodedSegment(image=_picture(image, 1, options, turns=True)))
+                    segments += _still(_picture(image, 1, options, turns=True), options)
         except MediaError as error:
             if not segments:
                 raise
@@ -231,12 +222,11 @@ def _decode_raw(stream: IO[bytes], format_: str, options: DecodeOptions) -> tupl
         except MediaError as error:
             problem = problem or error
     if format_ == "TIFF":
-        # Scanners and converters write DNG files that hold an ordinary picture.
-        try:
+        # Scanners and converters write DNG files that hold an ordinary picture. What Pillow has against the sensor's
+        # data of all others is no reason to tell.
+        with suppress(MediaError):
             stream.seek(0)
             return _decode(stream, "TIFF", options)
-        except MediaError as error:
-            problem = problem or error
     reason = "no preview picture in this camera RAW file; export it as JPEG, or as DNG with a preview"
     raise MediaError(f"{reason} ({problem})" if problem else reason)
 
@@ -255,4 +245,4 @@ def _decode_preview(
         size = max(raw.size, image.size, key=lambda size: size[0] * size[1])
         picture = _picture(image, exif.orientation, options)
         info = media_info(exif, size[::-1] if exif.orientation >= 5 else size, image)
-    return info, [DecodedSegment(image=picture)]
+    return info, _still(picture, options)

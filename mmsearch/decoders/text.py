@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from mmsearch.decoders.base import Decoded, DecodedSegment, DecodeOptions, Decoder
+from mmsearch.decoders.base import Decoded, DecodedSegment, DecodeOptions, Decoder, opened
 from mmsearch.decoders.caption_table import Row, table_rows
 from mmsearch.decoders.image_metadata import read_xmp
 from mmsearch.decoders.passages import cut, markdown_to_text, passages
@@ -37,11 +37,11 @@ class TextDecoder(Decoder):
     modality: Modality = "text"
     suffixes = frozenset({".txt", ".text"} | _MARKDOWN | _TABLES)
 
-    def decode(self, path: Path, options: DecodeOptions) -> Decoded:
+    def decode(self, path: Path, options: DecodeOptions, data: bytes | None = None) -> Decoded:
         """See :meth:`Decoder.decode`."""
         if path.suffix.lower() in _TABLES:
-            return _decode_table(path, options)
-        text = _read_prose(path)
+            return _decode_table(path, options, data)
+        text = _read_prose(path, data)
         if path.suffix.lower() in _MARKDOWN:
             text = markdown_to_text(text)
         found = passages(text, options.max_tokens, options.count_tokens)
@@ -51,31 +51,29 @@ class TextDecoder(Decoder):
         return Decoded(MediaInfo(), (DecodedSegment(text=passage) for passage in chain([first], found)))
 
 
-def _read_prose(path: Path) -> str:
-    data = _read_bytes(path, MAX_PROSE_BYTES + 1)
-    if not data:
+def _read_prose(path: Path, data: bytes | None) -> str:
+    found = _read_bytes(path, MAX_PROSE_BYTES + 1, data)
+    if not found:
         raise MediaError("empty file")
-    if len(data) > MAX_PROSE_BYTES:
+    if len(found) > MAX_PROSE_BYTES:
+        size = path.stat().st_size if data is None else len(data)
         raise MediaError(
-            f"too large: {path.stat().st_size / 1e6:.1f} MB of text, the limit is "
-            f"{MAX_PROSE_BYTES // 10**6} MB; split the file"
+            f"too large: {size / 1e6:.1f} MB of text, the limit is {MAX_PROSE_BYTES // 10**6} MB; split the file"
         )
-    return decode_text(data).replace("\r\n", "\n").replace("\r", "\n")
+    return decode_text(found).replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _read_bytes(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(limit)
-    except OSError as error:
-        raise MediaError(f"cannot be read: {error.strerror or error}") from error
+def _read_bytes(path: Path, limit: int, data: bytes | None = None) -> bytes:
+    with opened(path, data) as stream:
+        return stream.read(limit)
 
 
 class _TableReading:
     """One table while it is read: its segments, and what had to be left out."""
 
-    def __init__(self, path: Path, options: DecodeOptions) -> None:
+    def __init__(self, path: Path, options: DecodeOptions, data: bytes | None) -> None:
         self._path = path
+        self._data = data
         self._options = options
         self._damaged = 0
         self._cut_short = False
@@ -96,11 +94,8 @@ class _TableReading:
             raise MediaError("no row with a caption")
 
     def _rows(self) -> Iterator[Row]:
-        try:
-            with self._path.open("rb") as stream:
-                yield from table_rows(stream, self._path.suffix.lower())
-        except OSError as error:
-            raise MediaError(f"cannot be read: {error.strerror or error}") from error
+        with opened(self._path, self._data) as stream:
+            yield from table_rows(stream, self._path.suffix.lower())
 
     def info(self) -> MediaInfo:
         notes = []
@@ -111,8 +106,8 @@ class _TableReading:
         return MediaInfo(note="; ".join(notes) or None)
 
 
-def _decode_table(path: Path, options: DecodeOptions) -> Decoded:
-    reading = _TableReading(path, options)
+def _decode_table(path: Path, options: DecodeOptions, data: bytes | None) -> Decoded:
+    reading = _TableReading(path, options, data)
     return Decoded(MediaInfo(), reading.segments(), reading.info)
 
 

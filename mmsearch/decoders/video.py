@@ -9,10 +9,11 @@ and one picture, however long the video is.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import chain, islice
 from pathlib import Path
@@ -66,16 +67,39 @@ class VideoDecoder(Decoder):
          ".m2ts", ".ogv")
     )  # fmt: skip
 
-    def decode(self, path: Path, options: DecodeOptions) -> Decoded:
+    def signature(self, options: DecodeOptions) -> str:
+        """See :meth:`Decoder.signature`: with another interval, a video gives other segments."""
+        interval = options.frame_interval_s
+        usual = interval == DecodeOptions.frame_interval_s
+        return super().signature(options) + ("" if usual else f" every {interval:g} s")
+
+    def decode(self, path: Path, options: DecodeOptions, data: bytes | None = None) -> Decoded:
         """See :meth:`Decoder.decode`. The file is opened here for its header, and again for its segments."""
-        with _opened(path, options) as (container, stream):
+        source = _Source(path, data)
+        with _opened(source, options) as (container, stream):
             info = read_info(container, stream, _first_frame(container, stream))
-        reading = _Reading(path, options, info)
+        reading = _Reading(source, options, info)
         return Decoded(info, reading.segments(), reading.final_info)
 
 
+@dataclass(frozen=True)
+class _Source:
+    """Where a video's bytes are: on the disk, or at hand as ``data``."""
+
+    path: Path
+    data: bytes | None
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size if self.data is None else len(self.data)
+
+    def open(self) -> Any:
+        """What PyAV opens: each time a fresh reader of the bytes, so that two containers do not share a place."""
+        return f"file:{self.path.absolute()}" if self.data is None else io.BytesIO(self.data)
+
+
 @contextmanager
-def _opened(path: Path, options: DecodeOptions, use: CodecUse = CodecUse.SEQUENCE) -> Iterator[tuple[Any, Any]]:
+def _opened(source: _Source, options: DecodeOptions, use: CodecUse = CodecUse.SEQUENCE) -> Iterator[tuple[Any, Any]]:
     """The container and its video stream; FFmpeg's errors become reasons.
 
     Playlists and everything else that could make FFmpeg open other files or the network is not among the
@@ -84,10 +108,10 @@ def _opened(path: Path, options: DecodeOptions, use: CodecUse = CodecUse.SEQUENC
     import av
 
     try:
-        if path.stat().st_size == 0:
+        if source.size == 0:
             raise MediaError("empty file")
         with av.open(
-            f"file:{path.absolute()}",
+            source.open(),
             metadata_errors="replace",
             options={"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"},
         ) as container:
@@ -168,8 +192,8 @@ def _first_frame(container: Any, stream: Any) -> Any:
 class _Reading:
     """One video while it is read: its segments, and what is only known at the end."""
 
-    def __init__(self, path: Path, options: DecodeOptions, info: MediaInfo) -> None:
-        self._path = path
+    def __init__(self, source: _Source, options: DecodeOptions, info: MediaInfo) -> None:
+        self._source = source
         self._options = options
         self._info = info
         self._damaged: set[int] = set()
@@ -210,9 +234,9 @@ class _Reading:
         """The frames to keep, as pictures with their times."""
         chooser: Chooser[Any] = Chooser(self._options.frame_interval_s)
         with ExitStack() as opened:
-            container, stream = opened.enter_context(_opened(self._path, self._options))
+            container, stream = opened.enter_context(_opened(self._source, self._options))
             # The second opening is for its codec alone: it looks ahead at keyframes while the first is amid a group.
-            _, scout = opened.enter_context(_opened(self._path, self._options, CodecUse.KEYFRAMES))
+            _, scout = opened.enter_context(_opened(self._source, self._options, CodecUse.KEYFRAMES))
             show = Show(2 * self._options.min_side, pixel_shape(stream))
             for look in self._looks(container, stream, scout, chooser):
                 for time, frame in chooser.choose(look.time, look.frame, look.small):

@@ -1,8 +1,8 @@
-"""Tar archives as img2dataset and other writers of webdatasets make them: samples, streamed in their order.
+"""Tar archives as img2dataset, video2dataset and other writers of webdatasets make them: samples, in their order.
 
-Neighbouring members whose names are equal up to the first dot of the file name form a sample: ``000000012.jpg``,
-``000000012.txt``, ``000000012.json``. Its pictures are documents, ``00000.tar/000000012.jpg``; its text, or the caption
-in its JSON, is their caption.
+Neighbouring members whose names are equal up to the first dot of the file name form a sample: ``000000012.jpg`` (or
+``.mp4``), ``000000012.txt``, ``000000012.json``. Its pictures and videos are documents, ``00000.tar/000000012.jpg``;
+its text, or the caption in its JSON, is their caption.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
-from mmsearch.decoders import DECODERS
+from mmsearch.decoders import DECODERS, decoder_for
 from mmsearch.decoders.base import DecodeOptions, Decoder
 from mmsearch.decoders.caption_table import CAPTION_COLUMNS
 from mmsearch.errors import MediaError
 
 MAX_MEMBER_BYTES = 256_000_000
+"""A member is held in memory while it is read; a larger one is left out."""
 MAX_CAPTION_BYTES = 1_000_000
-_VERSION = 1
+_VERSION = 2
 _CAPTIONS = {".txt", ".json"}
-_PICTURES: Decoder = next(decoder for decoder in DECODERS if decoder.modality == "image")
+_SHOWN: tuple[Decoder, ...] = tuple(decoder for decoder in DECODERS if decoder.modality != "text")
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture of a sample, with the sample's caption."""
+class Member:
+    """One picture or video of a sample, with the sample's caption."""
 
     name: str
     mtime_ns: int
@@ -42,11 +43,12 @@ class ArchiveReading:
 
     path: Path
     left_out: int = 0
+    too_large: int = 0
     broken: str | None = None
     _sample: list[tuple[str, int, bytes]] = field(default_factory=list)
 
-    def pictures(self) -> Iterator[Picture]:
-        """The pictures of all samples, in order; ends where the archive is broken.
+    def members(self) -> Iterator[Member]:
+        """The pictures and videos of all samples, in order; ends where the archive is broken.
 
         Raises:
             MediaError: it is no tar archive, or cannot be opened.
@@ -74,9 +76,11 @@ class ArchiveReading:
 
     def _take(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         suffix = PurePosixPath(member.name).suffix.lower()
-        limit = MAX_CAPTION_BYTES if suffix in _CAPTIONS else MAX_MEMBER_BYTES
-        if (suffix not in _CAPTIONS and suffix not in _PICTURES.suffixes) or member.size > limit:
+        if suffix not in _CAPTIONS and shown_by(member.name) is None:
             self.left_out += 1
+            return
+        if member.size > (MAX_CAPTION_BYTES if suffix in _CAPTIONS else MAX_MEMBER_BYTES):
+            self.too_large += 1
             return
         reader = tar.extractfile(member)
         data = reader.read() if reader is not None else b""
@@ -84,16 +88,25 @@ class ArchiveReading:
             raise tarfile.ReadError("unexpected end of data")
         self._sample.append((member.name, int(member.mtime * 1e9), data))
 
-    def _finish(self) -> Iterator[Picture]:
-        """The pictures of the sample at hand. Captions without a picture have nothing to stand for."""
+    def _finish(self) -> Iterator[Member]:
+        """What the sample at hand shows. Captions without a picture have nothing to stand for."""
         sample, self._sample = self._sample, []
-        pictures = [part for part in sample if _suffix(part[0]) not in _CAPTIONS]
-        if not pictures:
+        shown = [part for part in sample if _suffix(part[0]) not in _CAPTIONS]
+        if not shown:
             self.left_out += len(sample)
             return
         caption = sample_caption({_suffix(name): data for name, _, data in sample})
-        for name, mtime_ns, data in pictures:
-            yield Picture(name, mtime_ns, data, caption)
+        for name, mtime_ns, data in shown:
+            yield Member(name, mtime_ns, data, caption)
+
+    def problem(self) -> str | None:
+        """What could not be had from the archive, in plain words; known after the last member."""
+        found = [self.broken] if self.broken else []
+        if self.left_out:
+            found.append(f"{self.left_out} members are no pictures, videos or captions")
+        if self.too_large:
+            found.append(f"{self.too_large} members are larger than {MAX_MEMBER_BYTES // 10**6} MB")
+        return "; ".join(found) or None
 
 
 def _check_end(tar: tarfile.TarFile) -> None:
@@ -106,12 +119,14 @@ def _check_end(tar: tarfile.TarFile) -> None:
 
 def archive_decoding(options: DecodeOptions) -> str:
     """Names what makes an archive's documents: another one means that it must be read again."""
-    return f"tar/{_VERSION} {_PICTURES.signature(options)} max-megapixels={options.max_megapixels:g}"
+    shown = " ".join(decoder.signature(options) for decoder in _SHOWN)
+    return f"tar/{_VERSION} {shown} max-megapixels={options.max_megapixels:g}"
 
 
-def picture_decoder(options: DecodeOptions) -> tuple[Decoder, str]:
-    """What reads the pictures of samples, and its signature."""
-    return _PICTURES, _PICTURES.signature(options)
+def shown_by(name: str) -> Decoder | None:
+    """What reads a member of this name, if it is one that shows something."""
+    decoder = decoder_for(Path(name))
+    return decoder if decoder in _SHOWN else None
 
 
 def sample_key(name: str) -> str:

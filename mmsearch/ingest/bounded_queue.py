@@ -17,7 +17,7 @@ class BoundedQueue(Generic[T]):
     """
 
     def __init__(self, *, items: int, size: int) -> None:
-        self._items, self._size = items, size
+        self._items, self.size = items, size
         self._waiting: deque[tuple[T, int]] = deque()
         self._held = 0
         self._changed = threading.Condition()
@@ -51,4 +51,4 @@ class BoundedQueue(Generic[T]):
             self._changed.notify_all()
 
     def _fits(self, size: int) -> bool:
-        return not self._waiting or (len(self._waiting) < self._items and self._held + size <= self._size)
+        return not self._waiting or (len(self._waiting) < self._items and self._held + size <= self.size)

@@ -1,10 +1,12 @@
-"""Folders that clip-retrieval made: ``img_emb/img_emb_N.npy`` beside ``metadata/metadata_N.parquet``."""
+"""Folders that clip-retrieval made: ``img_emb/img_emb_N.npy`` and ``text_emb/text_emb_N.npy``, either or both, beside
+``metadata/metadata_N.parquet``. Row for row, they are of the same samples.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import numpy.typing as npt
 from mmsearch.errors import UsageError, VectorError
 from mmsearch.index import IndexDirectory
 from mmsearch.ingest.embeddings import BATCH, EmbeddingWriter, Floats, Rows, check_vectors
-from mmsearch.types import Progress, Report
+from mmsearch.ingest.seconds import Seconds
+from mmsearch.types import Modality, Progress, Report
 
 PATH_COLUMNS = ("url", "image_path", "path")
 """The first of these that a table has is where the pictures lie."""
@@ -25,16 +28,19 @@ _SIZE_COLUMNS = (("original_width", "original_height"), ("width", "height"))
 @dataclass(frozen=True)
 class ImportOptions:
     """``name``: the dataset in the index (by default that of the folder). ``path_column``: the column of the tables
-    that says where the pictures lie. ``normalize``: bring vectors to length 1 that are not.
+    that says where the pictures lie. ``normalize``: bring vectors to length 1 that are not. ``captions``: take the
+    vectors of captions too, as the texts of a dataset ``NAME/captions``.
     """
 
     name: str | None = None
     path_column: str | None = None
     normalize: bool = False
+    captions: bool = True
 
 
 @dataclass(frozen=True)
 class _Part:
+    modality: Modality
     vectors: Path
     table: Path
 
@@ -45,7 +51,10 @@ def import_folder(
     options: ImportOptions = ImportOptions(),
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Report:
-    """Takes the picture embeddings of a clip-retrieval folder into an index, without embedding anything.
+    """Takes the embeddings of a clip-retrieval folder into an index, without embedding anything.
+
+    Pictures become images with their captions as words; captions that have vectors become texts under the same
+    addresses, in a dataset of their own. An empty caption is left out.
 
     The index must be of the encoder that made them: dimension and length can be checked, which weights made them
     cannot. Repeating an import changes nothing; one that was killed goes on.
@@ -54,30 +63,58 @@ def import_folder(
         UsageError: it is no such folder, or its parts do not fit together.
         VectorError: vectors of another dimension, or not of length 1.
     """
-    parts = find_parts(folder)
-    total = sum(len(_open(part, index.tower().spec.dim, options)) for part in parts)
+    parts = find_parts(folder, captions=options.captions)
+    dim, name = index.tower().spec.dim, options.name or folder.resolve().name
+    total = sum(len(_open(part, dim, options)) for part in parts)
+    reports: list[Report] = []
     with index.writing(encoder=index.manifest.encoder) as writable:
-        writer = EmbeddingWriter(writable, options.name or folder.resolve().name, progress)
-        return writer.add(_batches(parts, index.tower().spec.dim, options), total)
+        for modality, dataset in (("image", name), ("text", f"{name}/captions")):
+            own = [part for part in parts if part.modality == modality]
+            if own and not (reports and reports[-1].interrupted):
+                done = sum(report.indexed + report.updated + report.unchanged for report in reports)
+                writer = EmbeddingWriter(writable, dataset, _after(progress, done))
+                reports.append(writer.add(_batches(own, dim, options), total))
+    return _together(reports)
 
 
-def find_parts(folder: Path) -> list[_Part]:
-    """Pairs of vectors and tables by the number in their names.
+def _after(progress: Callable[[Progress], None], done: int) -> Callable[[Progress], None]:
+    return lambda at: progress(replace(at, done=at.done + done))
+
+
+def _together(reports: list[Report]) -> Report:
+    counts = {
+        name: sum(getattr(report, name) for report in reports)
+        for name in ("indexed", "unchanged", "updated", "removed", "segments")
+    }
+    seconds = Seconds()
+    for report in reports:
+        seconds.include(report.seconds)
+    return Report(**counts, interrupted=reports[-1].interrupted, seconds=dict(seconds))
+
+
+def find_parts(folder: Path, *, captions: bool = True) -> list[_Part]:
+    """Vectors and tables that belong together, by the number in their names; pictures first.
 
     Raises:
         UsageError: there are none, or one lacks its other half.
     """
-    vectors, tables = _numbered(folder / "img_emb", ".npy"), _numbered(folder / "metadata", ".parquet")
-    if not vectors:
+    tables = _numbered(folder / "metadata", ".parquet")
+    kinds: list[tuple[Modality, str]] = [("image", "img_emb"), ("text", "text_emb")]
+    parts = []
+    for modality, name in kinds if captions else kinds[:1]:
+        vectors = _numbered(folder / name, ".npy")
+        if vectors and (alone := sorted(vectors.keys() ^ tables.keys())):
+            raise UsageError(
+                f"part {alone[0]} of {folder} has vectors in {name} or a table, but not both: the folder is not "
+                "complete"
+            )
+        parts += [_Part(modality, vectors[number], tables[number]) for number in sorted(vectors)]
+    if not parts:
         raise UsageError(
-            f"{folder} is no folder of clip-retrieval: expected img_emb/*.npy and metadata/*.parquet in it, as "
-            "`clip-retrieval inference` writes them"
+            f"{folder} is no folder of clip-retrieval: expected img_emb/*.npy or text_emb/*.npy, and "
+            "metadata/*.parquet, as `clip-retrieval inference` writes them"
         )
-    if alone := sorted(vectors.keys() ^ tables.keys()):
-        raise UsageError(
-            f"part {alone[0]} of {folder} has vectors or a table, but not both: the folder is not complete"
-        )
-    return [_Part(vectors[number], tables[number]) for number in sorted(vectors)]
+    return parts
 
 
 def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
@@ -95,11 +132,12 @@ def _open(part: _Part, dim: int, options: ImportOptions) -> npt.NDArray[Any]:
         raise VectorError(
             f"{part.vectors} holds vectors of shape {array.shape}, the encoder of the index makes (n, {dim}): name the "
             "model that made them with --model"
+            + (", or leave the captions out with --no-captions" if part.modality == "text" else "")
         )
     table = _table(part.table)
     if table.metadata.num_rows != len(array):
         raise UsageError(f"{part.vectors} has {len(array)} vectors, {part.table.name} {table.metadata.num_rows} rows")
-    _columns(table.schema_arrow.names, part.table, options)
+    _columns(table.schema_arrow.names, part, options)
     return array
 
 
@@ -117,18 +155,27 @@ def _table(path: Path) -> Any:
         raise UsageError(f"{path} cannot be read as a parquet table: {error}") from error
 
 
-def _columns(names: list[str], path: Path, options: ImportOptions) -> dict[str, str]:
-    """What of a row is taken from which column."""
+def _columns(names: list[str], part: _Part, options: ImportOptions) -> dict[str, str]:
+    """What of a row is taken from which column. Captions alone may have no address: then their place is one."""
     wanted = (options.path_column,) if options.path_column else PATH_COLUMNS
     place = next((name for name in wanted if name in names), None)
-    if place is None:
+    caption = next((name for name in _CAPTION_COLUMNS if name in names), None)
+    is_text = part.modality == "text"
+    if is_text and caption is None:
         raise UsageError(
-            f"{path} has no column {' or '.join(wanted)}, only {', '.join(names)}: name the one that says where the "
-            "pictures lie with --path-column"
+            f"{part.table} has no column {' or '.join(_CAPTION_COLUMNS)}, only {', '.join(names)}: the texts of "
+            f"{part.vectors.parent.name} cannot be told; leave them out with --no-captions"
         )
-    columns = {"path": place}
-    if caption := next((name for name in _CAPTION_COLUMNS if name in names), None):
-        columns["caption"] = caption
+    if place is None and (options.path_column or not is_text):
+        raise UsageError(
+            f"{part.table} has no column {' or '.join(wanted)}, only {', '.join(names)}: name the one that says where "
+            "the pictures lie with --path-column"
+        )
+    columns = {} if place is None else {"path": place}
+    if caption is not None:
+        columns["text" if is_text else "caption"] = caption
+    if is_text:
+        return columns
     for width, height in _SIZE_COLUMNS:
         if "width" not in columns and {width, height} <= set(names):
             columns.update(width=width, height=height)
@@ -140,22 +187,25 @@ def _batches(parts: list[_Part], dim: int, options: ImportOptions) -> Iterator[t
     for part in parts:
         array = _open(part, dim, options)
         table = _table(part.table)
-        columns = _columns(table.schema_arrow.names, part.table, options)
+        columns = _columns(table.schema_arrow.names, part, options)
         start = 0
         for batch in table.iter_batches(batch_size=BATCH, columns=sorted(set(columns.values()))):
             values = batch.to_pydict()
             named = [(name, values[column]) for name, column in columns.items()]
-            rows = [_row(named, number) for number in range(batch.num_rows)]
+            rows = [_row(part, named, number, start) for number in range(batch.num_rows)]
             try:
                 vectors = check_vectors(array[start : start + len(rows)], array.shape[1], normalize=options.normalize)
             except VectorError as error:
                 raise VectorError(f"{part.vectors}, from row {start} on: {error}") from error
             start += len(rows)
+            if part.modality == "text":
+                told = [number for number, row in enumerate(rows) if (row["text"] or "").strip()]
+                vectors, rows = vectors[told], [rows[number] for number in told]
             yield vectors, rows
 
 
-def _row(columns: list[tuple[str, list[Any]]], number: int) -> dict[str, Any]:
-    row: dict[str, Any] = {"modality": "image"}
+def _row(part: _Part, columns: list[tuple[str, list[Any]]], number: int, start: int) -> dict[str, Any]:
+    row: dict[str, Any] = {"modality": part.modality, "path": f"{part.table.name}/{start + number}"}
     for name, values in columns:
         value = values[number]
         row[name] = value if value is None or name in ("width", "height") else str(value)

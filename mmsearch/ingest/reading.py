@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,8 @@ from mmsearch.decoders.text import read_sidecar
 from mmsearch.encoders.base import Encoder
 from mmsearch.errors import MediaError
 from mmsearch.files import FileEntry, content_hash, hash_of, read_whole
-from mmsearch.ingest.archives import ArchiveReading, picture_decoder
+from mmsearch.ingest.archives import ArchiveReading, shown_by
 from mmsearch.ingest.bounded_queue import BoundedQueue
-from mmsearch.ingest.memory_file import MemoryFile
 from mmsearch.ingest.plan import ArchiveWork, Work
 from mmsearch.ingest.seconds import Seconds
 from mmsearch.types import MediaInfo, Modality
@@ -186,22 +184,20 @@ class Readers:
         """Hands the samples to all readers; while enough of them wait, this one reads some itself."""
         below = self._catalogue.documents_below(archive.scope.root.id, archive.file.path)
         known = {document.path: document for document in below}
-        decoder, decoding = picture_decoder(self._options)
         reading = ArchiveReading(archive.path)
         paths: set[str] = set()
         try:
-            for picture in reading.pictures():
-                path = f"{archive.file.path}/{picture.name}"
-                if path in paths or self._stop.is_set():
+            for member in reading.members():
+                path, decoder = f"{archive.file.path}/{member.name}", shown_by(member.name)
+                if path in paths or decoder is None or self._stop.is_set():
                     reading.left_out += path in paths
                     continue
                 paths.add(path)
-                file = FileEntry(path, len(picture.data), picture.mtime_ns, 0)
-                previous = known.get(path)
-                self._offer(Work(archive.scope, file, decoder, decoding, previous, picture.caption, archive),
-                            picture.data, spent)  # fmt: skip
-            left_out = f"{reading.left_out} members are no pictures or captions" if reading.left_out else None
-            problem = reading.broken or left_out or (None if paths else "there is no picture in it")
+                file = FileEntry(path, len(member.data), member.mtime_ns, 0)
+                signature = decoder.signature(self._options)
+                self._offer(Work(archive.scope, file, decoder, signature, known.get(path), member.caption, archive),
+                            member.data, spent)  # fmt: skip
+            problem = reading.problem() or (None if paths else "there is no picture or video in it")
             self._put(ArchiveEnd(archive, frozenset(paths), problem))
         except MediaError as error:
             self._put(Failed(archive, None, str(error), lasting=True))
@@ -215,7 +211,8 @@ class Readers:
     def _offer(self, work: Work, data: bytes, spent: Seconds) -> None:
         with self._more:
             self.samples += 1
-            if len(self._samples) < 2 * len(self._threads):
+            room = self._messages.size - sum(len(other) for _, other in self._samples)
+            if len(self._samples) < 2 * len(self._threads) and len(data) <= room:
                 self._samples.append((work, data))
                 self._more.notify()
                 return
@@ -228,14 +225,14 @@ class Readers:
             work = replace(work, caption=read_sidecar(work.path))
         try:
             with spent.of("hash"):
-                source, hash_ = self._hash(work, data)
+                data, hash_ = self._hash(work, data)
             # Taken first, looked up then: the other way round, a commit in between would let it be read twice.
             if not self._take(hash_, work.decoding):
                 self._put(Twin(work, hash_))
                 return
             known = self._catalogue.find_content(hash_, work.decoding, self._tower_id)
             if known is None:
-                self._decode(work, source, hash_, spent)
+                self._decode(work, data, hash_, spent)
             else:
                 self.settled(hash_, work.decoding)
                 self._put(Known(work, hash_, *known))
@@ -245,14 +242,13 @@ class Readers:
             reason = f"it could not be read ({type(error).__name__}: {error})"
             self._put(Failed(work, hash_, reason, lasting=hash_ is not None))
 
-    def _hash(self, work: Work, data: bytes | None) -> tuple[Path, bytes]:
-        """Where the decoder shall read from, and the content hash."""
+    def _hash(self, work: Work, data: bytes | None) -> tuple[bytes | None, bytes]:
+        """The bytes of the file, if the decoder need not read them again, and the content hash."""
         if data is not None:
-            return MemoryFile(work.path, data), hash_of(data)
+            return data, hash_of(data)
         if work.decoder.modality == "image" and work.file.size <= _SMALL_FILE:
-            data, hash_ = read_whole(work.path, work.file)
-            return MemoryFile(work.path, data), hash_
-        return work.path, content_hash(work.path, work.file, self._stop.is_set)
+            return read_whole(work.path, work.file)
+        return None, content_hash(work.path, work.file, self._stop.is_set)
 
     def _take(self, hash_: bytes, decoding: str) -> bool:
         """Whether the content is the calling thread's to read; from now on it is nobody else's."""
@@ -262,9 +258,9 @@ class Readers:
             self._in_flight.add((hash_, decoding))
             return True
 
-    def _decode(self, work: Work, source: Path, hash_: bytes, spent: Seconds) -> None:
+    def _decode(self, work: Work, data: bytes | None, hash_: bytes, spent: Seconds) -> None:
         with spent.of("decode"):
-            decoded = work.decoder.decode(source, self._options)
+            decoded = work.decoder.decode(work.path, self._options, data)
         for segment in _timed(decoded.segments, spent):
             if self._stop.is_set():
                 return

@@ -36,9 +36,10 @@ _LEAST_LOOK_AHEAD = 64
 class IngestOptions:
     """How to index. ``readers`` is the number of decode threads (``None``: one for each core).
 
-    ``memory_mb``: megabytes that decoded inputs may take while they wait for the encoder. Besides, each reader holds
-    one picture at a time (up to ``max_megapixels``, at three bytes a pixel, twice while colours are converted; of
-    a JPEG only the reduced one), and the encoder a batch.
+    ``memory_mb``: megabytes that decoded inputs may take while they wait for the encoder, and as many again for
+    samples of archives that wait for a reader. Besides, each reader holds one picture at a time (up to
+    ``max_megapixels``, at three bytes a pixel, twice while colours are converted; of a JPEG only the reduced one) or
+    one member of an archive, and the encoder a batch.
 
     ``ocr``: read the text in pictures and video frames, after everything else; `True` with the reader of the extra
     ``mmsearch[ocr]``, or with a reader of your own.

@@ -20,7 +20,6 @@ from mmsearch.errors import MediaError
 from mmsearch.index import IndexDirectory
 from mmsearch.ingest.archives import ArchiveReading
 from mmsearch.ingest.interrupts import interrupts_held
-from mmsearch.ingest.memory_file import MemoryFile
 from mmsearch.ingest.plan import Scope, archive_of
 from mmsearch.ocr.base import TextReader
 from mmsearch.types import Progress, Skip
@@ -86,9 +85,9 @@ class _Run:
     def run(self) -> TextRead:
         total, done = len(self._waiting), 0
         try:
-            for content_id, path, source in self._sources():
+            for content_id, path, data in self._sources():
                 self._progress(Progress("read", done, total, len(self.report.failed), str(path)))
-                self._found.append(self._look(content_id, path, source))
+                self._found.append(self._look(content_id, path, data))
                 done += 1
                 if time.monotonic() > self._next_commit:
                     self._commit()
@@ -97,8 +96,8 @@ class _Run:
         self._commit()
         return self.report
 
-    def _sources(self) -> Iterator[tuple[int, Path, Path]]:
-        """Each content once: its id, where it lies, and what to read it from."""
+    def _sources(self) -> Iterator[tuple[int, Path, bytes | None]]:
+        """Each content once: its id, where it lies, and its bytes if they come out of an archive."""
         archives: dict[Path, dict[str, int]] = {}
         for content_id, places in self._waiting.items():
             for scope, one in places:
@@ -106,7 +105,7 @@ class _Run:
                 if archive is not None:
                     archives.setdefault(scope.folder / archive, {})[one.path[len(archive) + 1 :]] = content_id
                 elif _is_unchanged(scope.folder / one.path, one):
-                    yield content_id, scope.folder / one.path, scope.folder / one.path
+                    yield content_id, scope.folder / one.path, None
                     break
         seen: set[int] = set()
         for archive_path, members in archives.items():
@@ -114,10 +113,9 @@ class _Run:
                 content = members.get(name)
                 if content is not None and content not in seen:
                     seen.add(content)
-                    path = archive_path / name
-                    yield content, path, MemoryFile(path, data)
+                    yield content, archive_path / name, data
 
-    def _look(self, content_id: int, path: Path, source: Path) -> _Found:
+    def _look(self, content_id: int, path: Path, data: bytes | None) -> _Found:
         segments = segments_of_content(self._index.catalogue, content_id)
         lines: dict[int, list[str]] = {}
         problem = None
@@ -125,7 +123,7 @@ class _Run:
             decoder = decoder_for(path)
             if decoder is None:
                 raise MediaError("its suffix is not one of a picture or video")
-            for number, frame in enumerate(decoder.decode(source, self._options).segments):
+            for number, frame in enumerate(decoder.decode(path, self._options, data).segments):
                 if frame.image is not None and segments:
                     known = lines.setdefault(_segment_of(segments, number, frame), [])
                     known += [line for line in self._reader.read(frame.image) if line not in known]
@@ -167,9 +165,9 @@ def _is_unchanged(path: Path, one: UnreadContent) -> bool:
 
 
 def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """The pictures of an archive; nothing where it is gone or cannot be read: the next run of indexing says so."""
+    """Pictures and videos of an archive; nothing where it is gone or cannot be read: the next run says so."""
     try:
-        for picture in ArchiveReading(archive).pictures():
-            yield picture.name, picture.data
+        for member in ArchiveReading(archive).members():
+            yield member.name, member.data
     except MediaError:
         return

@@ -136,6 +136,10 @@ class Writer:
         batch, self._batches[kind] = self._batches[kind], []
         if not batch:
             return
+        with interrupts_held():  # a Ctrl-C finds the batch done, not its work lost
+            self._encode_batch(kind, batch)
+
+    def _encode_batch(self, kind: str, batch: list[tuple[Job, int]]) -> None:
         with self.seconds.of("encode"):
             pieces = [job.pieces[number] for job, number in batch]
             tokens: TokenArray | None = None

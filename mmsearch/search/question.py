@@ -173,14 +173,15 @@ def _means(encoder: Encoder, frames: Sequence[Sequence[Image]]) -> FloatArray:
 
 
 def _opened(image: Picture, encoder: Encoder) -> list[Image]:
-    """The picture itself, or several frames of a video, spread evenly over those that indexing would take."""
-    if not isinstance(image, Path):
-        return [image]
+    """The picture, in parts if it is very wide, or frames of a video, spread evenly over those that indexing takes."""
     from mmsearch.decoders import decoder_for
+    from mmsearch.decoders.wide import parts
 
+    if not isinstance(image, Path):
+        return parts(image)
     decoder = decoder_for(image)
     if decoder is None or decoder.modality != "video":
-        return [load_picture(image, encoder.input_size)]
+        return parts(load_picture(image, encoder.input_size))
     frames = [frame for _, frame in _frames(image, encoder.input_size)]
     return [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, FRAMES).astype(int))]
 
@@ -206,15 +207,17 @@ def _frames(path: Path, min_side: int) -> Iterator[tuple[float | None, Image]]:
     """The pictures of a file, at least one, with their times in a video."""
     from mmsearch.decoders import decoder_for
     from mmsearch.decoders.base import DecodeOptions
+    from mmsearch.files import read_sample
 
     decoder = decoder_for(path)
     if decoder is None or decoder.modality == "text":
         raise UsageError(f"{path} is no image that mmsearch can read")
-    if not path.is_file():
+    data = None if path.is_file() else read_sample(path)
+    if data is None and not path.is_file():
         raise UsageError(f"there is no file {path}: check the spelling")
     count = 0
     try:
-        for segment in decoder.decode(path, DecodeOptions(min_side=min_side)).segments:
+        for segment in decoder.decode(path, DecodeOptions(min_side=min_side, cut_wide=False), data).segments:
             if segment.image is not None:
                 count += 1
                 yield segment.start_s, segment.image

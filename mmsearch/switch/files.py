@@ -15,7 +15,7 @@ from mmsearch.encoders.base import Encoder
 from mmsearch.files import FileEntry
 from mmsearch.index import IndexDirectory
 from mmsearch.ingest import IngestOptions
-from mmsearch.ingest.archives import archive_decoding, picture_decoder
+from mmsearch.ingest.archives import archive_decoding, shown_by
 from mmsearch.ingest.plan import ArchiveWork, Scope, Work, archive_of, kept_scopes
 
 CHANGED = "it changed since it was indexed: run `mmsearch index` on it first"
@@ -76,7 +76,8 @@ class Files:
             file = _entry(folder, archive)
             if isinstance(file, str):
                 return file
-            if content.decoding != picture_decoder(decode)[1]:
+            inside = shown_by(place.path)
+            if inside is None or content.decoding != inside.signature(decode):
                 return OTHER_VERSION
             return ArchiveWork(scope, file, archive_decoding(decode))
         file = _entry(folder, place.path)
