@@ -54,7 +54,7 @@ class GreyReader(TextReader):
 
 
 def painted(text: str, colour: str = "red") -> np.ndarray:
-    pixels = np.full((64, CELL * 12, 3), COLOURS[colour], dtype=np.uint8)
+    pixels = np.full((96, CELL * 12, 3), COLOURS[colour], dtype=np.uint8)
     for place, letter in enumerate(text):
         pixels[:CELL, place * CELL : (place + 1) * CELL] = 16 + 6 * ALPHABET.index(letter)
     return pixels
@@ -69,7 +69,7 @@ def save_text(path: Path, text: str, colour: str = "red") -> Path:
 def save_clip(path: Path, scenes: list[tuple[str, str]], each_s: int = 4) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = CELL * 12, 64, "yuv444p"
+        stream.width, stream.height, stream.pix_fmt = CELL * 12, 96, "yuv444p"
         stream.codec_context.time_base = Fraction(1, 10)
         stream.options = {"crf": "4", "preset": "ultrafast"}
         for number in range(10 * each_s * len(scenes)):
@@ -92,6 +92,14 @@ def signs(tmp_path: Path) -> Path:
     ):
         save_text(folder / f"sign{number}.png", text, colour)
     return folder
+
+
+def test_a_wide_picture_is_read_whole_and_every_part_has_its_text(index: Index, tmp_path: Path) -> None:
+    (tmp_path / "signs").mkdir()
+    Image.fromarray(painted("NO PARKING")[:64]).save(tmp_path / "signs" / "wide.png")
+    assert read(index, tmp_path / "signs", GreyReader()).segments == 4
+    rows = index._directory.catalogue.sql.execute("SELECT text FROM segment_readings").fetchall()
+    assert rows == [("NO PARKING",)] * 4
 
 
 def test_what_is_read_is_found(index: Index, signs: Path) -> None:

@@ -75,6 +75,7 @@ class _Run:
             min_side=(reader.shorter_side + 1) // 2,
             max_megapixels=options.max_megapixels,
             frame_interval_s=options.frame_interval_s,
+            cut_wide=False,  # or lines would be cut with the picture
             codec_threads=options.codec_threads,
         )
         self._waiting = waiting
@@ -123,10 +124,15 @@ class _Run:
             decoder = decoder_for(path)
             if decoder is None:
                 raise MediaError("its suffix is not one of a picture or video")
+            frames, timed = 0, False
             for number, frame in enumerate(decoder.decode(path, self._options, data).segments):
+                frames, timed = number + 1, timed or frame.start_s is not None
                 if frame.image is not None and segments:
                     known = lines.setdefault(_segment_of(segments, number, frame), [])
                     known += [line for line in self._reader.read(frame.image) if line not in known]
+            if not timed and frames < len(segments):  # a wide picture has a segment for each part, and is read whole
+                every = list(dict.fromkeys(line for some in lines.values() for line in some))
+                lines = {id_: every for id_, _ in segments}
         except MediaError as error:
             problem = str(error)
         except Exception as error:  # a reader's bug or a library's: recorded, the run goes on
