@@ -28,7 +28,7 @@ def mapped(tmp_path: Path) -> np.ndarray:
 def bounded(mapped: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> ExactIndex:
     monkeypatch.setattr(exact_module, "RELEASED_BYTES", LIMIT // 4)
     index = ExactIndex(mapped)
-    index._residency = Residency(index._matrix, LIMIT, LIMIT)
+    index._residency = Residency(index._matrix, LIMIT)
     return index
 
 
@@ -73,7 +73,8 @@ def test_rows_read_one_by_one_are_let_go_once_they_are_too_many(
     np.testing.assert_array_equal(bounded.gather(rows), np.array(mapped)[rows])
     before = resident(mapped)
     assert before > 0
-    bounded.gather(rows[:1])  # the libraries of this process alone are larger than the limit
+    for _ in range(residency.SLICES):  # the libraries of this process alone are larger than the limit
+        bounded._residency.gathered(50)
     assert resident(mapped) == 0
 
 

@@ -37,7 +37,7 @@ from mmsearch.vector_index.residency import Residency
 BLOCK = 4096
 """Rows that a batch of queries shares at a time: 4 MB of 512-d float16, which stays in the cache."""
 
-RELEASED_BYTES = 64 << 20
+RELEASED_BYTES = 16 << 20
 """Bytes that a scan of a large mapped matrix reads before it lets go of them (see `residency`)."""
 
 ROWS_PER_THREAD = 100_000

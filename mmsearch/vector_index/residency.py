@@ -3,7 +3,7 @@
 Pages of a mapped file belong to the system's cache, which keeps them or not as it sees fit; what a process maps of
 them counts as its resident memory until it lets go. A scan of a large matrix would leave all of it mapped, and so
 would a few thousand re-scored answers, since the system maps 64 KB to 2 MB around every row that is read. So readers
-say here what they have read, and what goes beyond `RESIDENT` or `GATHERED` bytes is let go again. Nothing is lost by
+say here what they have read, and what goes beyond `RESIDENT` bytes is let go again. Nothing is lost by
 that: the next reader of those pages maps them anew from the cache.
 """
 
@@ -17,18 +17,17 @@ import numpy as np
 from mmsearch.vector_index.base import Matrix
 
 RESIDENT = 768 << 20
-"""Bytes of a matrix that a scan leaves resident: nearly 790,000 vectors of 512 dimensions. Whatever is let go costs the
-next scan about a third more time (measured)."""
-
-GATHERED = 1280 << 20
-"""Resident bytes of files after which rows that were read one by one are let go. More than `RESIDENT`, because mapping
-them anew takes longer than re-scoring itself."""
+"""Bytes of files that may stay resident: nearly 790,000 vectors of 512 dimensions. What a scan lets go costs the next
+one a third more time, what re-scoring lets go a fraction of a millisecond a query (measured)."""
 
 HUGE_PAGE = 2 << 20
 """Bytes that the system may map, and let go of, as one."""
 
-ROWS_BETWEEN_LOOKS = 4096
+ROWS_BETWEEN_LOOKS = 512
 """Rows that are read one by one before the resident memory is looked up: that takes 20 µs."""
+
+SLICES = 16
+"""Parts of the map that take turns at being let go of: letting go of 1 GB at once would hold up one query for 30 ms."""
 
 
 class Residency:
@@ -37,11 +36,11 @@ class Residency:
     Any number of threads may use it; letting pages go while another thread reads them only makes it map them again.
     """
 
-    def __init__(self, matrix: Matrix, limit: int = RESIDENT, gathered: int = GATHERED) -> None:
+    def __init__(self, matrix: Matrix, limit: int = RESIDENT) -> None:
         self._map = _map_of(matrix) if matrix.nbytes > limit else None
         self._row_bytes = int(matrix.strides[0])
-        self._limit, self._gathered = limit, gathered
-        self._unseen = 0
+        self._limit = limit
+        self._unseen = self._turn = 0
         if self._map is not None:
             self._start = np.frombuffer(self._map, np.uint8).ctypes.data
             self._offset = matrix.ctypes.data - self._start
@@ -68,14 +67,18 @@ class Residency:
             self._map.madvise(mmap.MADV_DONTNEED, low, high - low)
 
     def gathered(self, rows: int) -> None:
-        """Notes that ``rows`` single rows were read, and lets go of everything where too much is resident by now."""
+        """Notes that ``rows`` single rows were read, and lets go of a part where too much is resident by now."""
         if self._map is None:
             return
         self._unseen += rows
         if self._unseen >= ROWS_BETWEEN_LOOKS:
             self._unseen = 0
-            if _resident_of_files() > self._gathered:
-                self._map.madvise(mmap.MADV_DONTNEED)
+            if _resident_of_files() > self._limit:
+                size = -(-len(self._map) // SLICES // HUGE_PAGE) * HUGE_PAGE
+                low = self._turn * size
+                self._turn = (self._turn + 1) % SLICES
+                if low < len(self._map):
+                    self._map.madvise(mmap.MADV_DONTNEED, low, min(size, len(self._map) - low))
 
 
 def _map_of(matrix: Matrix) -> mmap.mmap | None:
