@@ -4,7 +4,8 @@
 dev.txt). Writes ``benchmarks/results/query_quality.json``:
 
 - exclusion: "A -B" for every pair of object names that some photo shows together and some photo shows A without B;
-  precision@5, against subtracting the vectors (``A - w B``) and against not excluding at all.
+  precision@5 and how much of B still shows, against subtracting the vectors (``A - w B``) and against not excluding
+  at all; and where there are five right photos to find, so that 1 can be reached.
 - absent: every object name asked of a gallery without the photos that show it ("nothing" is right), and of the whole
   gallery (the true hits among the first 10 that are lost by answering "nothing").
 - folders: photos dealt into folders named after places at random; recall@20 of the names, with and without words.
@@ -62,37 +63,44 @@ def shown(labels: list[dict[str, Any]]) -> dict[str, set[str]]:
     return {name: {label["image"] for label in labels if name in label["objects"]} for name in names}
 
 
-def exclusion(index: Index, of_name: dict[str, set[str]]) -> dict[str, float]:
+def exclusion(index: Index, of_name: dict[str, set[str]]) -> dict[str, Any]:
     """Precision@5 of "A without B", by three ways to leave B out."""
     pairs = [(a, b) for a in of_name for b in of_name if a != b and of_name[a] & of_name[b] and of_name[a] - of_name[b]]
     encoder = index.encoder()
     vectors = dict(zip(of_name, encoder.encode_texts(list(of_name)), strict=True))
 
-    def precision(ranked: list[str], a: str, b: str) -> float:
-        return sum(name in of_name[a] - of_name[b] for name in ranked[:5]) / 5
+    enough = np.array([len(of_name[a] - of_name[b]) >= 5 for a, b in pairs])
+
+    def figures(answers: list[list[str]]) -> dict[str, float]:
+        cases = list(zip(answers, pairs, strict=True))
+        right = np.array([sum(name in of_name[a] - of_name[b] for name in names[:5]) / 5 for names, (a, b) in cases])
+        shown = [sum(name in of_name[b] for name in names[:5]) / 5 for names, (_, b) in cases]
+        return {
+            "precision@5": round(float(right.mean()), 4),
+            "precision@5 where at least 5 photos are right": round(float(right[enough].mean()), 4),
+            "first 5 that show B": round(float(np.mean(shown)), 4),
+        }
 
     by_filter = index.search_many([f'{a} -"{b}"' for a, b in pairs], k=5, words=False)
     plain = index.search_many([a for a, _ in pairs], k=5, words=False)
-    found = {
-        "pairs": len(pairs),
-        "calibrated filter": np.mean([precision(_names(h), a, b) for h, (a, b) in zip(by_filter, pairs, strict=True)]),
-        "no exclusion": np.mean([precision(_names(h), a, b) for h, (a, b) in zip(plain, pairs, strict=True)]),
-    }
     everything = index.search_many([a for a, _ in pairs], k=1000, words=False)
     perfect = [
-        [name for name in _names(h) if name not in of_name[b]] for h, (_, b) in zip(everything, pairs, strict=True)
+        [name for name in _names(hits) if name not in of_name[b]]
+        for hits, (_, b) in zip(everything, pairs, strict=True)
     ]
-    found["labels used to exclude (the most that any exclusion can reach)"] = np.mean(
-        [precision(names, a, b) for names, (a, b) in zip(perfect, pairs, strict=True)]
-    )
+    found: dict[str, Any] = {
+        "pairs": len(pairs),
+        "pairs with at least 5 right photos": int(enough.sum()),
+        "calibrated filter": figures([_names(hits) for hits in by_filter]),
+        "no exclusion": figures([_names(hits) for hits in plain]),
+        "labels used to exclude (the most that any exclusion can reach)": figures(perfect),
+    }
     for weight in (0.25, 0.5, 1.0):
         queries = np.stack([vectors[a] - weight * vectors[b] for a, b in pairs])
         queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-        hits = index.search(vector=queries, k=5)
-        found[f"subtraction, weight {weight:g}"] = np.mean(
-            [precision(_names(h), a, b) for h, (a, b) in zip(hits, pairs, strict=True)]
-        )
-    return {name: round(float(value), 4) for name, value in found.items()}
+        answers = index.search(vector=queries, k=5)
+        found[f"subtraction, weight {weight:g}"] = figures([_names(hits) for hits in answers])
+    return found
 
 
 def absent(vectors: FloatArray, encoder: Encoder, names: list[str], relevant: np.ndarray) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from mmsearch.catalogue.matching import Look
 from mmsearch.catalogue.rows import Found
 from mmsearch.errors import UsageError
 from mmsearch.query_language import QueryError, parse_query
-from mmsearch.search import Question, SearchOptions, candidates, encode_questions
+from mmsearch.search import Question, SearchOptions, candidates, encode_questions, exclusion
 from mmsearch.search.background import generic_captions, load_background, refresh_background
 from mmsearch.search.evidence import content_words
 from mmsearch.search.moments import SAME, fold_duplicates, moment_around
@@ -157,14 +157,24 @@ def test_exclusion_leaves_out_what_shows_it_and_still_gives_k(library: Index) ->
     vectors = ColourEncoder().encode_texts(["white", "red"])
     white, red = ((scores - scores.mean()) / scores.std() for scores in (oracle.matrix @ vector for vector in vectors))
     everything = {Path(path).stem for _, _, path, _ in oracle.rows}
-    for present, contested in ((2.5, 1.5), (1.0, 0.2), (9.0, 0.5), (9.0, 9.0)):
+    for present, doubtful, strength in ((2.5, 1.0, 0.6), (1.0, 0.2, 2.0), (9.0, 0.0, 1.0), (0.0, 9.0, 1.0)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(candidates, "PRESENT", present)
-            patch.setattr(candidates, "CONTESTED", contested)
+            patch.setattr(exclusion, "PRESENT", present)
+            patch.setattr(exclusion, "DOUBTFUL", doubtful)
+            patch.setattr(exclusion, "DEMOTION", strength)
             hits = library.search("white -red", options=SearchOptions(k=200, words=0))
-        shows = (red >= present) | ((red >= contested) & (red > white))
+            explained = library.explain("white -red", hits[-1].path, heat_map=False)
+        shows = (red >= present) & (red > white)
         assert set(stems(hits)) == everything - {Path(path).stem for row, _, path, _ in oracle.rows if shows[row]}
-        assert shows.any() == (contested < 9)
+        assert shows.any() == (present <= 1)
+        falls = {Path(path).stem: -strength * max(0.0, red[row] - doubtful) for row, _, path, _ in oracle.rows}
+        deviation = float((oracle.matrix @ vectors[0]).std())
+        for hit in hits:
+            fall = hit.parts.get("excluded", 0.0)
+            assert fall == pytest.approx(deviation * falls[Path(hit.path).stem], abs=1e-4)
+        totals = [sum(hit.parts.values()) for hit in hits]
+        assert totals == sorted(totals, reverse=True)
+        assert explained.total == pytest.approx(totals[-1], abs=1e-4)
 
 
 def test_an_excluded_word_in_the_path_excludes(library: Index) -> None:

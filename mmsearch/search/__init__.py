@@ -4,6 +4,7 @@ options      what to answer with
 question     what is asked: texts, images, exclusions, exact phrases, filters; and its vectors
 vectors      which vector search answers
 candidates   the nearest rows that may answer, in growing numbers
+exclusion    what shows, or may show, what must not show
 evidence     what file names, folders, captions and texts say
 background   how scores of this encoder are distributed here: hubness, relevance
 fit          how well a question fits a picture, comparable between questions and pictures

@@ -14,6 +14,7 @@ from mmsearch.catalogue.matching import Condition, documents_where, rows_of_docu
 from mmsearch.encoders.base import FloatArray
 from mmsearch.search.background import Background, Kind
 from mmsearch.search.evidence import HoldersOfWords
+from mmsearch.search.exclusion import Concept, judge_excluded
 from mmsearch.types import Modality
 from mmsearch.vector_index import Neighbours
 from mmsearch.vectors import Vectors
@@ -29,15 +30,11 @@ TRIED = 128
 SIFTED = 2048
 """So many of the nearest rows are sifted by the conditions, a part at a time: one scan of all rows gives them, and
 listing everything that satisfies a condition costs more unless few do."""
-PRESENT = 2.5
-"""An excluded concept counts as present so many standard deviations above its mean score over the index …"""
-CONTESTED = 1.5
-"""… or so many, where it stands out more than what is asked for does."""
 
 
 class Candidate(NamedTuple):
-    """A document's best segment. ``total`` is ``cosine`` + ``hubness`` (0 or less) + ``words`` (0 or more), and what
-    a reranker moved it by.
+    """A document's best segment. ``total`` is ``cosine`` + ``hubness`` (0 or less) + ``words`` (0 or more), what a
+    reranker moved it by, and ``excluded`` (0 or less): the doubt whether it shows what must not show.
     """
 
     segment: Found
@@ -45,38 +42,19 @@ class Candidate(NamedTuple):
     hubness: float
     words: float = 0.0
     rerank: float = 0.0
+    excluded: float = 0.0
 
     @property
     def total(self) -> float:
         """What candidates are ordered by."""
-        return self.cosine + self.hubness + self.words + self.rerank
+        return self.cosine + self.hubness + self.words + self.rerank + self.excluded
 
     @property
     def parts(self) -> dict[str, float]:
         """What ``total`` is the sum of."""
         parts = {"similarity": self.cosine, "hubness": self.hubness, "words": self.words}
-        return {**parts, "rerank": self.rerank} if self.rerank else parts
-
-
-@dataclass(frozen=True, eq=False)
-class Spread:
-    """Mean and standard deviation of a vector's scores over a sample of the index."""
-
-    mean: float
-    deviation: float
-
-    @classmethod
-    def of(cls, vector: FloatArray, sample: FloatArray) -> Spread:
-        """``sample`` (rows, dim) float32; with too few rows, one that no score is far from."""
-        if len(sample) < 2:
-            return cls(0.0, 1.0)
-        scores = sample @ vector
-        return cls(float(scores.mean()), max(float(scores.std()), 1e-6))
-
-    def standardised(self, scores: FloatArray) -> FloatArray:
-        """Scores as standard deviations from the mean."""
-        levels: FloatArray = (scores - np.float32(self.mean)) / np.float32(self.deviation)
-        return levels
+        more = {"rerank": self.rerank, "excluded": self.excluded}
+        return {**parts, **{name: value for name, value in more.items() if value}}
 
 
 class First(NamedTuple):
@@ -102,8 +80,8 @@ class Terms:
     modalities: tuple[Modality, ...] | None
     dead: RowArray
     condition: Condition | None = None
-    excluded: tuple[tuple[FloatArray, Spread], ...] = ()
-    wanted: tuple[FloatArray, Spread] | None = None
+    excluded: tuple[Concept, ...] = ()
+    wanted: Concept | None = None
     alpha: float = 0.0
     first: First | None = field(default=None)
     """What a batch has looked up already."""
@@ -126,6 +104,8 @@ class Candidates:
         wanted, neighbours = self.first_wanted(need, terms.kind, terms.alpha), terms.first and terms.first.neighbours
         if terms.condition is not None and neighbours is None and self._vectors.recipe == "exact":
             wanted = max(wanted, SIFTED)
+        if terms.excluded:
+            wanted = max(wanted, CORRECTED)
         while True:
             if neighbours is None:
                 neighbours = self._vectors.search(vector[None], wanted, kind=terms.kind, **only)[0]
@@ -173,20 +153,21 @@ class Candidates:
         if terms.modalities is not None:
             inside &= np.isin(rows, self._catalogue.rows_of_modalities(self._tower.id, terms.modalities))
         holders, rows = holders[inside], rows[inside]
-        keep = ~self.shows_excluded(rows, terms)
+        shows, demotions = self.judged(rows, terms)
+        keep = ~shows
         if terms.condition is not None:
             holds = documents_where(self._catalogue, terms.condition, holders[keep].tolist())
             keep &= np.isin(holders, list(holds))
-        holders, rows = holders[keep], rows[keep]
+        holders, rows, demotions = holders[keep], rows[keep], demotions[keep]
         cosines = self.scores(vector, rows)
         corrections = self.corrections(rows, terms.alpha, terms.kind)
         pairs = zip(holders.tolist(), rows.tolist(), strict=True)
         bonuses = np.array([bonus(holder, row) for holder, row in pairs], dtype=np.float32)
-        order = np.lexsort((rows, holders, -(cosines + corrections + bonuses)))
+        order = np.lexsort((rows, holders, -(cosines + corrections + bonuses + demotions)))
         firsts = order[np.sort(np.unique(holders[order], return_index=True)[1])][:most]
         wanted = {(int(holders[i]), int(rows[i])): i for i in firsts}
         found = [
-            Candidate(one, float(cosines[i]), float(corrections[i]), float(bonuses[i]))
+            Candidate(one, float(cosines[i]), float(corrections[i]), float(bonuses[i]), excluded=float(demotions[i]))
             for one in self._catalogue.find_rows(self._tower.id, [int(row) for row in set(rows[firsts].tolist())])
             if (i := wanted.get((one.document_id, one.row))) is not None
         ]
@@ -210,18 +191,9 @@ class Candidates:
         rows = self._catalogue.rows_of_modalities(self._tower.id, terms.modalities)
         return {"only": rows[rows < self._tower.row_count]}
 
-    def shows_excluded(self, rows: RowArray, terms: Terms) -> npt.NDArray[np.bool_]:
-        """Which rows show something that is excluded: it stands out there, by itself or against what is wanted."""
-        shows = np.zeros(len(rows), dtype=bool)
-        if not terms.excluded or not len(rows):
-            return shows
-        rival = np.full(len(rows), np.inf)
-        if terms.wanted is not None:
-            rival = terms.wanted[1].standardised(self.scores(terms.wanted[0], rows))
-        for vector, spread in terms.excluded:
-            level = spread.standardised(self.scores(vector, rows))
-            shows |= (level >= PRESENT) | ((level >= CONTESTED) & (level > rival))
-        return shows
+    def judged(self, rows: RowArray, terms: Terms) -> tuple[npt.NDArray[np.bool_], FloatArray]:
+        """Which rows show something that is excluded, and what the doubt takes off the scores of each."""
+        return judge_excluded(lambda vector: self.scores(vector, rows), len(rows), terms.excluded, terms.wanted)
 
     def _documents(
         self, neighbours: Neighbours, need: int, terms: Terms, documents: set[int] | None, more: bool
@@ -234,13 +206,21 @@ class Candidates:
         rows, cosines = neighbours.rows, neighbours.scores
         corrections = self.corrections(rows, terms.alpha, terms.kind)
         places = np.lexsort((rows, -(cosines + corrections)))
+        shows, demotions = np.zeros(len(rows), dtype=bool), np.zeros(len(rows), dtype=np.float32)
+        if terms.excluded:  # what follows the nearest rows is judged where it is reached
+            near = places[:CORRECTED]
+            shows[near], demotions[near] = self.judged(rows[near], terms)
+            near = near[np.lexsort((rows[near], -(cosines + corrections + demotions)[near]))]
+            places = np.concatenate([near, places[CORRECTED:]])
         found: list[Candidate] = []
         known: set[int] = set()
         start, step = 0, need + AHEAD
         while start < len(places) and len(known) < need:
             part = places[start : start + step]
+            if terms.excluded and start + step > CORRECTED:
+                shows[part], demotions[part] = self.judged(rows[part], terms)
             start, step = start + step, step * 2
-            part = part[~self.shows_excluded(rows[part], terms)]
+            part = part[~shows[part]]
             of_row = {int(rows[place]): place for place in part}
             segments = self._segments(list(of_row), terms.first)
             if documents is not None:
@@ -250,7 +230,9 @@ class Candidates:
                 segments = [one for one in segments if one.document_id in holds]
             for one in segments:
                 place = of_row[one.row]
-                found.append(Candidate(one, float(cosines[place]), float(corrections[place])))
+                found.append(
+                    Candidate(one, float(cosines[place]), float(corrections[place]), excluded=float(demotions[place]))
+                )
                 known.add(one.document_id)
             is_sifting = more and documents is None and terms.condition is not None
             if is_sifting and start >= TRIED and 2 * len(known) * len(places) < need * start:

@@ -23,8 +23,9 @@ from mmsearch.filters import DOCUMENT_DATE_SQL, register_functions, to_sql
 from mmsearch.index import IndexDirectory
 from mmsearch.search.background import Background, Group, Kind, load_background
 from mmsearch.search.by_vector import nearest_documents
-from mmsearch.search.candidates import Candidate, Candidates, First, Spread, Terms, best_segments
+from mmsearch.search.candidates import Candidate, Candidates, First, Terms, best_segments
 from mmsearch.search.evidence import Evidence, HoldersOfWords, content_words, find_evidence, lines_read
+from mmsearch.search.exclusion import Spread
 from mmsearch.search.fit import TOGETHER
 from mmsearch.search.moments import Moment, fold_duplicates, moment_around
 from mmsearch.search.options import SearchOptions
@@ -130,10 +131,11 @@ class Searcher:
         )
         conditions = self._terms(asked, options, None)
         row = np.array([one.segment.row], dtype=np.int64)
+        one = one._replace(excluded=float(self._candidates.judged(row, conditions)[1][0]))
         shown = tuple(
             phrase
             for phrase, each in zip(asked.question.excluded, conditions.excluded, strict=True)
-            if self._candidates.shows_excluded(row, replace(conditions, excluded=(each,)))[0]
+            if self._candidates.judged(row, replace(conditions, excluded=(each,)))[0][0]
         )
         condition = self._condition(asked.question)
         allowed = condition is None or bool(documents_where(self._index.catalogue, condition, [document]))
@@ -330,7 +332,7 @@ class Searcher:
         while len(hits) < options.k:
             found = list_by_date(self._index.catalogue, self._tower.id, condition, DOCUMENT_DATE_SQL, page, offset)
             rows = np.array([one.row for one in found], dtype=np.int64)
-            shows = self._candidates.shows_excluded(rows, terms)
+            shows, _ = self._candidates.judged(rows, terms)
             for one, hidden in zip(found, shows, strict=True):
                 if not hidden and len(hits) < options.k:
                     hits.append(
