@@ -104,8 +104,8 @@ def halves(folder: Path, copies: int, seed: int) -> Pairs:
 
 
 OPTIONS = RerankerOptions(
-    epochs=60, batch_size=10, candidates=5, hardest=6, rate=4e-3, dev_queries=30, top=10, threads=1,
-    fusion=FusionOptions(width=32, layers=1, heads=2, dropout=0.0),
+    epochs=60, passes=1, batch_size=10, candidates=5, neighbours=2, rate=4e-3, dev_queries=30, top=10, threads=1,
+    fusion=FusionOptions(width=32, heads=2, layers=1, inner=32, inner_heads=2, dropout=0.0, places_dropped=0.0),
 )  # fmt: skip
 
 

@@ -54,6 +54,9 @@ def train_command(
     views: Annotated[
         int, typer.Option(min=0, help="Random views of each image made once and kept; 0: new ones every epoch.")
     ] = 0,
+    view_size: Annotated[
+        int | None, typer.Option(min=32, help="Side of the views in pixels; smaller ones learn faster (built-in).")
+    ] = None,
     neighbours: Annotated[
         int | None, typer.Option(min=1, help="Images of a batch that come with their nearest ones: hard negatives.")
     ] = None,
@@ -74,7 +77,6 @@ def train_command(
     reranker: Annotated[
         bool, typer.Option("--reranker", help="Train a reranker after --model instead of its towers.")
     ] = False,
-    lists: Annotated[int | None, typer.Option(min=1, help="Captions an epoch of --reranker takes.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
@@ -103,7 +105,7 @@ def train_command(
         negatives=None if negatives is None else locate_index(negatives),
     )
     if reranker:
-        _train_reranker(request, RerankerOptions(epochs=epochs, lists=lists, seed=seed, threads=threads), json_)
+        _train_reranker(request, RerankerOptions(epochs=epochs, seed=seed, threads=threads), json_)
         return
     options = TrainOptions(
         epochs=epochs,
@@ -120,7 +122,7 @@ def train_command(
         precision=precision,  # type: ignore[arg-type]
         threads=threads,
         loss=LossOptions(name=loss, scale=scale),  # type: ignore[arg-type]
-        views=ViewOptions(cached=views),
+        views=ViewOptions(cached=views, size=view_size),
         step=StepOptions(piece=piece, words_weight=words),
     )
     with _bar(hidden=json_) as progress:

@@ -167,8 +167,11 @@ class Layer(nn.Module):
 
 
 class ImageOutput(NamedTuple):
-    """``joint`` and ``conse`` (n, dim) of length 1, ``logits`` (n, 1000), ``grid`` (n, 352, h, w)."""
+    """``features`` (n, 1280), ``joint`` and ``conse`` (n, dim) of length 1, ``logits`` (n, 1000), ``grid``
+    (n, 352, h, w).
+    """
 
+    features: Tensor
     joint: Tensor
     conse: Tensor
     logits: Tensor
@@ -193,7 +196,7 @@ class ImageNet(nn.Module):
         """From what the first ``stages`` stages gave."""
         grid, features = self.network.rest(x, stages)
         logits = self.network.classifier(features)
-        return ImageOutput(self.head(features), self.conse(logits), logits, grid)
+        return ImageOutput(features, self.head(features), self.conse(logits), logits, grid)
 
     def conse(self, logits: Tensor) -> Tensor:
         """The mean of the vectors of the 20 most probable classes, weighted by their probabilities."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +26,14 @@ from mmsearch.training.builtin_modules import (
 )
 from mmsearch.training.onnx_tensors import Array, read_tensors
 from mmsearch.training.towers import Freezing, ImageRows, Pixels, TextRows, Tokens, Towers
+from mmsearch.training.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 LAYERS = 6
 TEXTS_A_GROUP = 96
+PROTOTYPE_SCALE = 15.0
 LONGEST_CAPTION = 64
 """Word pieces of a caption that training reads; the exported encoder reads as many as before."""
 
@@ -44,7 +46,9 @@ class BuiltinTowerOptions:
     ``share`` of the learned space for captions and ``name_share`` for names of things; the rest is ConSE's. A text's
     half is weighed by the root of its share. ``keep_classes`` weighs the penalty
     for changing what the classifier says of a picture, which keeps ImageNet's vocabulary while its trunk learns.
-    ``class_queries``: so many names of ImageNet classes a batch are short queries of their own.
+    ``class_queries``: so many names of ImageNet classes a batch are short queries of their own. ``prototypes``: so
+    many classes a batch, of all 1000, are shown as features made up from the classifier's weights, which keeps the
+    names of what no training picture shows; ``prototype_weight`` of that loss.
     """
 
     joint: int = 512
@@ -55,6 +59,8 @@ class BuiltinTowerOptions:
     name_share: float = 0.6
     keep_classes: float = 1.0
     class_queries: int = 96
+    prototypes: int = 64
+    prototype_weight: float = 0.5
 
 
 class BuiltinTowers(Towers):
@@ -90,15 +96,18 @@ class BuiltinTowers(Towers):
         self.frozen_rest: nn.ModuleList | None = None
         if blocks:
             self._keep_the_old_rest()
+        self.vocabulary: Vocabulary | None = None
+        # Convolutions on a CPU are up to twice as fast with the channels last.
+        self.image.network.to(memory_format=torch.channels_last)
 
-    def view(self, image: Image, box: tuple[float, float, float, float] | None) -> Pixels:
+    def view(self, image: Image, box: tuple[float, float, float, float] | None, size: int | None = None) -> Pixels:
         """See :meth:`Towers.view`."""
         if box is None:
-            return self.framing.apply(image)
+            return replace(self.framing, size=size or self.framing.size).apply(image)
         from PIL.Image import Resampling
 
-        size = (self.image_size, self.image_size)
-        return np.asarray(image.resize(size, Resampling.BICUBIC, box=box, reducing_gap=3.0), dtype=np.uint8)
+        side = size or self.image_size
+        return np.asarray(image.resize((side, side), Resampling.BICUBIC, box=box, reducing_gap=3.0), dtype=np.uint8)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """See :meth:`Towers.tokenize`."""
@@ -125,13 +134,25 @@ class BuiltinTowers(Towers):
             joint = self.image.head(features)
             with torch.no_grad():
                 conse = self.image.conse(self.image.network.classifier(features))
-            return ImageRows(joint, side_by_side(joint, conse), joint.new_zeros(()))
-        out = self.image.rest(kept[0].float(), self.stages)
+            return ImageRows(joint, side_by_side(joint, conse), self._forgotten_names(features))
+        out = self.image.rest(kept[0].float().contiguous(memory_format=torch.channels_last), self.stages)
         change = functional.kl_div(
             (out.logits / 1.5).log_softmax(1), (kept[1].float() / 1.5).softmax(1), reduction="batchmean"
         )
         vectors = side_by_side(out.joint, out.conse)
-        return ImageRows(out.joint, vectors, self.options.keep_classes * change)
+        return ImageRows(out.joint, vectors, self.options.keep_classes * change + self._forgotten_names(out.features))
+
+    def _forgotten_names(self, features: Tensor) -> Tensor:
+        """The weighted loss of made-up pictures of random classes against the classes' names."""
+        if self.vocabulary is None or not self.training:
+            return features.new_zeros(())
+        classes, made_up = self.vocabulary.pictures(features.detach(), self.options.prototypes)
+        texts = [f"a photo of a {_any_of(self.class_names[int(number)])}." for number in classes]
+        names = self.texts(torch.from_numpy(self.tokenize(texts)).to(features.device)).learned
+        scores = PROTOTYPE_SCALE * self.image.head(made_up).float() @ names.float().T
+        right = torch.arange(len(classes), device=scores.device)
+        loss = functional.cross_entropy(scores, right) + functional.cross_entropy(scores.T, right)
+        return self.options.prototype_weight / 2 * loss
 
     def text_start(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """The layers that do not learn, the mask, and outside of training ConSE's sentence vector."""
@@ -178,14 +199,18 @@ class BuiltinTowers(Towers):
         return heads, towers
 
     def begin(self, kept: tuple[Tensor, ...], texts: Tensor) -> None:
-        """New projections start from inputs of mean 0 and spread 1."""
-        if not self.is_new:
-            return
+        """New projections start from inputs of mean 0 and spread 1; what made-up pictures of classes need is
+        worked out.
+        """
         with torch.no_grad():
             if self.frozen_rest is None:
                 features = kept[0].float()
             else:
                 features = self.image.network.rest(kept[0].float(), self.stages)[1]
+            if self.class_names and self.options.prototypes:
+                self.vocabulary = Vocabulary(features, self.image.network.classifier)
+            if not self.is_new:
+                return
             self.image.head.standardize(features)
             mask = (texts != 0).long()
             x = self.text.through_branch(self.text.first(texts, mask), mask)
@@ -261,6 +286,11 @@ class BuiltinTowers(Towers):
             x = stage(x)
         logits: Tensor = classifier(functional.relu6(head(x)).mean((2, 3)))
         return logits
+
+
+def _any_of(names: Sequence[str]) -> str:
+    """One of the synonyms, by torch's random numbers, which a step seeds."""
+    return names[int(torch.randint(len(names), ()))]
 
 
 def _image_net(tensors: dict[str, Array], options: BuiltinTowerOptions) -> ImageNet:

@@ -61,8 +61,14 @@ class OpenClipTowers(Towers):
         self.model.eval()
         return self
 
-    def view(self, image: Image, box: tuple[float, float, float, float] | None) -> Pixels:
-        """See :meth:`Towers.view`."""
+    def view(self, image: Image, box: tuple[float, float, float, float] | None, size: int | None = None) -> Pixels:
+        """See :meth:`Towers.view`.
+
+        Raises:
+            UsageError: another size is asked for than that of the tower's position embeddings.
+        """
+        if size not in (None, self.image_size):
+            raise UsageError(f"{self.name} takes pictures of {self.image_size} pixels, views of {size} were asked for")
         if box is None:
             return np.array(self._transform(image), dtype=np.uint8)
         from PIL.Image import Resampling

@@ -1,14 +1,16 @@
 """Training the reranker of a built-in encoder on candidate lists that the encoder itself gets wrong.
 
-pairs → grids, text tokens and vectors by the encoder → hardest candidates → lists → loss → dev R@1 → folder
+pairs → grids, text tokens and vectors by the encoder → batches of images alike → all pairs, then lists of the hardest
+→ loss → average → dev R@1 → keep the best → folder
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,19 +38,25 @@ _MIXES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 4.0)
 
 @dataclass(frozen=True)
 class RerankerOptions:
-    """How to train. A list is one caption with its image and ``candidates`` - 1 others, drawn from the ``hardest``
-    that the encoder ranks above the rest; ``batch_size`` lists make a step, ``lists`` an epoch (``None``: one for
-    every caption). The loss is the cross-entropy over each list plus ``itm_weight`` of the binary loss of every
-    pair. ``dev_queries`` captions and their first ``top`` candidates judge.
+    """How to train. A batch has ``batch_size`` images, each with one of its captions, in groups of ``neighbours`` that
+    the encoder finds alike: each other's hard negatives. Every caption is compared with every image of its batch by
+    the first part of the network; a list of its image and the ``candidates`` - 1 others that fit best so far then goes
+    through all of it. The loss is the contrastive one over all pairs, plus ``list_weight`` times the cross-entropy
+    over each list and ``itm_weight`` of the binary loss of its pairs. An epoch shows every image ``passes`` times.
+    Half of all grids are mirrored. ``average``: decay of the moving average of the weights, which is judged and kept.
+    ``dev_queries`` captions and their first ``top`` candidates judge.
     """
 
-    epochs: int = 5
-    batch_size: int = 32
-    lists: int | None = None
-    candidates: int = 8
-    hardest: int = 40
-    rate: float = 5e-4
+    epochs: int = 8
+    passes: int = 2
+    batch_size: int = 64
+    neighbours: int = 8
+    candidates: int = 6
+    rate: float = 1e-3
+    weight_decay: float = 0.05
+    list_weight: float = 1.0
     itm_weight: float = 0.5
+    average: float = 0.99
     dev_queries: int = 1000
     top: int = 50
     seed: int = 0
@@ -70,13 +78,16 @@ class Reranked:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the encoder gives for a set of pairs. ``owner`` (captions,) is each caption's image."""
+    """What the encoder gives for a set of pairs. ``owner`` (captions,) is each caption's image; ``first`` (images + 1,)
+    where the captions of each image begin.
+    """
 
     grids: npt.NDArray[np.float16]
     images: FloatArray
     texts: list[npt.NDArray[np.float16]]
     text_vectors: FloatArray
     owner: npt.NDArray[np.int64]
+    first: npt.NDArray[np.int64]
 
     def hardest(self, caption: int, count: int) -> npt.NDArray[np.int64]:
         """The images that the encoder finds most like a caption, best first, its own among them or not."""
@@ -108,16 +119,17 @@ def train_reranker(
     encoder = BuiltinEncoder(directory, EncoderOptions(threads=options.threads))
     learning, judging = _look(encoder, train, "train", progress), _look(encoder, dev, "dev", progress)
     channels, height, width = learning.grids.shape[1:]
-    tokens = GridTokens(channels, height * width, options.fusion.width)
+    tokens = GridTokens(channels, height * width, options.fusion)
     fusion = Fusion(learning.texts[0].shape[1], options.fusion)
+    average = copy.deepcopy((tokens, fusion))
     losses: list[float] = []
     best: tuple[float, float, float, Any] | None = None
-    for epoch, loss in enumerate(_epochs(tokens, fusion, learning, options, progress), 1):
+    for epoch, loss in enumerate(_epochs(tokens, fusion, average, learning, options, progress), 1):
         losses.append(loss)
-        before, after, mix = _judge(tokens, fusion, judging, options)
+        before, after, mix = _judge(*average, judging, options)
         progress(Stage(f"reranker {epoch}", 1, 1, f"R@1 {before:.3f} → {after:.3f}"))
         if best is None or after > best[1]:
-            best = (before, after, mix, copy.deepcopy((tokens.state_dict(), fusion.state_dict())))
+            best = (before, after, mix, copy.deepcopy([part.state_dict() for part in average]))
     assert best is not None
     tokens.load_state_dict(best[3][0])
     fusion.load_state_dict(best[3][1])
@@ -132,45 +144,92 @@ def _look(encoder: BuiltinEncoder, pairs: Pairs, name: str, progress: Callable[[
     for start in range(0, len(pairs), size):
         sources = pairs.images[start : start + size]
         inputs = np.stack([encoder.prepare_image(source.read(encoder.input_size)) for source in sources])
-        grids.append(encoder.image_grid(inputs).astype(np.float16))
-        vectors.append(encoder.encode_prepared(inputs))
+        some, grid = encoder.vectors_and_grids(inputs)
+        grids.append(grid.astype(np.float16))
+        vectors.append(some)
         progress(Stage(f"{name} images", start + len(sources), len(pairs)))
     captions = [caption for texts in pairs.captions for caption in texts]
-    texts = []
-    for done, caption in enumerate(captions, 1):
-        texts.append(encoder.text_tokens(caption)[0].astype(np.float16))
-        progress(Stage(f"{name} texts", done, len(captions)))
-    owner = np.repeat(np.arange(len(pairs)), [len(texts) for texts in pairs.captions])
-    return _Seen(np.concatenate(grids), np.concatenate(vectors), texts, encoder.encode_texts(captions), owner)
+    tokens: list[npt.NDArray[np.float16]] = []
+    rows = []
+    for start in range(0, len(captions), 256):
+        some, found = encoder.vectors_and_tokens(captions[start : start + 256])
+        tokens += [values.astype(np.float16) for values in found]
+        rows.append(some)
+        progress(Stage(f"{name} texts", start + len(some), len(captions)))
+    counts = [len(texts) for texts in pairs.captions]
+    owner, first = np.repeat(np.arange(len(pairs)), counts), np.concatenate([[0], np.cumsum(counts)])
+    return _Seen(np.concatenate(grids), np.concatenate(vectors), tokens, np.concatenate(rows), owner, first)
 
 
 def _epochs(
-    tokens: GridTokens, fusion: Fusion, seen: _Seen, options: RerankerOptions, progress: Callable[[Stage], None]
-) -> Any:
+    tokens: GridTokens,
+    fusion: Fusion,
+    average: tuple[GridTokens, Fusion],
+    seen: _Seen,
+    options: RerankerOptions,
+    progress: Callable[[Stage], None],
+) -> Iterator[float]:
     """Yields the mean loss of each epoch when it is over."""
     random = np.random.default_rng(options.seed)
     parameters = [*tokens.parameters(), *fusion.parameters()]
-    optimizer = torch.optim.AdamW(parameters, options.rate, weight_decay=0.05)
-    lists = min(options.lists or len(seen.texts), len(seen.texts))
-    batches = max(1, lists // options.batch_size)
+    means = [*average[0].parameters(), *average[1].parameters()]
+    optimizer = torch.optim.AdamW(parameters, options.rate, weight_decay=options.weight_decay)
+    near = _alike(seen, options.neighbours)
+    batches = max(1, options.passes * len(seen.images) // options.batch_size)
     for epoch in range(options.epochs):
         tokens.train()
         fusion.train()
-        order, losses = random.permutation(len(seen.texts)), []
+        losses: list[float] = []
+        order = np.concatenate([_order(near, random) for _ in range(options.passes)])
         for number in range(batches):
-            captions = order[number * options.batch_size : (number + 1) * options.batch_size]
-            loss = list_loss(_logits(tokens, fusion, seen, captions, _lists(seen, captions, options, random)), options)
-            factor = schedule(epoch * batches + number, options.epochs * batches, 0.05)
+            images = np.unique(order[number * options.batch_size : (number + 1) * options.batch_size])
+            captions = random.integers(seen.first[images], seen.first[images + 1])
+            loss = _batch_loss(tokens, fusion, seen, images, captions, options, random)
+            step = epoch * batches + number
             for group in optimizer.param_groups:
-                group["lr"] = options.rate * factor
+                group["lr"] = options.rate * schedule(step, options.epochs * batches, 0.05)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(parameters, 2.0)
             optimizer.step()
+            # The average of the first steps would remember the beginning for too long.
+            decay = min(options.average, (step + 1) / (step + 11))
+            with torch.no_grad():
+                for mean, parameter in zip(means, parameters, strict=True):
+                    mean.lerp_(parameter, 1 - decay)
             losses.append(float(loss.detach()))
             progress(
                 Stage(f"reranker {epoch + 1}/{options.epochs}", number + 1, batches, f"loss {np.mean(losses):.3f}")
             )
         yield float(np.mean(losses))
+
+
+def _batch_loss(
+    tokens: GridTokens,
+    fusion: Fusion,
+    seen: _Seen,
+    images: npt.NDArray[np.int64],
+    captions: npt.NDArray[np.int64],
+    options: RerankerOptions,
+    random: np.random.Generator,
+) -> Tensor:
+    """``captions`` (n,) are those of ``images`` (n,), one each."""
+    grids = torch.from_numpy(seen.grids[images].astype(np.float32))
+    mirrored = torch.from_numpy(random.random(len(images)) < 0.5)
+    grids = torch.where(mirrored[:, None, None, None], grids.flip(3), grids)
+    places = tokens(grids)
+    kept = round(places.shape[1] * (1 - options.fusion.places_dropped))
+    places = places[:, torch.from_numpy(np.sort(random.permutation(places.shape[1])[:kept]))]
+    text, mask = _padded([seen.texts[caption] for caption in captions])
+    every = fusion.all_pairs(text, places, mask)
+    right = torch.arange(len(images))
+    contrast = (functional.cross_entropy(every, right) + functional.cross_entropy(every.T, right)) / 2
+    hardest = every.detach().clone()
+    hardest[right, right] = torch.inf
+    lists = hardest.topk(min(options.candidates, len(images)), dim=1).indices  # each text's own image comes first
+    many = lists.shape[1]
+    logits = fusion(text.repeat_interleave(many, 0), places[lists.flatten()], mask.repeat_interleave(many, 0))
+    return contrast + options.list_weight * list_loss(logits.reshape(-1, many), options)
 
 
 def list_loss(logits: Tensor, options: RerankerOptions) -> Tensor:
@@ -186,33 +245,40 @@ def list_loss(logits: Tensor, options: RerankerOptions) -> Tensor:
     return ranking + options.itm_weight * matching
 
 
-def _lists(
-    seen: _Seen, captions: npt.NDArray[np.int64], options: RerankerOptions, random: np.random.Generator
-) -> npt.NDArray[np.int64]:
+def _alike(seen: _Seen, count: int) -> npt.NDArray[np.int64]:
+    """Of every image the ``8 · count`` others that its captions fit best, best first."""
+    means = np.stack([seen.text_vectors[a:b].mean(0) for a, b in itertools.pairwise(seen.first)])
+    count = min(8 * count, len(means) - 1)
     rows = []
-    for caption in captions:
-        own = seen.owner[caption]
-        hard = seen.hardest(int(caption), max(options.hardest, options.candidates))
-        hard = hard[hard != own]
-        rows.append(np.concatenate([[own], random.choice(hard, options.candidates - 1, replace=False)]))
-    return np.stack(rows)
+    for start in range(0, len(means), 512):
+        scores = means[start : start + 512] @ seen.images.T
+        scores[np.arange(len(scores)), np.arange(start, start + len(scores))] = -np.inf
+        best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+        rows.append(np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 1), axis=1), 1))
+    return np.concatenate(rows)
 
 
-def _logits(
-    tokens: GridTokens, fusion: Fusion, seen: _Seen, captions: npt.NDArray[np.int64], lists: npt.NDArray[np.int64]
-) -> Tensor:
-    """(captions, candidates) logits."""
-    used, where = np.unique(lists, return_inverse=True)
-    image = tokens(torch.from_numpy(seen.grids[used].astype(np.float32)))[torch.from_numpy(where.reshape(-1))]
-    length = max(len(seen.texts[c]) for c in captions)
-    text = torch.zeros(len(captions), length, seen.texts[0].shape[1])
-    mask = torch.zeros(len(captions), length)
-    for row, caption in enumerate(captions):
-        values = seen.texts[caption]
+def _order(near: npt.NDArray[np.int64], random: np.random.Generator) -> npt.NDArray[np.int64]:
+    """All images, shuffled in groups of an image and the nearest ones that are still free."""
+    free = np.ones(len(near), dtype=bool)
+    group = max(1, near.shape[1] // 8)
+    groups = []
+    for row in random.permutation(len(near)):
+        if free[row]:
+            free[row] = False
+            members = np.array([row, *near[row][free[near[row]]][: group - 1]])
+            free[members] = False
+            groups.append(members)
+    return np.concatenate([groups[number] for number in random.permutation(len(groups))])
+
+
+def _padded(texts: Sequence[npt.NDArray[np.float16]]) -> tuple[Tensor, Tensor]:
+    """Tokens of n texts as (n, length, channels), and their mask (n, length)."""
+    text = torch.zeros(len(texts), max(map(len, texts)), texts[0].shape[1])
+    mask = torch.zeros(text.shape[:2])
+    for row, values in enumerate(texts):
         text[row, : len(values)], mask[row, : len(values)] = torch.from_numpy(values.astype(np.float32)), 1
-    many = lists.shape[1]
-    logits: Tensor = fusion(text.repeat_interleave(many, 0), image, mask.repeat_interleave(many, 0))
-    return logits.reshape(len(captions), many)
+    return text, mask
 
 
 def _judge(tokens: GridTokens, fusion: Fusion, seen: _Seen, options: RerankerOptions) -> tuple[float, float, float]:
@@ -223,10 +289,11 @@ def _judge(tokens: GridTokens, fusion: Fusion, seen: _Seen, options: RerankerOpt
     captions = np.arange(0, len(seen.texts), step)
     firsts, seconds, found = [], [], []
     with torch.inference_mode():
+        kept = torch.cat([tokens(torch.from_numpy(part.astype(np.float32))) for part in np.array_split(seen.grids, 16)])
         for caption in captions:
             top = seen.hardest(int(caption), options.top)
             firsts.append(standard(seen.images[top] @ seen.text_vectors[caption]))
-            logits = _logits(tokens, fusion, seen, np.array([caption]), top[None])[0].numpy()
+            logits = fusion(torch.from_numpy(seen.texts[caption].astype(np.float32))[None], kept[top]).numpy()
             seconds.append(standard(logits))
             found.append(top == seen.owner[caption])
     right = {mix: _first_is_right(firsts, seconds, found, mix) for mix in _MIXES}
@@ -252,11 +319,11 @@ def _export(
             shutil.copyfile(file, output / file.name)
     places, width = tokens.positions.shape
     side = round(places**0.5)
-    channels = tokens.norm.normalized_shape[0]
+    channels = tokens.straight.in_features
     n, length = _axis("n", 1, 4096), _axis("length", 2, 256)
     grid = torch.randn(2, channels, side, places // side)
     first = export_graph(copy.deepcopy(tokens), (grid,), ["grid"], ["tokens"], ({0: n},))
-    text = torch.randn(1, 9, fusion.norm.normalized_shape[0])
+    text = torch.randn(1, 9, fusion.words.straight.in_features)
     inputs = (text, torch.randn(2, places, width))
     second = export_graph(copy.deepcopy(fusion), inputs, ["text", "tokens"], ["logit"], ({1: length}, {0: n}))
     for name, graph in ((TOKENS_FILE, first), (SCORE_FILE, second)):

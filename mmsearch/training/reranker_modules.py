@@ -1,4 +1,11 @@
-"""The reranker's networks: text tokens attend to each other and to the grid of an image, a few times."""
+"""The reranker's networks: every word looks for its places in the grid of an image, then the words confer.
+
+Two parts are added. The first compares each word with what it attends to, as stacked cross attention does (Lee et al.,
+2018, "Stacked Cross Attention for Image-Text Matching", https://arxiv.org/abs/1803.08024), here in several heads; it is
+cheap enough to learn from all pairs of a batch. The second is a transformer over words that know what they attended
+to, which also attends to the grid, with a head that says whether image and text match (Li et al., 2021, "Align before
+Fuse", https://arxiv.org/abs/2107.07651); it learns from candidate lists.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +18,37 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class FusionOptions:
-    """The size of a reranker: ``width`` channels, ``layers``, attention ``heads``; ``dropout`` while it learns."""
+    """The size of a reranker: ``width`` channels of a kept image token, in ``heads`` that each word attends with;
+    ``layers`` of the transformer, ``inner`` channels wide with ``inner_heads``; ``dropout`` while it learns, and
+    ``places_dropped`` of the grid.
+    """
 
-    width: int = 128
-    layers: int = 2
+    width: int = 256
     heads: int = 4
-    dropout: float = 0.1
+    layers: int = 1
+    inner: int = 128
+    inner_heads: int = 4
+    dropout: float = 0.2
+    places_dropped: float = 0.2
+
+
+class GridTokens(nn.Module):
+    """The image's part, which an index can keep: one token for each place of the grid, each head of length 1."""
+
+    def __init__(self, channels: int, places: int, options: FusionOptions) -> None:
+        super().__init__()
+        self.heads = options.heads
+        self.norm = nn.LayerNorm(channels)
+        self.straight = nn.Linear(channels, options.width)
+        self.up, self.down = nn.Linear(channels, 2 * options.width), nn.Linear(2 * options.width, options.width)
+        self.positions = nn.Parameter(torch.randn(places, options.width) * 0.02)
+        self.dropout = nn.Dropout(options.dropout)
+
+    def forward(self, grid: Tensor) -> Tensor:
+        """(n, channels, h, w) to (n, h · w, width)."""
+        x = self.norm(grid.flatten(2).transpose(1, 2))
+        y = self.straight(x) + self.down(self.dropout(functional.gelu(self.up(x)))) + self.positions
+        return _unit_heads(y, self.heads)
 
 
 class Attention(nn.Module):
@@ -42,18 +74,17 @@ class Attention(nn.Module):
 
 
 class FusionLayer(nn.Module):
-    """Pre-norm: text to itself, text to image, each token by itself."""
+    """Pre-norm: words to each other, words to the image, each word by itself."""
 
-    def __init__(self, options: FusionOptions) -> None:
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        width = options.width
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
-        self.own, self.cross = Attention(width, options.heads), Attention(width, options.heads)
+        self.own, self.cross = Attention(width, heads), Attention(width, heads)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, image: Tensor, bias: Tensor | None) -> Tensor:
-        """x (n, length, width), image (n, tokens, width) to (n, length, width)."""
+        """x (n, length, width), image (n, places, width) to (n, length, width)."""
         y = self.norms[0](x)
         x = x + self.dropout(self.own(y, y, bias))
         x = x + self.dropout(self.cross(self.norms[1](x), image, None))
@@ -62,19 +93,27 @@ class FusionLayer(nn.Module):
         return x
 
 
-class GridTokens(nn.Module):
-    """The image's part, which an index can keep: one token for each place of the grid."""
+class Words(nn.Module):
+    """Text tokens to words in the space of the grid, and to how much each of them counts."""
 
-    def __init__(self, channels: int, places: int, width: int) -> None:
+    def __init__(self, channels: int, options: FusionOptions) -> None:
         super().__init__()
+        self.heads = options.heads
         self.norm = nn.LayerNorm(channels)
-        self.project = nn.Linear(channels, width)
-        self.positions = nn.Parameter(torch.randn(places, width) * 0.02)
+        self.straight = nn.Linear(channels, options.width)
+        self.up, self.down = nn.Linear(channels, 2 * options.width), nn.Linear(2 * options.width, options.width)
+        self.weight = nn.Linear(channels, options.heads)
+        self.dropout = nn.Dropout(options.dropout)
 
-    def forward(self, grid: Tensor) -> Tensor:
-        """(n, channels, h, w) to (n, h · w, width)."""
-        tokens: Tensor = self.project(self.norm(grid.flatten(2).transpose(1, 2))) + self.positions
-        return tokens
+    def forward(self, text: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """text (n, length, channels) to words (n, length, width) and weights (n, length, heads) of sum 1."""
+        x = self.dropout(self.norm(text))
+        y = self.straight(x) + self.down(self.dropout(functional.gelu(self.up(x))))
+        weights = self.weight(x)
+        if mask is not None:
+            weights = weights + (1 - mask)[..., None] * -1e9
+        n, length, heads = weights.shape
+        return _unit_heads(y, self.heads), weights.reshape(n, -1).softmax(1).reshape(n, length, heads)
 
 
 class Fusion(nn.Module):
@@ -82,21 +121,71 @@ class Fusion(nn.Module):
 
     def __init__(self, channels: int, options: FusionOptions) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
-        self.project = nn.Linear(channels, options.width)
-        self.layers = nn.ModuleList(FusionLayer(options) for _ in range(options.layers))
-        self.image_norm, self.last_norm = nn.LayerNorm(options.width), nn.LayerNorm(options.width)
-        self.logit = nn.Linear(options.width, 1)
+        self.heads = options.heads
+        self.words = Words(channels, options)
+        self.sharpness = nn.Parameter(torch.full((options.heads, 1, 1), 2.0))
+        self.scale, self.bias = nn.Parameter(torch.tensor(2.7)), nn.Parameter(torch.tensor(-3.0))
+        self.enter = nn.Linear(3 * options.width, options.inner)
+        self.see = nn.Linear(options.width, options.inner)
+        self.see_norm, self.last_norm = nn.LayerNorm(options.inner), nn.LayerNorm(options.inner)
+        self.layers = nn.ModuleList(
+            FusionLayer(options.inner, options.inner_heads, options.dropout) for _ in range(options.layers)
+        )
+        self.logit = nn.Linear(options.inner, 1)
+        nn.init.zeros_(self.logit.weight)
+        nn.init.zeros_(self.logit.bias)
 
     def forward(self, text: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """text (n or 1, length, channels) and tokens (n, places, width) to (n,); mask (n, length), 1 for tokens."""
-        x = self.project(self.norm(text))
-        x = x.expand(tokens.shape[0], x.shape[1], x.shape[2])
+        words, weights = self.words(text, mask)
+        found = self._found(words, tokens)
+        direct = self._odds((found * _heads(words, self.heads)).sum(-1), weights)
+        attended = found.transpose(1, 2).reshape(tokens.shape[0], words.shape[1], -1)
+        words = words.expand(attended.shape)
+        x = self.enter(torch.cat([words, attended, words * attended], dim=2) * self.heads**-0.5 * 4)
         bias = None if mask is None else (1 - mask)[:, None, None, :] * -1e9
-        image = self.image_norm(tokens)
+        image = self.see_norm(self.see(tokens))
         for layer in self.layers:
             x = layer(x, image, bias)
-        x = self.last_norm(x)
-        pooled = x.mean(1) if mask is None else (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        logits: Tensor = self.logit(pooled)[:, 0]
+        pooled = (self.last_norm(x) * weights.sum(2, keepdim=True)).sum(1)
+        logits: Tensor = direct + self.logit(pooled)[:, 0]
         return logits
+
+    def all_pairs(self, text: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The first part alone, of every text (t, length, channels) with every image (n, places, width): (t, n)."""
+        words, weights = self.words(text, mask)
+        t, n = len(words), len(tokens)
+        ours = _heads(words, self.heads).transpose(0, 1).flatten(1, 2)  # (heads, t · length, d)
+        theirs = _heads(tokens, self.heads)
+        cosines = ours @ theirs.transpose(2, 3)  # (n, heads, t · length, places)
+        attended = (self.sharpness.exp() * cosines).softmax(-1) @ theirs
+        lengths = attended.norm(dim=-1).clamp(min=1e-6)
+        fits = ((attended * ours).sum(-1) / lengths).reshape(n, self.heads, t, -1)
+        return self._odds(fits.permute(2, 0, 1, 3), weights[:, None])
+
+    def _found(self, words: Tensor, tokens: Tensor) -> Tensor:
+        """What each word attends to, (n, heads, length, d) of length 1."""
+        ours, theirs = _heads(words, self.heads), _heads(tokens, self.heads)
+        cosines = ours @ theirs.transpose(2, 3)
+        attended = (self.sharpness.exp() * cosines).softmax(-1) @ theirs
+        unit: Tensor = attended / attended.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+        return unit
+
+    def _odds(self, fits: Tensor, weights: Tensor) -> Tensor:
+        """Cosines (..., heads, length) and weights (..., length, heads) to (...)."""
+        total = (fits * weights.transpose(-1, -2)).sum((-1, -2))
+        odds: Tensor = self.scale.exp() * total + self.bias
+        return odds
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    """(n, length, width) to (n, heads, length, width / heads)."""
+    return x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
+
+
+def _unit_heads(x: Tensor, heads: int) -> Tensor:
+    """Each head's part of each token divided by its length."""
+    parts = x.reshape(x.shape[0], x.shape[1], heads, -1)
+    parts = parts / parts.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    whole: Tensor = parts.reshape(x.shape)
+    return whole

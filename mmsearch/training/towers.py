@@ -97,9 +97,9 @@ class Towers(nn.Module, ABC):
     """Pixels of the shorter side that ``view`` can use."""
 
     @abstractmethod
-    def view(self, image: Image, box: tuple[float, float, float, float] | None) -> Pixels:
+    def view(self, image: Image, box: tuple[float, float, float, float] | None, size: int | None = None) -> Pixels:
         """A picture to (h, w, 3): as the exported encoder sees it, or only what lies in ``box`` (left, top, right,
-        bottom in pixels).
+        bottom in pixels). ``size``: another side than the tower's own, for towers that take pictures of any size.
         """
 
     @abstractmethod
