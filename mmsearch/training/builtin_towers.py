@@ -208,7 +208,7 @@ class BuiltinTowers(Towers):
             else:
                 features = self.image.network.rest(kept[0].float(), self.stages)[1]
             if self.class_names and self.options.prototypes:
-                self.vocabulary = Vocabulary(features, self.image.network.classifier)
+                self.vocabulary = Vocabulary(features, self.image.network.classifier, len(self.class_names))
             if not self.is_new:
                 return
             self.image.head.standardize(features)

@@ -40,18 +40,19 @@ _MIXES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 4.0)
 class RerankerOptions:
     """How to train. A batch has ``batch_size`` images, each with one of its captions, in groups of ``neighbours`` that
     the encoder finds alike: each other's hard negatives. Every caption is compared with every image of its batch by
-    the first part of the network; a list of its image and the ``candidates`` - 1 others that fit best so far then goes
-    through all of it. The loss is the contrastive one over all pairs, plus ``list_weight`` times the cross-entropy
-    over each list and ``itm_weight`` of the binary loss of its pairs. An epoch shows every image ``passes`` times.
-    Half of all grids are mirrored. ``average``: decay of the moving average of the weights, which is judged and kept.
-    ``dev_queries`` captions and their first ``top`` candidates judge.
+    the first part of the network, with the contrastive loss over all pairs. In the last ``list_epochs`` the whole
+    network learns as well: a list of the caption's image and the ``candidates`` - 1 others that fit best so far gives
+    ``list_weight`` times the cross-entropy over it and ``itm_weight`` of the binary loss of its pairs. An epoch shows
+    every image ``passes`` times, half of them mirrored. ``average``: decay of the moving average of the weights, which
+    is judged and kept. ``dev_queries`` captions and their first ``top`` candidates judge.
     """
 
     epochs: int = 8
     passes: int = 2
     batch_size: int = 64
     neighbours: int = 8
-    candidates: int = 6
+    candidates: int = 5
+    list_epochs: int = 3
     rate: float = 1e-3
     weight_decay: float = 0.05
     list_weight: float = 1.0
@@ -184,7 +185,8 @@ def _epochs(
         for number in range(batches):
             images = np.unique(order[number * options.batch_size : (number + 1) * options.batch_size])
             captions = random.integers(seen.first[images], seen.first[images + 1])
-            loss = _batch_loss(tokens, fusion, seen, images, captions, options, random)
+            with_lists = epoch >= options.epochs - options.list_epochs
+            loss = _batch_loss(tokens, fusion, seen, images, captions, options, random, with_lists)
             step = epoch * batches + number
             for group in optimizer.param_groups:
                 group["lr"] = options.rate * schedule(step, options.epochs * batches, 0.05)
@@ -212,6 +214,7 @@ def _batch_loss(
     captions: npt.NDArray[np.int64],
     options: RerankerOptions,
     random: np.random.Generator,
+    with_lists: bool,
 ) -> Tensor:
     """``captions`` (n,) are those of ``images`` (n,), one each."""
     grids = torch.from_numpy(seen.grids[images].astype(np.float32))
@@ -224,6 +227,8 @@ def _batch_loss(
     every = fusion.all_pairs(text, places, mask)
     right = torch.arange(len(images))
     contrast = (functional.cross_entropy(every, right) + functional.cross_entropy(every.T, right)) / 2
+    if not with_lists:
+        return contrast
     hardest = every.detach().clone()
     hardest[right, right] = torch.inf
     lists = hardest.topk(min(options.candidates, len(images)), dim=1).indices  # each text's own image comes first

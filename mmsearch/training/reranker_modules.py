@@ -154,14 +154,17 @@ class Fusion(nn.Module):
     def all_pairs(self, text: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         """The first part alone, of every text (t, length, channels) with every image (n, places, width): (t, n)."""
         words, weights = self.words(text, mask)
-        t, n = len(words), len(tokens)
-        ours = _heads(words, self.heads).transpose(0, 1).flatten(1, 2)  # (heads, t · length, d)
+        real = mask > 0  # padding would be most of the work
+        ours = words[real].reshape(-1, self.heads, words.shape[2] // self.heads).transpose(0, 1)
         theirs = _heads(tokens, self.heads)
-        cosines = ours @ theirs.transpose(2, 3)  # (n, heads, t · length, places)
+        cosines = ours @ theirs.transpose(2, 3)  # (n, heads, all words, places)
         attended = (self.sharpness.exp() * cosines).softmax(-1) @ theirs
-        lengths = attended.norm(dim=-1).clamp(min=1e-6)
-        fits = ((attended * ours).sum(-1) / lengths).reshape(n, self.heads, t, -1)
-        return self._odds(fits.permute(2, 0, 1, 3), weights[:, None])
+        fits = (attended * ours).sum(-1) / attended.norm(dim=-1).clamp(min=1e-6)
+        weighted = (fits * weights[real].T).sum(1)  # (n, all words)
+        owner = real.nonzero()[:, 0]
+        total = weighted.new_zeros(len(tokens), len(text)).index_add(1, owner, weighted)
+        odds: Tensor = self.scale.exp() * total.T + self.bias
+        return odds
 
     def _found(self, words: Tensor, tokens: Tensor) -> Tensor:
         """What each word attends to, (n, heads, length, d) of length 1."""

@@ -14,13 +14,16 @@ class Vocabulary:
 
     Fisher's discriminant has weights w = S⁻¹ (m_c − m), S being the covariance of the features within a class and m
     their mean. Read backwards, S w is where pictures of a class lie, seen from the mean of all. S is estimated from
-    ``features`` (n, width), of any pictures; the step is as long as the classifier needs to be sure.
+    ``features`` (n, width), of any pictures. Only the first ``classes`` have names. The step is as long as the
+    classifier needs to be sure.
     """
 
-    def __init__(self, features: Tensor, classifier: nn.Linear) -> None:
+    def __init__(self, features: Tensor, classifier: nn.Linear, classes: int) -> None:
         self.mean = features.mean(0)
         centred = features - self.mean
-        directions = classifier.weight.detach() @ (centred.T @ centred / len(features))
+        weights = classifier.weight.detach()
+        # What all classes share says nothing about any of them, and a softmax does not see it.
+        directions = (weights - weights.mean(0))[:classes] @ (centred.T @ centred / len(features))
         self.steps = directions / directions.norm(dim=1, keepdim=True)
         self.steps *= self._lengths(classifier)[:, None]
 
