@@ -137,6 +137,22 @@ def test_a_resumed_run_ends_with_the_same_weights(model: Path, split: tuple[Pair
         assert torch.equal(value, expected[name]), name
 
 
+def test_a_blend_ends_between_old_and_new_weights(model: Path, split: tuple[Pairs, Pairs], tmp_path: Path) -> None:
+    options = replace(OPTIONS, epochs=2)
+    old, new, between = weights(tiny(model)), tiny(model), tiny(model)
+    fit(new, *split, options, tmp_path / "new")
+    fit(between, *split, replace(options, blend=0.25), tmp_path / "between")
+    learned = weights(new)
+    changed = 0
+    for name, value in weights(between).items():
+        if value.is_floating_point() and name != "model.logit_scale":
+            torch.testing.assert_close(value, 0.75 * old[name] + 0.25 * learned[name], rtol=1e-4, atol=1e-6)
+            changed += not torch.equal(learned[name], old[name])
+    assert changed > 10
+    with pytest.raises(UsageError, match=r"\(0, 1\]"):
+        replace(options, blend=0.0)
+
+
 def test_a_run_with_other_settings_is_not_resumed(model: Path, split: tuple[Pairs, Pairs], tmp_path: Path) -> None:
     fit(tiny(model), *split, replace(OPTIONS, epochs=1), tmp_path)
     with pytest.raises(UsageError, match="seed"):

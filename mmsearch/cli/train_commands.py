@@ -69,6 +69,9 @@ def train_command(
         float, typer.Option(min=0, max=1, help="Share of the learned space in captions (built-in).")
     ] = 0.97,
     average: Annotated[float, typer.Option(min=0, max=1, help="Decay of the average of the weights.")] = 0.99,
+    blend: Annotated[
+        float, typer.Option(min=0, max=1, help="How far to go from the old weights to the new; 1: all the way.")
+    ] = 1.0,
     patience: Annotated[int, typer.Option(min=0, help="Stop after so many epochs without gain; 0: never.")] = 0,
     seed: Annotated[int, typer.Option()] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -116,6 +119,7 @@ def train_command(
         learning_rate=rate,
         tower_rate=tower_rate,
         average=average,
+        blend=blend,
         patience=patience,
         seed=seed,
         device=device,

@@ -179,6 +179,11 @@ class BuiltinEncoder(Encoder):
         self.batch_size = self._options.batch_size or self._description.batch_size
         self.max_text_tokens = self._description.max_tokens
 
+    @property
+    def graph_files(self) -> tuple[str, str]:
+        """The names of the image and the text graph in ``directory``."""
+        return self._description.image_file, self._description.text_file
+
     def prepare_image(self, image: Image) -> npt.NDArray[np.uint8]:
         """A picture of any mode, upright, to (size, size, 3) uint8."""
         return self._description.framing.apply(image)

@@ -26,7 +26,9 @@ class TrainOptions:
     of all steps and fall to 0 on a cosine. ``average``: decay of the moving average of the weights, which is what
     is judged and kept (0: the weights themselves). ``patience``: epochs without a better dev recall before
     training ends (0: never). ``precision`` ``auto`` is bfloat16 on a GPU and float32 on a CPU; ``bf16`` pays on CPUs
-    that multiply it. ``threads`` of torch on a CPU.
+    that multiply it. ``threads`` of torch on a CPU. ``blend``: how far the weights at the end go from those at the
+    beginning to those of the best epoch, 1 being all the way. Halfway often beats both where the towers were trained
+    before (Wortsman et al., 2022, "Robust fine-tuning of zero-shot models", https://arxiv.org/abs/2109.01903).
     """
 
     epochs: int = 10
@@ -39,6 +41,7 @@ class TrainOptions:
     weight_decay: float = 0.05
     warm_up: float = 0.05
     average: float = 0.99
+    blend: float = 1.0
     patience: int = 0
     seed: int = 0
     device: str = "auto"
@@ -56,6 +59,8 @@ class TrainOptions:
                 raise UsageError(f"{name} must be above 0, found {getattr(self, name)}")
         if not (0 <= self.warm_up < 1 and 0 <= self.average < 1):
             raise UsageError(f"warm_up and average must lie in [0, 1), found {self.warm_up} and {self.average}")
+        if not 0 < self.blend <= 1:
+            raise UsageError(f"blend must lie in (0, 1], found {self.blend}")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from mmsearch.rerankers.builtin import DESCRIPTION, FORMAT, digest_of
 from mmsearch.training.builtin_export import _axis, export_graph
 from mmsearch.training.fit import Stage, schedule
 from mmsearch.training.onnx_narrow import store_half
+from mmsearch.training.onnx_tensors import read_tensors
 from mmsearch.training.pairs import Pairs
 from mmsearch.training.reranker_modules import Fusion, FusionOptions, GridTokens
 
@@ -122,12 +123,13 @@ def train_reranker(
     channels, height, width = learning.grids.shape[1:]
     tokens = GridTokens(channels, height * width, options.fusion)
     fusion = Fusion(learning.texts[0].shape[1], options.fusion)
+    start_from_towers(directory, encoder, tokens, fusion, learning)
     average = copy.deepcopy((tokens, fusion))
     losses: list[float] = []
     best: tuple[float, float, float, Any] | None = None
     for epoch, loss in enumerate(_epochs(tokens, fusion, average, learning, options, progress), 1):
         losses.append(loss)
-        before, after, mix = _judge(*average, judging, options)
+        before, after, mix = _judge(*average, judging, options, epoch > options.epochs - options.list_epochs)
         progress(Stage(f"reranker {epoch}", 1, 1, f"R@1 {before:.3f} → {after:.3f}"))
         if best is None or after > best[1]:
             best = (before, after, mix, copy.deepcopy([part.state_dict() for part in average]))
@@ -160,6 +162,37 @@ def _look(encoder: BuiltinEncoder, pairs: Pairs, name: str, progress: Callable[[
     counts = [len(texts) for texts in pairs.captions]
     owner, first = np.repeat(np.arange(len(pairs)), counts), np.concatenate([[0], np.cumsum(counts)])
     return _Seen(np.concatenate(grids), np.concatenate(vectors), tokens, np.concatenate(rows), owner, first)
+
+
+def start_from_towers(
+    directory: Path, encoder: BuiltinEncoder, tokens: GridTokens, fusion: Fusion, seen: _Seen
+) -> None:
+    """Lets places and words begin where the projections of the towers would put them, each by itself, in the
+    ``width`` directions in which the vectors of texts and images differ most. Towers without such projections leave
+    everything to chance.
+    """
+    image, text = (read_tensors(directory / name) for name in encoder.graph_files)
+    names = ("head.gain", "head.offset", "head.straight.weight", "head.straight.bias")
+    if not all(name in tower for tower in (image, text) for name in names) or "network.conv_head.weight" not in image:
+        return
+    joint = len(image["head.straight.weight"])
+    width = tokens.straight.out_features
+    if width > joint or tokens.features.out_features != len(image["head.gain"]):
+        return
+    rows = np.concatenate([seen.images[:, :joint], seen.text_vectors[: 2 * len(seen.images), :joint]])
+    basis = np.linalg.eigh(rows.T @ rows)[1][:, -width:].T
+
+    def put(parameter: Tensor, values: npt.NDArray[Any]) -> None:
+        with torch.no_grad():
+            parameter.copy_(torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32).reshape(parameter.shape)))
+
+    put(tokens.features.weight, image["network.conv_head.weight"])
+    put(tokens.features.bias, image["network.conv_head.bias"])
+    for part, tower in ((tokens, image), (fusion.words, text)):
+        put(part.gain, tower["head.gain"])
+        put(part.offset, tower["head.offset"])
+        put(part.straight.weight, basis @ tower["head.straight.weight"])
+        put(part.straight.bias, basis @ tower["head.straight.bias"])
 
 
 def _epochs(
@@ -286,7 +319,9 @@ def _padded(texts: Sequence[npt.NDArray[np.float16]]) -> tuple[Tensor, Tensor]:
     return text, mask
 
 
-def _judge(tokens: GridTokens, fusion: Fusion, seen: _Seen, options: RerankerOptions) -> tuple[float, float, float]:
+def _judge(
+    tokens: GridTokens, fusion: Fusion, seen: _Seen, options: RerankerOptions, with_lists: bool
+) -> tuple[float, float, float]:
     """(R@1 of the encoder, R@1 after reranking with the best mix, that mix)."""
     tokens.eval()
     fusion.eval()
@@ -298,7 +333,8 @@ def _judge(tokens: GridTokens, fusion: Fusion, seen: _Seen, options: RerankerOpt
         for caption in captions:
             top = seen.hardest(int(caption), options.top)
             firsts.append(standard(seen.images[top] @ seen.text_vectors[caption]))
-            logits = fusion(torch.from_numpy(seen.texts[caption].astype(np.float32))[None], kept[top]).numpy()
+            text = torch.from_numpy(seen.texts[caption].astype(np.float32))[None]
+            logits = (fusion if with_lists else fusion.first_part)(text, kept[top]).numpy()
             seconds.append(standard(logits))
             found.append(top == seen.owner[caption])
     right = {mix: _first_is_right(firsts, seconds, found, mix) for mix in _MIXES}
@@ -324,7 +360,7 @@ def _export(
             shutil.copyfile(file, output / file.name)
     places, width = tokens.positions.shape
     side = round(places**0.5)
-    channels = tokens.straight.in_features
+    channels = tokens.features.in_features
     n, length = _axis("n", 1, 4096), _axis("length", 2, 256)
     grid = torch.randn(2, channels, side, places // side)
     first = export_graph(copy.deepcopy(tokens), (grid,), ["grid"], ["tokens"], ({0: n},))

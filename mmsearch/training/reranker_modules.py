@@ -18,13 +18,14 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class FusionOptions:
-    """The size of a reranker: ``width`` channels of a kept image token, in ``heads`` that each word attends with;
-    ``layers`` of the transformer, ``inner`` channels wide with ``inner_heads``; ``dropout`` while it learns, and
-    ``places_dropped`` of the grid.
+    """The size of a reranker: ``features`` that it makes of the grid; ``width`` channels of a kept image token, in
+    ``heads`` that each word attends with; ``layers`` of the transformer, ``inner`` channels wide with
+    ``inner_heads``; ``dropout`` while it learns, and ``places_dropped`` of the grid.
     """
 
+    features: int = 1280
     width: int = 256
-    heads: int = 4
+    heads: int = 1
     layers: int = 1
     inner: int = 128
     inner_heads: int = 4
@@ -38,16 +39,16 @@ class GridTokens(nn.Module):
     def __init__(self, channels: int, places: int, options: FusionOptions) -> None:
         super().__init__()
         self.heads = options.heads
-        self.norm = nn.LayerNorm(channels)
-        self.straight = nn.Linear(channels, options.width)
-        self.up, self.down = nn.Linear(channels, 2 * options.width), nn.Linear(2 * options.width, options.width)
-        self.positions = nn.Parameter(torch.randn(places, options.width) * 0.02)
+        self.features = nn.Linear(channels, options.features)
+        self.offset, self.gain = nn.Parameter(torch.zeros(options.features)), nn.Parameter(torch.ones(options.features))
+        self.straight = nn.Linear(options.features, options.width)
+        self.positions = nn.Parameter(torch.zeros(places, options.width))
         self.dropout = nn.Dropout(options.dropout)
 
     def forward(self, grid: Tensor) -> Tensor:
         """(n, channels, h, w) to (n, h · w, width)."""
-        x = self.norm(grid.flatten(2).transpose(1, 2))
-        y = self.straight(x) + self.down(self.dropout(functional.gelu(self.up(x)))) + self.positions
+        x = functional.relu6(self.features(grid.flatten(2).transpose(1, 2)))
+        y = self.straight(self.dropout(x * self.gain + self.offset)) + self.positions
         return _unit_heads(y, self.heads)
 
 
@@ -99,15 +100,17 @@ class Words(nn.Module):
     def __init__(self, channels: int, options: FusionOptions) -> None:
         super().__init__()
         self.heads = options.heads
-        self.norm = nn.LayerNorm(channels)
+        self.offset, self.gain = nn.Parameter(torch.zeros(channels)), nn.Parameter(torch.ones(channels))
         self.straight = nn.Linear(channels, options.width)
         self.up, self.down = nn.Linear(channels, 2 * options.width), nn.Linear(2 * options.width, options.width)
+        nn.init.zeros_(self.down.weight)
+        nn.init.zeros_(self.down.bias)
         self.weight = nn.Linear(channels, options.heads)
         self.dropout = nn.Dropout(options.dropout)
 
     def forward(self, text: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """text (n, length, channels) to words (n, length, width) and weights (n, length, heads) of sum 1."""
-        x = self.dropout(self.norm(text))
+        x = self.dropout(text / text.norm(dim=-1, keepdim=True).clamp(min=1e-6) * self.gain + self.offset)
         y = self.straight(x) + self.down(self.dropout(functional.gelu(self.up(x))))
         weights = self.weight(x)
         if mask is not None:
@@ -137,9 +140,7 @@ class Fusion(nn.Module):
 
     def forward(self, text: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """text (n or 1, length, channels) and tokens (n, places, width) to (n,); mask (n, length), 1 for tokens."""
-        words, weights = self.words(text, mask)
-        found = self._found(words, tokens)
-        direct = self._odds((found * _heads(words, self.heads)).sum(-1), weights)
+        direct, words, weights, found = self._first(text, tokens, mask)
         attended = found.transpose(1, 2).reshape(tokens.shape[0], words.shape[1], -1)
         words = words.expand(attended.shape)
         x = self.enter(torch.cat([words, attended, words * attended], dim=2) * self.heads**-0.5 * 4)
@@ -150,6 +151,17 @@ class Fusion(nn.Module):
         pooled = (self.last_norm(x) * weights.sum(2, keepdim=True)).sum(1)
         logits: Tensor = direct + self.logit(pooled)[:, 0]
         return logits
+
+    def first_part(self, text: Tensor, tokens: Tensor) -> Tensor:
+        """The first part alone, of one text (1, length, channels) with images (n, places, width): (n,)."""
+        return self._first(text, tokens, None)[0]
+
+    def _first(self, text: Tensor, tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        words, weights = self.words(text, mask)
+        found = self._found(words, tokens)
+        fits = (found * _heads(words, self.heads)).sum(-1)  # cosines (n, heads, length)
+        odds: Tensor = self.scale.exp() * (fits * weights.transpose(-1, -2)).sum((-1, -2)) + self.bias
+        return odds, words, weights, found
 
     def all_pairs(self, text: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         """The first part alone, of every text (t, length, channels) with every image (n, places, width): (t, n)."""
@@ -173,12 +185,6 @@ class Fusion(nn.Module):
         attended = (self.sharpness.exp() * cosines).softmax(-1) @ theirs
         unit: Tensor = attended / attended.norm(dim=-1, keepdim=True).clamp(min=1e-6)
         return unit
-
-    def _odds(self, fits: Tensor, weights: Tensor) -> Tensor:
-        """Cosines (..., heads, length) and weights (..., length, heads) to (...)."""
-        total = (fits * weights.transpose(-1, -2)).sum((-1, -2))
-        odds: Tensor = self.scale.exp() * total + self.bias
-        return odds
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:

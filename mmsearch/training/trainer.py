@@ -40,6 +40,7 @@ class Trainer:
         self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.learning = [*heads, *rest]
         self.average = [p.detach().clone() for p in self.learning]
+        self.begun = [p.detach().clone() for p in self.learning] if options.blend < 1 else []
         self.steps_an_epoch = max(1, math.ceil(batches / options.accumulate))
         self.history: list[Epoch] = []
         self.best: list[Tensor] = []
@@ -107,9 +108,13 @@ class Trainer:
         return bool(patience) and len(self.history) - self.best_epoch >= patience
 
     def take_best(self) -> None:
-        """Puts the weights of the best epoch into the towers, which then answer as an encoder does."""
+        """Puts the weights of the best epoch into the towers, which then answer as an encoder does; with
+        ``options.blend``, so far from where they began.
+        """
         if self.best:
             self._put(self.best)
+        if self.begun:
+            self._put([a.lerp(p.detach(), self.options.blend) for a, p in zip(self.begun, self.learning, strict=True)])
         self.towers.eval()
 
     def save(self, path: Path, config: dict[str, Any]) -> None:
