@@ -1,8 +1,8 @@
 """Makes the shipped built-in encoder from version 0: ``python scripts/train_builtin.py FLICKR8K VERSION0 OUTPUT``.
 
 FLICKR8K holds ``images/``, ``captions.tsv`` (columns image and caption), ``train.txt`` and ``dev.txt``; VERSION0 is
-what ``scripts/export_builtin.py`` wrote. This is ``mmsearch train`` twice, printed before it starts; OUTPUT gets the two
-tables and the folders ``version1`` and ``version2``. On two CPU cores each takes about half an hour.
+what ``scripts/export_builtin.py`` wrote. This is ``mmsearch train`` twice, printed before each starts; OUTPUT gets the
+two tables and the folders ``version1`` and ``version2``. On two CPU cores each takes about half an hour.
 
 Version 1 learns the joint space from nothing: the projections, the last stage of the image tower, copies of the last
 three text layers. Besides captions it learns from single words (those that the captions of 15 images share) and from
