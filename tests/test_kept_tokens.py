@@ -136,15 +136,17 @@ def test_they_are_made_while_indexing(model: Path, photos: Path, tmp_path: Path)
 def test_a_reranked_question_opens_no_picture(model: Path, photos: Path, tmp_path: Path) -> None:
     with Index.open(tmp_path / "index", create=True, encoder=str(model)) as index:
         index.add(photos)
-        before = index.search("red blue", k=20, reranker="builtin", words=False)
+        before = index.search("red blue", k=40, reranker="builtin", words=False)
         index.add(photos, options=KEEP)
-        after = index.search("red blue", k=20, reranker="builtin", words=False)
-        assert [hit.path for hit in before] == [hit.path for hit in after]
+        after = index.search("red blue", k=40, reranker="builtin", words=False)
+        # Kept tokens are rounded to 8 bits, so photos of the same colours may change places.
+        moved = {hit.path: hit.parts.get("rerank", 0.0) for hit in before}
+        assert {hit.path: hit.parts.get("rerank", 0.0) for hit in after} == pytest.approx(moved, abs=3e-3)
         assert sum("rerank" in hit.parts for hit in after) > 10
         shutil.rmtree(photos)
-        gone = index.search("red blue", k=20, reranker="builtin", words=False)
+        gone = index.search("red blue", k=40, reranker="builtin", words=False)
         assert gone == after
-        limited = SearchOptions(k=20, words=0.0, reranker="builtin", rerank_budget_s=60)
+        limited = SearchOptions(k=40, words=0.0, reranker="builtin", rerank_budget_s=60)
         assert index.search("red blue", options=limited) == after
         assert index.drop_tokens() > 0 and index.status()["tokens"] is None
         assert not any("rerank" in hit.parts for hit in index.search("red blue", k=20, reranker="builtin"))
@@ -236,7 +238,7 @@ from mmsearch.kept_tokens import TokenKeeper
 from mmsearch.token_file import TokenFile
 
 photos, place, model, when, name, call = sys.argv[1:]
-writing._COMMIT_SECONDS, filling._COMMIT_IMAGES = 0.01, 5
+writing._COMMIT_SECONDS, writing._COMMIT_SHARE, filling._COMMIT_IMAGES = 0.0, float("inf"), 5
 owner = {"append": TokenFile, "record": TokenKeeper, "set_row_count": Catalogue}[name]
 method, calls = getattr(owner, name), [int(call)]
 
