@@ -7,10 +7,9 @@ pairs → grids, text tokens and vectors by the encoder → batches of images al
 from __future__ import annotations
 
 import copy
-import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from mmsearch.training.fit import Stage, schedule
 from mmsearch.training.onnx_narrow import store_half
 from mmsearch.training.onnx_tensors import read_tensors
 from mmsearch.training.pairs import Pairs
+from mmsearch.training.reranker_data import Seen, alike, groups_alike, look, padded_texts
 from mmsearch.training.reranker_modules import Fusion, FusionOptions, GridTokens
 
 TOKENS_FILE, SCORE_FILE = "rerank_tokens.onnx", "rerank_score.onnx"
@@ -78,27 +78,6 @@ class Reranked:
     losses: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What the encoder gives for a set of pairs. ``owner`` (captions,) is each caption's image; ``first`` (images + 1,)
-    where the captions of each image begin.
-    """
-
-    grids: npt.NDArray[np.float16]
-    images: FloatArray
-    texts: list[npt.NDArray[np.float16]]
-    text_vectors: FloatArray
-    owner: npt.NDArray[np.int64]
-    first: npt.NDArray[np.int64]
-
-    def hardest(self, caption: int, count: int) -> npt.NDArray[np.int64]:
-        """The images that the encoder finds most like a caption, best first, its own among them or not."""
-        scores = self.images @ self.text_vectors[caption]
-        count = min(count, len(scores))
-        best = np.argpartition(-scores, count - 1)[:count]
-        return best[np.argsort(-scores[best], kind="stable")]
-
-
 def train_reranker(
     directory: Path,
     train: Pairs,
@@ -119,7 +98,7 @@ def train_reranker(
         torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     encoder = BuiltinEncoder(directory, EncoderOptions(threads=options.threads))
-    learning, judging = _look(encoder, train, "train", progress), _look(encoder, dev, "dev", progress)
+    learning, judging = look(encoder, train, "train", progress), look(encoder, dev, "dev", progress)
     channels, height, width = learning.grids.shape[1:]
     tokens = GridTokens(channels, height * width, options.fusion)
     fusion = Fusion(learning.texts[0].shape[1], options.fusion)
@@ -141,32 +120,7 @@ def train_reranker(
     return result
 
 
-def _look(encoder: BuiltinEncoder, pairs: Pairs, name: str, progress: Callable[[Stage], None]) -> _Seen:
-    grids, vectors = [], []
-    size = encoder.batch_size
-    for start in range(0, len(pairs), size):
-        sources = pairs.images[start : start + size]
-        inputs = np.stack([encoder.prepare_image(source.read(encoder.input_size)) for source in sources])
-        some, grid = encoder.vectors_and_grids(inputs)
-        grids.append(grid.astype(np.float16))
-        vectors.append(some)
-        progress(Stage(f"{name} images", start + len(sources), len(pairs)))
-    captions = [caption for texts in pairs.captions for caption in texts]
-    tokens: list[npt.NDArray[np.float16]] = []
-    rows = []
-    for start in range(0, len(captions), 256):
-        some, found = encoder.vectors_and_tokens(captions[start : start + 256])
-        tokens += [values.astype(np.float16) for values in found]
-        rows.append(some)
-        progress(Stage(f"{name} texts", start + len(some), len(captions)))
-    counts = [len(texts) for texts in pairs.captions]
-    owner, first = np.repeat(np.arange(len(pairs)), counts), np.concatenate([[0], np.cumsum(counts)])
-    return _Seen(np.concatenate(grids), np.concatenate(vectors), tokens, np.concatenate(rows), owner, first)
-
-
-def start_from_towers(
-    directory: Path, encoder: BuiltinEncoder, tokens: GridTokens, fusion: Fusion, seen: _Seen
-) -> None:
+def start_from_towers(directory: Path, encoder: BuiltinEncoder, tokens: GridTokens, fusion: Fusion, seen: Seen) -> None:
     """Lets places and words begin where the projections of the towers would put them, each by itself, in the
     ``width`` directions in which the vectors of texts and images differ most. Towers without such projections leave
     everything to chance.
@@ -199,7 +153,7 @@ def _epochs(
     tokens: GridTokens,
     fusion: Fusion,
     average: tuple[GridTokens, Fusion],
-    seen: _Seen,
+    seen: Seen,
     options: RerankerOptions,
     progress: Callable[[Stage], None],
 ) -> Iterator[float]:
@@ -208,13 +162,13 @@ def _epochs(
     parameters = [*tokens.parameters(), *fusion.parameters()]
     means = [*average[0].parameters(), *average[1].parameters()]
     optimizer = torch.optim.AdamW(parameters, options.rate, weight_decay=options.weight_decay)
-    near = _alike(seen, options.neighbours)
+    near = alike(seen, options.neighbours)
     batches = max(1, options.passes * len(seen.images) // options.batch_size)
     for epoch in range(options.epochs):
         tokens.train()
         fusion.train()
         losses: list[float] = []
-        order = np.concatenate([_order(near, random) for _ in range(options.passes)])
+        order = np.concatenate([groups_alike(near, random) for _ in range(options.passes)])
         for number in range(batches):
             images = np.unique(order[number * options.batch_size : (number + 1) * options.batch_size])
             captions = random.integers(seen.first[images], seen.first[images + 1])
@@ -242,7 +196,7 @@ def _epochs(
 def _batch_loss(
     tokens: GridTokens,
     fusion: Fusion,
-    seen: _Seen,
+    seen: Seen,
     images: npt.NDArray[np.int64],
     captions: npt.NDArray[np.int64],
     options: RerankerOptions,
@@ -256,7 +210,7 @@ def _batch_loss(
     places = tokens(grids)
     kept = round(places.shape[1] * (1 - options.fusion.places_dropped))
     places = places[:, torch.from_numpy(np.sort(random.permutation(places.shape[1])[:kept]))]
-    text, mask = _padded([seen.texts[caption] for caption in captions])
+    text, mask = padded_texts([seen.texts[caption] for caption in captions])
     every = fusion.all_pairs(text, places, mask)
     right = torch.arange(len(images))
     contrast = (functional.cross_entropy(every, right) + functional.cross_entropy(every.T, right)) / 2
@@ -283,44 +237,8 @@ def list_loss(logits: Tensor, options: RerankerOptions) -> Tensor:
     return ranking + options.itm_weight * matching
 
 
-def _alike(seen: _Seen, count: int) -> npt.NDArray[np.int64]:
-    """Of every image the ``8 · count`` others that its captions fit best, best first."""
-    means = np.stack([seen.text_vectors[a:b].mean(0) for a, b in itertools.pairwise(seen.first)])
-    count = min(8 * count, len(means) - 1)
-    rows = []
-    for start in range(0, len(means), 512):
-        scores = means[start : start + 512] @ seen.images.T
-        scores[np.arange(len(scores)), np.arange(start, start + len(scores))] = -np.inf
-        best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-        rows.append(np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 1), axis=1), 1))
-    return np.concatenate(rows)
-
-
-def _order(near: npt.NDArray[np.int64], random: np.random.Generator) -> npt.NDArray[np.int64]:
-    """All images, shuffled in groups of an image and the nearest ones that are still free."""
-    free = np.ones(len(near), dtype=bool)
-    group = max(1, near.shape[1] // 8)
-    groups = []
-    for row in random.permutation(len(near)):
-        if free[row]:
-            free[row] = False
-            members = np.array([row, *near[row][free[near[row]]][: group - 1]])
-            free[members] = False
-            groups.append(members)
-    return np.concatenate([groups[number] for number in random.permutation(len(groups))])
-
-
-def _padded(texts: Sequence[npt.NDArray[np.float16]]) -> tuple[Tensor, Tensor]:
-    """Tokens of n texts as (n, length, channels), and their mask (n, length)."""
-    text = torch.zeros(len(texts), max(map(len, texts)), texts[0].shape[1])
-    mask = torch.zeros(text.shape[:2])
-    for row, values in enumerate(texts):
-        text[row, : len(values)], mask[row, : len(values)] = torch.from_numpy(values.astype(np.float32)), 1
-    return text, mask
-
-
 def _judge(
-    tokens: GridTokens, fusion: Fusion, seen: _Seen, options: RerankerOptions, with_lists: bool
+    tokens: GridTokens, fusion: Fusion, seen: Seen, options: RerankerOptions, with_lists: bool
 ) -> tuple[float, float, float]:
     """(R@1 of the encoder, R@1 after reranking with the best mix, that mix)."""
     tokens.eval()
