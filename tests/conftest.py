@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +29,22 @@ COLOURS = {
     "orange": (240, 140, 20),
     "violet": (130, 40, 190),
 }
+
+
+def die_at(owner: Any, name: str, when: str, call: int) -> None:
+    """Lets this process be killed, as by ``kill -9``, at the ``call``-th call of a method: ``before`` or after it."""
+    method, calls = getattr(owner, name), [call]
+
+    def dying(*arguments: Any, **named: Any) -> Any:
+        calls[0] -= 1
+        if calls[0] == 0 and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = method(*arguments, **named)
+        if calls[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, dying)
 
 
 class ColourEncoder(Encoder):

@@ -22,35 +22,23 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SI
 
 PHOTOS = 240
 INDEXING = """
-import os, signal, sys
+import sys
 from pathlib import Path
 from mmsearch.api import Index
 from mmsearch.catalogue import Catalogue
 from mmsearch.index import Manifest
 from mmsearch.ingest import writing
 from mmsearch.vector_file import VectorFile
-from tests.conftest import ColourEncoder
+from tests.conftest import ColourEncoder, die_at
 
 photos, place, moment = sys.argv[1:]
 writing._COMMIT_SECONDS, writing._COMMIT_SHARE = 0.01, 1.0  # as many moments to hit as can be had
 owners = {"append": VectorFile, "set_row_count": Catalogue, "put_document": Catalogue, "write": Manifest,
           "_account": writing.Writer, "transaction": Catalogue, "drop_unused_contents": Catalogue}
 
-def dying(method, calls):
-    def call(self, *arguments, **named):
-        calls[0] -= 1
-        if calls[0] == 0 and before:
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = method(self, *arguments, **named)
-        if calls[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-    return call
-
 if moment:
     when, name, call = moment.split()
-    before = when == "before"
-    setattr(owners[name], name, dying(getattr(owners[name], name), [int(call)]))
+    die_at(owners[name], name, when, int(call))
 
 said = []
 

@@ -230,28 +230,18 @@ def test_an_encoder_without_reranker_says_so(photos: Path, tmp_path: Path) -> No
 
 
 KILLED = """
-import os, signal, sys
+import sys
 from mmsearch.api import Index
 from mmsearch.catalogue import Catalogue
 from mmsearch.ingest import IngestOptions, filling, writing
 from mmsearch.kept_tokens import TokenKeeper
 from mmsearch.token_file import TokenFile
+from tests.conftest import die_at
 
 photos, place, model, when, name, call = sys.argv[1:]
 writing._COMMIT_SECONDS, writing._COMMIT_SHARE, filling._COMMIT_IMAGES = 0.0, float("inf"), 5
 owner = {"append": TokenFile, "record": TokenKeeper, "set_row_count": Catalogue}[name]
-method, calls = getattr(owner, name), [int(call)]
-
-def dying(self, *arguments, **named):
-    calls[0] -= 1
-    if calls[0] == 0 and when == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
-    result = method(self, *arguments, **named)
-    if calls[0] == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return result
-
-setattr(owner, name, dying)
+die_at(owner, name, when, int(call))
 with Index.open(place, create=True, encoder=model) as index:
     index.add(photos, options=IngestOptions(keep_tokens="builtin"))
 """

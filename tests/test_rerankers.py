@@ -27,7 +27,7 @@ onnx = pytest.importorskip("onnx")
 from mmsearch.training.builtin_export import _axis, export_graph  # noqa: E402
 from mmsearch.training.pairs import ImageSource, Pairs  # noqa: E402
 from mmsearch.training.reranker_fit import RerankerOptions, list_loss, train_reranker  # noqa: E402
-from mmsearch.training.reranker_modules import FusionOptions  # noqa: E402
+from mmsearch.training.reranker_modules import Fusion, FusionOptions, GridTokens  # noqa: E402
 
 NAMES = list(COLOURS)[:6]
 SIZE, SIDE = 12, 3
@@ -176,6 +176,23 @@ def test_what_is_missing_or_does_not_fit_is_refused(trained: tuple[Path, Any], e
     (other / "encoder.json").write_text(json.dumps({**description, "digest": "e" * 64}))
     with pytest.raises(EncoderError, match=r"dddddddddddd.*eeeeeeeeeeee"):
         BuiltinReranker(other)
+
+
+def test_all_pairs_at_once_are_each_pair_by_itself() -> None:
+    torch.manual_seed(0)
+    options = FusionOptions(features=12, width=8, heads=2, layers=1, inner=8, inner_heads=2)
+    places = GridTokens(5, 6, options).eval()(torch.randn(4, 5, 2, 3))
+    fusion = Fusion(7, options).eval()
+    lengths = (5, 2, 3)
+    mask = torch.tensor([[float(place < length) for place in range(5)] for length in lengths])
+    text = torch.randn(3, 5, 7)
+    with torch.inference_mode():
+        found = fusion.all_pairs(text, places, mask)
+        for row, length in enumerate(lengths):
+            alone = fusion.first_part(text[row : row + 1, :length], places)
+            torch.testing.assert_close(found[row], alone, rtol=1e-4, atol=1e-5)
+            # The second part starts from nothing: before it has learned, the whole is the first part.
+            torch.testing.assert_close(fusion(text[row : row + 1, :length], places), alone, rtol=1e-4, atol=1e-5)
 
 
 def test_list_loss_against_numpy() -> None:

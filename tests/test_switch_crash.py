@@ -22,13 +22,13 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SI
 
 
 SWITCHING = """
-import os, signal, sys
+import sys
 from mmsearch.api import Index
 from mmsearch.catalogue import Catalogue
 from mmsearch.index import IndexDirectory, Manifest
 from mmsearch.switch import SwitchOptions, filling, run
 from mmsearch.vector_file import VectorFile
-from tests.conftest import ColourEncoder
+from tests.conftest import ColourEncoder, die_at
 from tests.test_switch import OtherEncoder
 
 place, moment = sys.argv[1:]
@@ -36,20 +36,7 @@ filling._COMMIT_SECONDS, filling._COMMIT_SEGMENTS = 0.01, 16
 owners = {"append": VectorFile, "set_row_count": Catalogue, "add_tower": Catalogue, "with_manifest": IndexDirectory,
           "write": Manifest, "drop_tower": run}
 when, name, call = moment.split()
-calls = [int(call)]
-
-def dying(method):
-    def call(self, *arguments, **named):
-        calls[0] -= 1
-        if calls[0] == 0 and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = method(self, *arguments, **named)
-        if calls[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-    return call
-
-setattr(owners[name], name, dying(getattr(owners[name], name)))
+die_at(owners[name], name, when, int(call))
 with Index.open(place, encoder=ColourEncoder()) as index:
     index.switch(OtherEncoder(), options=SwitchOptions(drop_others=True))
 """

@@ -169,8 +169,7 @@ class Fusion(nn.Module):
         real = mask > 0  # padding would be most of the work
         ours = words[real].reshape(-1, self.heads, words.shape[2] // self.heads).transpose(0, 1)
         theirs = _heads(tokens, self.heads)
-        cosines = ours @ theirs.transpose(2, 3)  # (n, heads, all words, places)
-        attended = (self.sharpness.exp() * cosines).softmax(-1) @ theirs
+        attended = self._attended(ours, theirs)  # (n, heads, all words, d)
         fits = (attended * ours).sum(-1) / attended.norm(dim=-1).clamp(min=1e-6)
         weighted = (fits * weights[real].T).sum(1)  # (n, all words)
         owner = real.nonzero()[:, 0]
@@ -178,11 +177,15 @@ class Fusion(nn.Module):
         odds: Tensor = self.scale.exp() * total.T + self.bias
         return odds
 
+    def _attended(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        """Words (..., heads, length, d) and places (n, heads, places, d) to the mean place that each word looks for."""
+        cosines = ours @ theirs.transpose(2, 3)
+        return (self.sharpness.exp() * cosines).softmax(-1) @ theirs
+
     def _found(self, words: Tensor, tokens: Tensor) -> Tensor:
         """What each word attends to, (n, heads, length, d) of length 1."""
         ours, theirs = _heads(words, self.heads), _heads(tokens, self.heads)
-        cosines = ours @ theirs.transpose(2, 3)
-        attended = (self.sharpness.exp() * cosines).softmax(-1) @ theirs
+        attended = self._attended(ours, theirs)
         unit: Tensor = attended / attended.norm(dim=-1, keepdim=True).clamp(min=1e-6)
         return unit
 
