@@ -63,8 +63,10 @@ def prepare(data: str, n: int, queries: int, ks: list[int], folder: Path) -> Non
         matrix = np.memmap(path, dtype="<f2", mode="r").reshape(n, -1)
         texts = captions[np.random.default_rng(1).permutation(len(captions))[:queries]]
         images = replicate(pictures, queries, 0.6, seed=1).astype(np.float32)
-    truth = {f"{kind}_{k}": np.stack([a.rows for a in ExactIndex(matrix).search(q, k)])
-             for kind, q in (("text", texts), ("image", images)) for k in ks}  # fmt: skip
+    truth = {}
+    for kind, asked in (("text", texts), ("image", images)):
+        rows = np.stack([answer.rows for answer in ExactIndex(matrix).search(asked, max(ks))])
+        truth |= {f"{kind}_{k}": rows[:, :k] for k in ks}
     np.savez(folder / f"{data}-{n}.npz", texts=texts, images=images, dim=matrix.shape[1], **truth)
 
 
@@ -127,7 +129,16 @@ def _recall(found: list[np.ndarray], truth: np.ndarray) -> float:
 def facts(data: str) -> dict[str, object]:
     """What the figures were measured with: `environment.describe`, the peers' versions, the data."""
     peers = {name: metadata.version(name) for name in ("hnswlib", "usearch")}
-    return {**describe(), "peers": peers, "data": DATA[data]}
+    return {**describe(), "simd": widest_vectors(), "peers": peers, "data": DATA[data]}
+
+
+def widest_vectors() -> str | None:
+    """The widest vector instructions of this processor, which decide how fast codes are scanned; Linux only."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return None
+    return next((name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), None)
 
 
 def main() -> None:

@@ -49,12 +49,13 @@ def table(rows: list[Row], environment: dict[str, Any]) -> str:
     """One Markdown table: each contender at its fastest setting for 0.95 and 0.99 recall on text queries."""
     n, k, dim, clock = rows[0]["vectors"], rows[0]["k"], rows[0]["dim"], rows[0].get("clock", "wall")
     time = "Times are processor time, as others used the machine too." if clock == "cpu" else "Times are wall time."
+    simd = f" with {environment['simd']}" if environment.get("simd") else ""
     lines = [
         f"### {n:,} × {dim}, recall@{k}: {environment['data'].split(' (')[0]}",
         "",
-        f"{environment['cpu']}, {environment['cores']} cores; one query at a time, one thread; {environment['date']}. "
-        f"{time} Each line is the fastest setting that reaches the recall on *text* queries; build time is that of all "
-        "threads together.",
+        f"{environment['cpu']}{simd}, {environment['cores']} cores; one query at a time, one thread; "
+        f"{environment['date']}. {time} Each line is the fastest setting that reaches the recall on *text* queries; "
+        "build time is that of all threads together.",
         "",
         "| | text recall | image recall | setting | p50 ms | p95 ms | p99 ms "
         "| QPS | build s | bytes/vector | resident MB | peak MB |",

@@ -13,7 +13,7 @@ from mmsearch.catalogue import NewContent, NewSegment
 from mmsearch.encoders.base import Encoder, FloatArray
 from mmsearch.errors import RecipeError, UsageError
 from mmsearch.index import IndexDirectory
-from mmsearch.optimize import OptimizeOptions, _text_queries, compact, optimize
+from mmsearch.optimize import OptimizeOptions, _query_sets, _text_queries, compact, optimize
 from mmsearch.types import EncoderSpec, MediaInfo
 from mmsearch.vectors import BuiltIndex, Vectors
 
@@ -89,13 +89,25 @@ def test_the_reported_recall_is_what_fresh_queries_get(tmp_path: Path) -> None:
     vectors = Vectors(reopened, reopened.tower())
     assert vectors.recipe == "hnsw"
     others = HashEncoder().encode_texts([f"another caption {number}" for number in range(300)])
-    fresh = _text_queries(others, reopened.matrix(reopened.tower()), seed=9)
-    found = vectors.search(fresh, 10, kind="text")
-    recall = np.mean(
-        [len(want & set(got.rows.tolist())) / 10 for want, got in zip(truth(index, fresh, 10), found, strict=True)]
-    )
-    assert recall >= 0.88
-    assert reported.recall_low - 0.02 <= recall <= reported.recall_high + 0.02
+    recalls = []
+    for fresh in (others, _text_queries(others, reopened.matrix(reopened.tower()), seed=9)):
+        found = vectors.search(fresh, 10, kind="text")
+        true = zip(truth(index, fresh, 10), found, strict=True)
+        recalls.append(np.mean([len(want & set(got.rows.tolist())) / 10 for want, got in true]))
+    assert min(recalls) >= 0.88
+    assert reported.recall_low - 0.02 <= min(recalls) <= reported.recall_high + 0.02
+
+
+def test_what_people_asked_is_a_set_of_its_own_where_there_is_enough_of_it() -> None:
+    captions, matrix = HashEncoder().encode_texts(TEXTS), HashEncoder().encode_texts(["one", "two"] * 500)
+    asked = HashEncoder().encode_texts([f"asked {number}" for number in range(60)])
+    composed, generic = _query_sets(captions, matrix.astype(np.float16), asked[:0])
+    assert len(composed) == 600 and {row.tobytes() for row in generic} == {row.tobytes() for row in captions}
+    assert not {row.tobytes() for row in composed} & {row.tobytes() for row in captions}
+    joined, _ = _query_sets(captions, matrix.astype(np.float16), asked[:39])
+    np.testing.assert_array_equal(joined, np.concatenate([asked[:39], composed]))
+    *others, own = _query_sets(captions, matrix.astype(np.float16), asked)
+    assert len(others) == 2 and own is asked
 
 
 def test_rows_added_later_and_rows_removed_are_minded(tmp_path: Path) -> None:
@@ -121,7 +133,7 @@ def test_vectors_of_captions_serve_as_the_captions_themselves(tmp_path: Path) ->
     index = make_index(tmp_path / "index", 1500)
     vectors = HashEncoder().encode_texts(TEXTS).astype(np.float16)
     report = optimize(index, Mute(), vectors, OptimizeOptions(recipe="rabitq", recall=0.8))
-    assert report.tuned["text"].queries == 400 and report.tuned["text"].reached
+    assert report.tuned["text"].queries in (300, len(TEXTS) // 2) and report.tuned["text"].reached
     with pytest.raises(UsageError, match="39 captions"):
         optimize(index, Mute(), vectors[:39])
 

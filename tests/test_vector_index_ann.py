@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -124,6 +125,16 @@ def test_rows_behind_the_index_are_found_and_can_be_taken_in(index: AnnIndex) ->
     most = {p.name: p.grid[-1] for p in index.recipe.parameters}
     nearest = [n.rows[0] for n in behind.search(late, 1, parameters=most)]
     assert np.mean(np.array(nearest) == np.arange(N, N + 200)) >= 0.98
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="only Linux tells what a process maps")
+def test_an_index_is_mapped_unless_faiss_copies_it_anyway(index: AnnIndex, tmp_path: Path) -> None:
+    path = tmp_path / "some.faiss"
+    index.save(path)
+    opened = AnnIndex.open(path, index.recipe, MATRIX)
+    mapped = str(path) in Path("/proc/self/maps").read_text()
+    assert mapped == (not re.search(r"x4fsr?$", index.recipe.factory))
+    assert opened.covered == N
 
 
 @pytest.mark.parametrize("mapped", [True, False])
@@ -286,6 +297,22 @@ def test_tuning_reaches_its_target_on_held_out_queries(index: AnnIndex) -> None:
     assert tuned.recall_low - 0.02 <= again <= tuned.recall_high + 0.02
     assert tuned.recall_low <= tuned.recall <= tuned.recall_high
     assert 0 < tuned.latency.p50_ms <= tuned.latency.p95_ms <= tuned.latency.p99_ms
+
+
+def test_tuning_serves_every_set_of_queries_and_reports_the_worst(index: AnnIndex) -> None:
+    """Vectors of the index itself, and queries between its clusters: which are harder depends on the recipe."""
+    inside, between = MATRIX[:200].astype(np.float32), np.random.default_rng(5).standard_normal((120, DIM), np.float32)
+    for first, second in ((inside, between), (between, inside)):
+        tuned = tune(index, first, 10, 0.9, also=[second], threads=1)
+        recalls = {
+            len(one) // 2: recall_of(index.search(one, 10, parameters=tuned.parameters), EXACT.search(one, 10)).mean()
+            for one in (first, second)
+        }
+        assert tuned.reached and min(recalls.values()) >= 0.88
+        assert tuned.recall == pytest.approx(recalls[tuned.queries], abs=0.05)
+        assert tuned.recall <= min(recalls.values()) + 0.03
+    with pytest.raises(VectorError, match="39 text queries were given"):
+        tune(index, inside, 10, 0.9, also=[between[:39]])
 
 
 def test_tuning_out_of_reach_says_so() -> None:

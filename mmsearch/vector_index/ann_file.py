@@ -29,6 +29,11 @@ ENDS = 1 << 20
 """Bytes of each end of FAISS's part that are checked when it is opened: the header and the trained parts."""
 
 
+COPIED = (b"IwPf", b"IPfs")
+"""Kinds of index, in FAISS's own four letters, whose codes FAISS copies into memory of its own even out of a map: the
+4-bit fast-scan ones, which lie in aligned blocks. A map would only keep the same bytes resident a second time."""
+
+
 def write(path: Path, core: Any, recipe: str, matrix: Matrix) -> None:
     """Write ``core``, an index over the first rows of ``matrix``, in one step: temporary file, sync, rename."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -66,6 +71,8 @@ def read(path: Path, recipe: str, matrix: Matrix, mapped: bool) -> Any:
     if seal["ends"] != _ends(path, seal["bytes"]):
         raise IndexDamaged(f"{path} is damaged: its checksum does not fit; build it again")
     try:
+        with path.open("rb") as file:
+            mapped = mapped and file.read(4) not in COPIED
         core = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
     except RuntimeError as error:
         raise IndexDamaged(f"FAISS {faiss.__version__} cannot read {path}; build it again") from error
