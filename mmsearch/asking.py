@@ -190,11 +190,11 @@ class Asking(ABC):
         note: Callable[[str], None] | None = None,
         options: SearchOptions | None = None,
     ) -> list[list[Hit]]:
-        """The answers to many questions, in their order: one call of the encoder, one of the vector search.
+        """The answers to many questions, in their order: few calls of the encoder, few of the vector search.
 
         Questions are texts, or `mmsearch.search.Question` for everything else. See `search` for the rest.
         """
-        from mmsearch.search import encode_questions
+        from mmsearch.search.many import answer_many
 
         chosen = options or _options(k, modality, min_score, collapse, words)
         asked = [_question(one, None, raw=raw) if isinstance(one, str) else one for one in questions]
@@ -203,7 +203,7 @@ class Asking(ABC):
         reranking = self._reranking(reranker or chosen.reranker, note)
         return self._asked(
             (lambda: self.encoder(texts_only=not has_images)) if needs_encoder else None,
-            lambda encoder, searcher: searcher.search_many(encode_questions(encoder, asked), chosen, reranking),
+            lambda encoder, searcher: answer_many(searcher, encoder, asked, chosen, reranking),
         )
 
     def reranker(self, name: str = "builtin") -> Reranker:

@@ -11,6 +11,7 @@ import pytest
 
 from mmsearch.vector_index import ExactIndex, residency
 from mmsearch.vector_index import exact as exact_module
+from mmsearch.vector_index.base import allowed_rows
 from mmsearch.vector_index.residency import HUGE_PAGE, Residency
 
 DIM, ROWS = 64, 200_000  # 26 MB
@@ -62,6 +63,17 @@ def test_a_scan_leaves_no_more_than_the_limit(
         for one, other in zip(found, whole, strict=True):
             np.testing.assert_array_equal(one.rows, other.rows)
             np.testing.assert_array_equal(one.scores, other.scores)
+
+
+@linux
+@pytest.mark.parametrize("banned", [None, np.arange(0, ROWS, 3)])
+def test_products_leave_no_more_than_the_limit(
+    mapped: np.ndarray, bounded: ExactIndex, banned: np.ndarray | None
+) -> None:
+    allowed = allowed_rows(ROWS, None, banned)
+    seen = [(rows, vectors.sum()) for rows, vectors in bounded._blocks(allowed)]
+    assert LIMIT // 2 <= resident(mapped) <= LIMIT + 2 * HUGE_PAGE
+    np.testing.assert_array_equal(np.concatenate([rows for rows, _ in seen]), allowed.as_rows(ROWS))
 
 
 @linux

@@ -19,7 +19,7 @@ from mmsearch.catalogue.matching import Look
 from mmsearch.catalogue.rows import Found
 from mmsearch.errors import UsageError
 from mmsearch.query_language import QueryError, parse_query
-from mmsearch.search import Question, SearchOptions, candidates, encode_questions, exclusion
+from mmsearch.search import Question, SearchOptions, candidates, encode_questions, exclusion, many
 from mmsearch.search.background import generic_captions, load_background, refresh_background
 from mmsearch.search.evidence import content_words
 from mmsearch.search.moments import SAME, fold_duplicates, moment_around
@@ -229,6 +229,33 @@ def test_many_questions_get_the_answers_of_each_one(library: Index) -> None:
     before = encoder.encoded_texts  # type: ignore[attr-defined]
     library.search_many(["red", "red", "blue"])
     assert encoder.encoded_texts - before == 2, "a text is encoded once"  # type: ignore[attr-defined]
+
+
+def test_more_questions_than_one_part_are_answered_in_parts(library: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(many, "PART", 5)
+    questions: list[str | Question] = [f"{one} and {other}" for one in COLOURS for other in COLOURS]
+    questions[3:3] = ["folder:b", "red -blue", *questions[:4]]
+    red = Image.new("RGB", (8, 8), COLOURS["red"])
+    questions += [Question.of(images=[red]), Question.of(["blue"], [red])]
+    encoder = library.encoder()
+    before = encoder.encoded_texts  # type: ignore[attr-defined]
+    answers = library.search_many(questions, k=7)
+    parsed = [parse_query(question) for question in questions if isinstance(question, str)]
+    texts = {"blue", *(text for one in parsed for text in (one.text, *one.excluded) if text)}
+    assert encoder.encoded_texts - before == len(texts), "each once"  # type: ignore[attr-defined]
+    assert answers == [
+        library.search(question, k=7) if isinstance(question, str) else library.search_many([question], k=7)[0]
+        for question in questions
+    ]
+    again = library.search_many(["red", "red"])
+    assert again[0] == again[1] and again[0] is not again[1], "who changes one answer does not change the other"
+
+
+def test_an_error_while_a_part_is_encoded_reaches_the_caller(library: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(many, "PART", 2)
+    missing = Question.of(images=[Path("/no/such/picture.png")])
+    with pytest.raises(UsageError, match="no file"):
+        library.search_many(["red", "blue", "white", missing])
 
 
 def test_many_questions_share_their_looks_into_the_catalogue(library: Index) -> None:

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from mmsearch.errors import VectorError
 from mmsearch.vector_index import ExactIndex, Neighbours
 from mmsearch.vector_index import exact as exact_module
+from mmsearch.vector_index.base import Allowed
+from mmsearch.vector_index.products import is_worth_it, may_be_best
 
 TOLERANCE = 1e-4
 """Scores differ only by the order of float32 additions."""
@@ -106,6 +108,61 @@ def test_all_rows_equal() -> None:
     matrix = np.repeat(vectors(1, 8), 6000, axis=0)
     for found in ExactIndex(matrix).search(unit(2, 8), 5, threads=2):
         assert found.rows.tolist() == [0, 1, 2, 3, 4]
+
+
+def alone(index: ExactIndex, queries: np.ndarray, k: int, **rows: np.ndarray | None) -> list[Neighbours]:
+    return [index.search(query[None], k, **rows)[0] for query in queries]
+
+
+def same(found: list[Neighbours], expected: list[Neighbours]) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.rows, other.rows)
+        np.testing.assert_array_equal(one.scores, other.scores)
+
+
+@pytest.mark.parametrize("k", [1, 10, 300])
+@pytest.mark.parametrize("share", [None, 0.02, 0.5])
+def test_many_queries_at_once_are_answered_as_each_alone(k: int, share: float | None) -> None:
+    """Row by row and bit by bit, though products add up in another order."""
+    n = 9 * exact_module.BLOCK + 13
+    matrix, queries = vectors(n, 40), unit(70, 40, 7)
+    matrix[5000:5400] = matrix[100]  # ties, and scores that differ in the last bits alone
+    matrix[20_000:21_000] = (matrix[7] * np.float16(1.001)).astype(np.float16)
+    queries[3], queries[4] = matrix[100], matrix[7]
+    rng = np.random.default_rng(3)
+    only = None if share is None else rng.permutation(n)[: int(share * n)]
+    if share == 0.02:  # few rows, but more than a product is made for
+        matrix, only = np.tile(matrix, (25, 1)), rng.permutation(25 * n)[: exact_module.BLOCK * 5]
+    index, without = ExactIndex(matrix), rng.permutation(len(matrix))[:50]
+    assert is_worth_it(len(queries), k, len(matrix) if only is None else len(only) - 50)
+    same(index.search(queries, k, only=only, without=without), alone(index, queries, k, only=only, without=without))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_products_need_not_know_good_rows_first(order: int) -> None:
+    """Rows from the worst to the best: each block holds better ones than all before it."""
+    matrix, queries = vectors(30_000, 24), np.repeat(unit(1, 24, 5), 40, axis=0)
+    queries[1::2] = unit(20, 24, 6)
+    matrix = matrix[np.argsort(order * (matrix.astype(np.float32) @ queries[0]))]
+    index = ExactIndex(matrix)
+    same(index.search(queries, 50), alone(index, queries, 50))
+
+
+def test_queries_among_crowds_of_equal_rows_are_answered_all_the_same() -> None:
+    matrix, queries = np.repeat(vectors(2, 8), 12_000, axis=0), unit(50, 8)
+    index = ExactIndex(matrix)
+    crowded = list(may_be_best(lambda: index._blocks(Allowed(len(matrix))), queries, 5))
+    assert all(rows is None for rows in crowded)
+    same(index.search(queries, 5), alone(index, queries, 5))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 3e4, 1e36])
+def test_products_of_any_size_of_numbers(scale: float) -> None:
+    matrix, queries = vectors(20_000, 8), unit(40, 8, 3)
+    matrix[77] *= np.float16(6e4)
+    index, scaled = ExactIndex(matrix), (queries * scale).astype(np.float32)
+    same(index.search(scaled, 9), alone(index, scaled, 9))
 
 
 def test_a_read_only_map_is_searched_in_place(tmp_path: Path) -> None:

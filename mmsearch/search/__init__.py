@@ -11,6 +11,7 @@ fit          how well a question fits a picture, comparable between questions an
 reference    unrelated photos, which tell what a question reaches by chance
 moments      frames of a video to one moment; near-duplicates to one hit
 searcher     all of it, one question at a time or many
+many         many questions: equal ones once, encoding beside answering
 explain      where in a picture a text was found
 """
 

@@ -131,10 +131,12 @@ class EncodedQuestion:
         return combined
 
 
-def encode_questions(encoder: Encoder | None, questions: Sequence[Question]) -> list[EncodedQuestion]:
+def encode_questions(
+    encoder: Encoder | None, questions: Sequence[Question], known: dict[str, FloatArray] | None = None
+) -> list[EncodedQuestion]:
     """Questions with their vectors, from one call of each tower; a text that comes several times is encoded once.
 
-    Questions of conditions alone need no encoder.
+    Questions of conditions alone need no encoder. ``known``: rows of texts that are encoded already; others are added.
 
     Raises:
         UsageError: an image cannot be read.
@@ -142,9 +144,10 @@ def encode_questions(encoder: Encoder | None, questions: Sequence[Question]) -> 
     if encoder is None:
         none = np.zeros((0, 0), dtype=np.float32)
         return [EncodedQuestion(one, none, none, none) for one in questions]
-    texts = list(dict.fromkeys(text for one in questions for text in (*one.texts, *one.excluded)))
-    place = {text: row for row, text in enumerate(texts)}
-    text_rows = encoder.encode_texts(texts)
+    rows = {} if known is None else known
+    texts = dict.fromkeys(text for one in questions for text in (*one.texts, *one.excluded) if text not in rows)
+    rows.update(zip(texts, encoder.encode_texts(list(texts)), strict=True))
+    none = np.zeros((0, encoder.spec.dim), dtype=np.float32)
     frames = [_opened(image, encoder) for one in questions for image in one.images]
     image_rows = _means(encoder, frames)
     encoded, used = [], 0
@@ -152,9 +155,9 @@ def encode_questions(encoder: Encoder | None, questions: Sequence[Question]) -> 
         encoded.append(
             EncodedQuestion(
                 one,
-                text_rows[[place[text] for text in one.texts]],
+                np.stack([rows[text] for text in one.texts]) if one.texts else none,
                 image_rows[used : used + len(one.images)],
-                text_rows[[place[text] for text in one.excluded]],
+                np.stack([rows[text] for text in one.excluded]) if one.excluded else none,
             )
         )
         used += len(one.images)

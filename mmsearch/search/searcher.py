@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,9 +32,6 @@ from mmsearch.search.question import EncodedQuestion, Question
 from mmsearch.search.rerank import Reranking, rerank_answers, reranking_of
 from mmsearch.search.vectors import open_vectors
 from mmsearch.types import MODALITIES, Hit, Modality
-
-if TYPE_CHECKING:
-    pass
 
 SAMPLE = 1024
 """Rows that tell how the scores of a question are spread."""
@@ -68,15 +64,20 @@ class Searcher:
         return self._answer(asked, options, None, reranking)
 
     def search_many(
-        self, asked: Sequence[EncodedQuestion], options: SearchOptions, reranking: Reranking | None = None
+        self,
+        asked: Sequence[EncodedQuestion],
+        options: SearchOptions,
+        reranking: Reranking | None = None,
+        words: HoldersOfWords | None = None,
     ) -> list[list[Hit]]:
         """The answers to many questions; those without conditions share one vector search.
 
-        A reranker orders the answers to questions of texts alone, within its budget for each of them.
+        A reranker orders the answers to questions of texts alone, within its budget for each of them. ``words``: what
+        several calls share, see `mmsearch.search.evidence.find_evidence`.
         """
         plain = [place for place, one in enumerate(asked) if self._is_plain(one, options)]
         first: dict[int, First] = {}
-        words: HoldersOfWords = {}
+        words = {} if words is None else words
         for kind in ("text", "image"):
             places = [place for place in plain if _kind(asked[place]) == kind]
             if places and self._tower.row_count:
