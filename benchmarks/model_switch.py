@@ -2,8 +2,8 @@
 
 An index is made with one model. Then, while readers ask it without pause, it is switched to another one; the switch is
 killed (``kill -9``) and started again, and new documents are added while it runs. Every answer is compared with brute
-force over the vectors of each model, with and without the new documents: its scores must be those of one model, for
-every hit and for the list as a whole. An answer of neither is mixed; an exception is a failed query.
+force over the vectors of each model, with as many of the new documents as were committed: its scores must be those of
+one model, for every hit and for the list as a whole. An answer of neither is mixed; an exception is a failed query.
 
 ``texts``: that many imported documents of one passage each and two encoders of hashed words, which cost next to
 nothing, so that the switch itself is what is measured; the readers are threads of the process that switches, the runs
@@ -168,7 +168,7 @@ def start_readers(place: Path, work: Path, count: int) -> list[subprocess.Popen[
 
 @dataclass
 class Truth:
-    """What one model says: cosines (queries, documents), and which documents were there from the start."""
+    """What one model says: cosines (queries, documents by row), and which documents were there from the start."""
 
     paths: list[str]
     cosines: np.ndarray
@@ -179,15 +179,24 @@ class Truth:
         self.places = {path: place for place, path in enumerate(self.paths)}
 
     def agrees(self, query: int, hits: list[tuple[str, float]]) -> bool:
-        """Whether every hit has its document's cosine, and the list is the best ten, with the new files or without."""
+        """Whether every hit has its document's cosine, and the list is the best ten of what was there at some moment.
+
+        New files are committed batch by batch, so all old documents are there and the first so many of the new ones.
+        """
         if len(hits) != K or any(path not in self.places for path, _ in hits):
             return False
         scores = np.array([score for _, score in hits])
         places = [self.places[path] for path, _ in hits]
         if np.abs(self.cosines[query, places] - scores).max() > TOLERANCE or len(set(places)) < K:
             return False
-        best = (np.sort(self.cosines[query][part])[::-1][:K] for part in (self.is_old, slice(None)))
-        return any(np.abs(expected - scores).max() <= TOLERANCE for expected in best)
+        new = np.flatnonzero(~self.is_old)
+        for count in (0, len(new), *range(1, len(new))):
+            there = self.is_old.copy()
+            there[new[:count]] = True
+            best = np.sort(self.cosines[query][there])[::-1][:K]
+            if np.abs(best - scores).max() <= TOLERANCE:
+                return True
+        return False
 
 
 def truth(index: Index, encoder: Encoder, is_old: Callable[[str], bool]) -> Truth:

@@ -172,8 +172,10 @@ def main() -> None:
     for name in options.only:
         print(f"{name} …", flush=True)
         command = [sys.executable, __file__, *sys.argv[1:], "--child", name]
-        output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
-        rows += [json.loads(line) for line in output.splitlines()]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            print(f"{name} ended with {done.returncode}; its settings up to there are kept", flush=True)
+        rows += [json.loads(line) for line in done.stdout.splitlines()]
         path.write_text(json.dumps({"environment": facts(options.data), "rows": rows}, indent=1) + "\n")
     return None
 
