@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "mmsearch-vector-search")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--tables", action="store_true", help="only write plots and tables from the results")
+    parser.add_argument("--note", default="", help="a sentence that the tables say beside the figures")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.tables:
@@ -176,7 +177,8 @@ def main() -> None:
         if done.returncode:
             print(f"{name} ended with {done.returncode}; its settings up to there are kept", flush=True)
         rows += [json.loads(line) for line in done.stdout.splitlines()]
-        path.write_text(json.dumps({"environment": facts(options.data), "rows": rows}, indent=1) + "\n")
+        content = {"environment": {**facts(options.data), "note": options.note}, "rows": rows}
+        path.write_text(json.dumps(content, indent=1) + "\n")
     return None
 
 

@@ -55,7 +55,7 @@ def table(rows: list[Row], environment: dict[str, Any]) -> str:
         "",
         f"{environment['cpu']}{simd}, {environment['cores']} cores; one query at a time, one thread; "
         f"{environment['date']}. {time} Each line is the fastest setting that reaches the recall on *text* queries; "
-        "build time is that of all threads together.",
+        f"build time is that of all threads together. {environment.get('note', '')}".rstrip(),
         "",
         "| | text recall | image recall | setting | p50 ms | p95 ms | p99 ms "
         "| QPS | build s | bytes/vector | resident MB | peak MB |",

@@ -1,0 +1,80 @@
+"""Do RaBitQ codes of more than one bit a dimension find what one bit misses, and at what price?
+
+    python benchmarks/rabitq_bits.py --vectors 100000
+
+Every factory is scanned in full, the best are scored again from the float16 vectors, as the recipes `rabitq` and
+`pq_scan` do it. Processor time of one thread, so that it can be measured on a machine that others use. Data of
+synthetic.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from environment import write_result
+from synthetic import Source, write_matrix
+
+from mmsearch.vector_index import ExactIndex
+
+FACTORIES = ("RaBitQ", "RaBitQfs", "RaBitQ2", "RaBitQfs2", "RaBitQ4", "RaBitQfs4", "PQ256x4fs")
+K, FACTORS = 10, (2, 5, 10, 20, 50, 100, 200, 500)
+ENOUGH = 0.999
+
+
+def measure(factory: str, matrix: np.ndarray, asked: dict[str, np.ndarray], truth: dict[str, list[np.ndarray]]) -> Any:
+    """Rows of figures, one for each number of candidates, until text queries have found enough."""
+    exact = ExactIndex(matrix)
+    started = time.process_time()
+    index = faiss.index_factory(matrix.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+    sample = np.sort(np.random.default_rng(0).choice(len(matrix), min(len(matrix), 16_384), replace=False))
+    index.train(matrix[sample].astype(np.float32))
+    for low in range(0, len(matrix), 16_384):
+        index.add(matrix[low : low + 16_384].astype(np.float32))
+    built = time.process_time() - started
+    for factor in FACTORS:
+        row: dict[str, Any] = {"factory": factory, "k_factor": factor, "build_cpu_s": round(built, 1),
+                               "bytes_per_vector": faiss.downcast_index(index).sa_code_size()}  # fmt: skip
+        for kind, queries in asked.items():
+            took, found = [], []
+            for query, true in zip(queries, truth[kind], strict=True):
+                started = time.process_time()
+                rows = np.sort(index.search(query[None], K * factor)[1][0])
+                rows = rows[rows >= 0]
+                best = rows[np.argsort(-exact.score(query, exact.gather(rows)))[:K]]
+                took.append(1000 * (time.process_time() - started))
+                found.append(len(np.intersect1d(best, true)) / K)
+            row |= {
+                f"recall_{kind}": round(float(np.mean(found)), 4),
+                f"{kind}_cpu_ms": round(float(np.median(took)), 2),
+            }
+        print(row, flush=True)
+        yield row
+        if row["recall_text"] >= ENOUGH:
+            return
+
+
+def main() -> None:
+    """Runs it and writes ``results/rabitq_bits_N.json``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vectors", type=int, default=100_000)
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "mmsearch-vector-search")
+    options = parser.parse_args()
+    faiss.omp_set_num_threads(1)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    source = Source()
+    matrix = write_matrix(options.folder / f"synthetic-{options.vectors}.f16", options.vectors, source)
+    asked = {"text": source.texts(options.queries, 0), "image": source.images(options.queries, 10**6)}
+    truth = {kind: [a.rows for a in ExactIndex(matrix).search(rows, K, threads=1)] for kind, rows in asked.items()}
+    rows = [row for factory in FACTORIES for row in measure(factory, matrix, asked, truth)]
+    write_result(f"rabitq_bits_{options.vectors}", {"vectors": options.vectors, "dim": matrix.shape[1], "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
