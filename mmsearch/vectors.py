@@ -15,6 +15,10 @@ from mmsearch.index import IndexDirectory
 from mmsearch.recipes import load_recipe
 from mmsearch.vector_index import AnnIndex, ExactIndex, Neighbours, QueryKind
 
+FAR = 10
+"""At one setting, `ivf_pq` and `pq_scan` find the 100 nearest about as well as the 10 nearest (at most 0.025 worse,
+`hnsw` 0.07; `benchmarks/vector_search.py`), and a question for ten documents asks for 44 rows."""
+
 
 @dataclass(frozen=True)
 class BuiltIndex:
@@ -65,13 +69,13 @@ class Vectors:
     ) -> list[Neighbours]:
         """The ``k`` best rows for each of ``queries``, float32 (q, dim), with the parameters tuned for ``kind``.
 
-        See `mmsearch.vector_index.ExactIndex.search`. Asked for far more rows than the parameters were tuned
-        for, the exact search answers: a graph or a list that was set for 10 neighbours misses many of 1,000.
+        See `mmsearch.vector_index.ExactIndex.search`. Asked for more than `FAR` times the rows that the parameters were
+        tuned for, the exact search answers: a graph or a list that was set for 10 neighbours misses many of 1,000.
         """
         if self._ann is None or self._built is None:
             return self._exact.search(queries, k, only=only, without=without, threads=threads)
         tuned = self._built.tuned.get(kind)
-        if tuned is None or k > 4 * max(int(tuned["k"]), 10):
+        if tuned is None or k > FAR * max(int(tuned["k"]), 10):
             return self._exact.search(queries, k, only=only, without=without, threads=threads)
         parameters = {name: int(value) for name, value in tuned["parameters"].items()}
         return self._ann.search(queries, k, parameters=parameters, only=only, without=without, threads=threads)

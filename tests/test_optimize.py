@@ -125,6 +125,21 @@ def test_rows_added_later_and_rows_removed_are_minded(tmp_path: Path) -> None:
         assert row not in others.rows and len(others) == 3
 
 
+def test_the_vector_index_answers_up_to_ten_times_what_it_was_tuned_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = make_index(tmp_path / "index", 1500)
+    optimize(index, HashEncoder(), TEXTS, OptimizeOptions(recipe="pq_scan", recall=0.9))
+    index = IndexDirectory.open(index.path)
+    vectors, queries = Vectors(index, index.tower()), HashEncoder().encode_texts(TEXTS[:5])
+    exact = vectors.search(queries, 101)
+    monkeypatch.setattr(vectors, "_exact", None)  # nobody left who scans everything
+    assert [len(one) for one in vectors.search(queries, 100)] == [100] * 5
+    with pytest.raises(AttributeError):
+        vectors.search(queries, 101)
+    assert [len(one) for one in exact] == [101] * 5
+
+
 def test_vectors_of_captions_serve_as_the_captions_themselves(tmp_path: Path) -> None:
     class Mute(HashEncoder):
         def encode_texts(self, texts: Sequence[str]) -> FloatArray:

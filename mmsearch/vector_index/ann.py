@@ -37,6 +37,7 @@ from mmsearch.vector_index.base import (
     nothing,
 )
 from mmsearch.vector_index.exact import ExactIndex
+from mmsearch.vector_index.row_reader import RowReader
 
 ADD_BLOCK = 16_384
 """Vectors widened to float32 at a time while adding: 32 MB at 512-d."""
@@ -68,6 +69,7 @@ class AnnIndex:
         self._core, self._base = core, faiss.downcast_index(core)
         self._matrix = as_matrix(matrix)
         self._exact = ExactIndex(self._matrix)
+        self._candidates = RowReader.of(matrix) or self._exact
         self._mapped = mapped
         self.recipe = recipe
         if core.d != self.dim or core.ntotal > len(self._matrix):
@@ -224,7 +226,7 @@ class AnnIndex:
         covered = allowed.count - (0 if tail is None else tail.count)
         if len(rows) < min(k, covered):
             return self._exact.search_allowed(query, k, allowed, threads)[0]
-        scores = self._exact.score(query[0], self._exact.gather(rows))
+        scores = self._exact.score(query[0], self._candidates.gather(rows))
         if tail is not None:
             late = self._exact.search_allowed(query, k, tail, threads)[0]
             scores, rows = np.concatenate([scores, late.scores]), np.concatenate([rows, late.rows])

@@ -37,7 +37,7 @@ class Residency:
     """
 
     def __init__(self, matrix: Matrix, limit: int = RESIDENT) -> None:
-        self._map = _map_of(matrix) if matrix.nbytes > limit else None
+        self._map = map_of(matrix) if matrix.nbytes > limit else None
         self._row_bytes = int(matrix.strides[0])
         self._limit = limit
         self._unseen = self._turn = 0
@@ -81,7 +81,7 @@ class Residency:
                     self._map.madvise(mmap.MADV_DONTNEED, low, min(size, len(self._map) - low))
 
 
-def _map_of(matrix: Matrix) -> mmap.mmap | None:
+def map_of(matrix: Matrix) -> mmap.mmap | None:
     """The map that an array is a view of, where the system can be told to let go of its pages."""
     owner: object = matrix
     while isinstance(owner, np.ndarray):
