@@ -179,12 +179,19 @@ class ImageOutput(NamedTuple):
 
 
 class ImageNet(nn.Module):
-    """Pixels to the joint space and to ConSE's."""
+    """Pixels to the joint space and to ConSE's.
 
-    def __init__(self, hidden: int, joint: int, dropout: float = 0.0) -> None:
+    ``objects`` things that the classifier has no class for, or that a picture shows beside its main one, may add their
+    names to ConSE's half: as much of each as a linear layer of the features finds above zero. Vectors of the names have
+    their weight in their lengths. ``mmsearch.training.objects`` fits both.
+    """
+
+    def __init__(self, hidden: int, joint: int, dropout: float = 0.0, objects: int = 0) -> None:
         super().__init__()
         self.network = Lite2()
         self.classes = nn.Parameter(torch.zeros(CLASSES, WIDTH), requires_grad=False)
+        self.objects = nn.Linear(FEATURES, objects) if objects else None
+        self.object_names = nn.Parameter(torch.zeros(objects, WIDTH), requires_grad=False) if objects else None
         self.head = Projection(FEATURES, hidden, joint, dropout)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -196,13 +203,18 @@ class ImageNet(nn.Module):
         """From what the first ``stages`` stages gave."""
         grid, features = self.network.rest(x, stages)
         logits = self.network.classifier(features)
-        return ImageOutput(features, self.head(features), self.conse(logits), logits, grid)
+        return ImageOutput(features, self.head(features), self.conse(logits, features), logits, grid)
 
-    def conse(self, logits: Tensor) -> Tensor:
-        """The mean of the vectors of the 20 most probable classes, weighted by their probabilities."""
+    def conse(self, logits: Tensor, features: Tensor) -> Tensor:
+        """The mean of the vectors of the 20 most probable classes, weighted by their probabilities, at length 1; then
+        the names of objects are added.
+        """
         top, which = logits.topk(TOP_CLASSES, dim=1)
         weights = (top / TEMPERATURE).softmax(1)
-        return unit((weights[:, None, :] @ functional.embedding(which, self.classes))[:, 0])
+        classes = unit((weights[:, None, :] @ functional.embedding(which, self.classes))[:, 0])
+        if self.objects is None or self.object_names is None:
+            return classes
+        return unit(classes + functional.relu(self.objects(features)) @ self.object_names)
 
 
 class TextNet(nn.Module):

@@ -66,7 +66,7 @@ class BuiltinTowerOptions:
 class BuiltinTowers(Towers):
     """The towers of ``directory``. A folder without a joint space (version 0) gets one, to be learned from nothing.
 
-    Words, positions and MiniLM's own layers never learn: the joint space has its own copies of the last text
+    Words, positions, MiniLM's own layers and what finds objects never learn: the joint space has its own copies of the last text
     layers, ConSE's space keeps the sentence vectors that its class vectors were made of.
 
     Raises:
@@ -133,7 +133,7 @@ class BuiltinTowers(Towers):
             features = kept[0].float()
             joint = self.image.head(features)
             with torch.no_grad():
-                conse = self.image.conse(self.image.network.classifier(features))
+                conse = self.image.conse(self.image.network.classifier(features), features)
             return ImageRows(joint, side_by_side(joint, conse), self._forgotten_names(features))
         out = self.image.rest(kept[0].float().contiguous(memory_format=torch.channels_last), self.stages)
         change = functional.kl_div(
@@ -297,7 +297,7 @@ def _image_net(tensors: dict[str, Array], options: BuiltinTowerOptions) -> Image
     hidden, joint = options.image_hidden, options.joint
     if "head.straight.weight" in tensors:
         hidden, joint = len(tensors["head.up.weight"]), len(tensors["head.straight.weight"])
-    net = ImageNet(hidden, joint, options.dropout)
+    net = ImageNet(hidden, joint, options.dropout, len(tensors.get("objects.weight", ())))
     _load(net, tensors, new=("head.",))
     return net
 
