@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mmsearch.errors import UsageError
 from mmsearch.types import MODALITIES, Modality
 
-NOTHING_BELOW = 0.28
+NOTHING_BELOW = 0.25
 """The relevance below which the command line answers that nothing matches well. Chosen so that about one true hit in
 20 is lost with the built-in encoder (benchmarks/query_quality.py)."""
 
