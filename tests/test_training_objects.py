@@ -1,4 +1,4 @@
-"""Objects that the image tower learns from a detector: the regression against its oracle, and what it does to vectors."""
+"""Objects that the image tower learns from a detector: the regression against its oracle, and what vectors become."""
 
 from __future__ import annotations
 

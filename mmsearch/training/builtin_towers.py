@@ -66,8 +66,8 @@ class BuiltinTowerOptions:
 class BuiltinTowers(Towers):
     """The towers of ``directory``. A folder without a joint space (version 0) gets one, to be learned from nothing.
 
-    Words, positions, MiniLM's own layers and what finds objects never learn: the joint space has its own copies of the last text
-    layers, ConSE's space keeps the sentence vectors that its class vectors were made of.
+    Words, positions, MiniLM's own layers and what finds objects never learn: the joint space has its own copies of
+    the last text layers, ConSE's space keeps the sentence vectors that its class vectors were made of.
 
     Raises:
         EncoderError: the weights are not those of these networks.

@@ -18,7 +18,7 @@ from mmsearch.errors import UsageError
 from mmsearch.training.builtin_modules import FEATURES, WIDTH, ImageNet
 
 RIDGE = 1500.0
-"""Penalty on the squares of the weights, for features of spread 1: the pictures count as so many more that show nothing."""
+"""Penalty on the squares of the weights, for features of spread 1: as if so many more pictures showed nothing."""
 LEAST, MOST = 0.005, 0.995
 """Probabilities are held between these before their logits are taken."""
 NOTABLE = 1.0
