@@ -71,7 +71,7 @@ def fill(index: Index, count: int) -> None:
                 )
                 content = NewContent(number.to_bytes(32, "big"), "image/1", "image", info, [NewSegment(number)])
                 content_id = writer.catalogue.add_content(tower, content)
-                folder = f"{2005 + number % 20}/{('holiday', 'family', 'work', 'garden')[number % 4]}"
+                folder = f"{2005 + number % 20}/{('holiday', 'family', 'work', 'garden')[number // 20 % 4]}"
                 path = f"{folder}/IMG_{number:06d}.jpg"
                 writer.catalogue.put_document(root.id, path, "image", 3_000_000, 10**18 + number, content_id)
             writer.catalogue.set_row_count(tower.id, count)

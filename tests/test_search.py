@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mmsearch.api import Index
-from mmsearch.catalogue.matching import Look
+from mmsearch.catalogue.matching import Look, documents_with_words
 from mmsearch.catalogue.rows import Found
 from mmsearch.errors import UsageError
 from mmsearch.query_language import QueryError, parse_query
-from mmsearch.search import Question, SearchOptions, candidates, encode_questions, exclusion, many
+from mmsearch.search import Question, SearchOptions, candidates, encode_questions, evidence, exclusion, many
 from mmsearch.search.background import generic_captions, load_background, refresh_background
-from mmsearch.search.evidence import content_words
+from mmsearch.search.evidence import content_words, find_evidence
 from mmsearch.search.moments import SAME, fold_duplicates, moment_around
 from tests.conftest import COLOURS, ColourEncoder, save_colour
 
@@ -195,6 +195,17 @@ def test_a_folder_name_is_found_though_the_pictures_do_not_show_it(library: Inde
     assert "/2022/" in both[0].path and {"similarity", "hubness", "words"} == set(both[0].parts)
 
 
+def test_a_word_that_too_many_documents_have_tells_nothing(library: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue, tower = library._directory.catalogue, library._directory.tower()
+    monkeypatch.setattr(evidence, "MOST", 30)  # exactly those of a year
+    shares = find_evidence(catalogue, tower.id, ["2021"]).shares
+    assert len(shares) == 30 and set(shares.values()) == {1.0}
+    monkeypatch.setattr(evidence, "MOST", 29)
+    assert not find_evidence(catalogue, tower.id, ["2021"]).shares
+    held = documents_with_words(catalogue, '"2021"', 30)
+    assert held is not None and held == sorted(held) and documents_with_words(catalogue, '"2021"', 29) is None
+
+
 def test_captions_and_texts_are_evidence(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     save_colour(tmp_path / "photos" / "one.png", "red")
@@ -268,7 +279,7 @@ def test_many_questions_share_their_looks_into_the_catalogue(library: Index) -> 
     finally:
         library._directory.catalogue.sql.set_trace_callback(None)
     assert sum("FROM vectors v JOIN segments" in one for one in statements) <= 2
-    assert sum("document_words MATCH" in one for one in statements) <= len(COLOURS)
+    assert sum("document_words MATCH" in one for one in statements) <= 2 * len(COLOURS), "counted, then listed"
 
 
 def test_several_texts_and_images_are_one_question(library: Index) -> None:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     import sqlite_utils
 
 
+CACHE_KB = 32 << 10
+"""Of pages that a connection keeps, at most. With SQLite's 2 MB, looking up a thousand scattered rows of 100,000 takes
+twice as long."""
+
+
 class CatalogueDatabase:
     """An SQLite file with the schema of this mmsearch."""
 
@@ -57,6 +62,7 @@ class CatalogueDatabase:
     def _connect(self) -> sqlite3.Connection:
         try:
             connection = self._open_connection()
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KB}")
             connection.execute("SELECT count(*) FROM sqlite_master")
         except sqlite3.DatabaseError as error:
             raise IndexDamaged(

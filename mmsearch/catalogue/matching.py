@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +40,23 @@ def documents_where(catalogue: Catalogue, condition: Condition, among: Iterable[
     return found
 
 
+def find_rows_where(catalogue: Catalogue, tower_id: int, rows: Sequence[int], condition: Condition) -> list[Found]:
+    """`Catalogue.find_rows` of those documents alone for which the condition holds."""
+    found: list[Found] = []
+    for start in range(0, len(rows), _MANY):
+        marks = ",".join(map(str, map(int, rows[start : start + _MANY])))
+        cursor = catalogue.sql.execute(
+            f"""SELECT v.row, d.id, r.path, r.is_relative, d.path, d.modality, {_SEGMENT}
+                FROM vectors v CROSS JOIN segments s ON s.id = v.segment_id
+                CROSS JOIN documents d ON d.content_id = s.content_id CROSS JOIN contents c ON c.id = d.content_id
+                CROSS JOIN roots r ON r.id = d.root_id
+                WHERE v.tower_id = :tower AND v.row IN ({marks}) AND ({condition.sql})""",
+            {"tower": tower_id, **condition.parameters},
+        )
+        found.extend(_found(row) for row in cursor)
+    return found
+
+
 def rows_where(catalogue: Catalogue, tower_id: int, condition: Condition) -> tuple[RowArray, RowArray]:
     """The documents for which the condition holds, and rows of their vectors: two int64 (pairs,), side by side.
 
@@ -51,8 +69,8 @@ def rows_where(catalogue: Catalogue, tower_id: int, condition: Condition) -> tup
             CROSS JOIN vectors v ON v.segment_id = s.id AND v.tower_id = :tower
             WHERE d.root_id IN (SELECT id FROM roots) AND ({condition.sql})""",
         {"tower": tower_id, **condition.parameters},
-    ).fetchall()
-    pairs = np.array(rows, dtype=np.int64).reshape(-1, 2)
+    )
+    pairs = np.fromiter(chain.from_iterable(rows), dtype=np.int64).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]
 
 
@@ -131,16 +149,23 @@ def phrase_conditions(exact: Sequence[str], excluded: Sequence[str]) -> Conditio
     return Condition(" AND ".join(parts) or "TRUE", parameters)
 
 
-def documents_with_words(catalogue: Catalogue, match: str, limit: int) -> list[int]:
-    """Documents of which a text matches the FTS5 query, at most ``limit`` and one more, by id."""
-    rows = catalogue.sql.execute(
-        """SELECT rowid FROM document_words WHERE document_words MATCH :match
-           UNION SELECT d.id FROM segment_words w JOIN segments s ON s.id = w.rowid
-           JOIN documents d ON d.content_id = s.content_id WHERE segment_words MATCH :match
-           LIMIT :limit""",
-        {"match": match, "limit": limit + 1},
-    )
-    return [row[0] for row in rows]
+def documents_with_words(catalogue: Catalogue, match: str, limit: int) -> list[int] | None:
+    """Documents of which a text matches the FTS5 query, by id; ``None`` where they are more than ``limit``.
+
+    Counting comes first, as it needs no list: common words are common in questions too.
+    """
+    about = "SELECT rowid FROM document_words WHERE document_words MATCH :match LIMIT :limit"
+    inside = """SELECT d.id FROM segment_words w JOIN segments s ON s.id = w.rowid
+                JOIN documents d ON d.content_id = s.content_id WHERE segment_words MATCH :match"""
+    asked = {"match": match, "limit": limit + 1}
+    if catalogue.sql.execute(f"SELECT count(*) FROM ({about})", asked).fetchone()[0] > limit:
+        return None
+    found = {row[0] for row in catalogue.sql.execute(about, asked)}
+    for row in catalogue.sql.execute(inside, {"match": match}):
+        found.add(row[0])
+        if len(found) > limit:
+            return None
+    return sorted(found)
 
 
 def count_documents(catalogue: Catalogue) -> int:

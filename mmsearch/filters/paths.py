@@ -35,12 +35,20 @@ class PathFilter(Filter):
             names = ["**", *names]
         elif self.pattern.endswith("/"):
             names = [*names, "**"]
-        matches = f"mmsearch_glob({parameters.add(path_regex(names))}, 0, d.path)"
         beginning = _fixed_beginning(names)
         if not beginning:
-            return matches
+            return _matches(names, parameters)
         end = beginning[:-1] + chr(ord(beginning[-1]) + 1)
-        return f"d.path >= {parameters.add(beginning)} AND d.path < {parameters.add(end)} AND {matches}"
+        inside = f"d.path >= {parameters.add(beginning)} AND d.path < {parameters.add(end)}"
+        if (
+            names[-1] == "**" and beginning.count("/") == len(names) - 1
+        ):  # everything below a folder: nothing more to ask
+            return inside
+        return f"{inside} AND {_matches(names, parameters)}"
+
+
+def _matches(names: list[str], parameters: Parameters) -> str:
+    return f"mmsearch_glob({parameters.add(path_regex(names))}, 0, d.path)"
 
 
 @dataclass(frozen=True)

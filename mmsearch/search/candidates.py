@@ -10,7 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.catalogue import Catalogue, Found, RowArray, Tower
-from mmsearch.catalogue.matching import Condition, documents_where, rows_of_documents, rows_where
+from mmsearch.catalogue.matching import (
+    Condition,
+    documents_where,
+    find_rows_where,
+    rows_of_documents,
+    rows_where,
+)
 from mmsearch.encoders.base import FloatArray
 from mmsearch.search.background import Background, Kind
 from mmsearch.search.evidence import HoldersOfWords
@@ -174,9 +180,17 @@ class Candidates:
         return best_segments(found)
 
     def scores(self, vector: FloatArray, rows: RowArray) -> FloatArray:
-        """Cosines of some rows, a block at a time."""
-        blocks = [self._matrix[rows[i : i + 8192]].astype(np.float32) @ vector for i in range(0, len(rows), 8192)]
-        return np.concatenate([np.zeros(0, dtype=np.float32), *blocks])
+        """Cosines of some rows."""
+        return self.scores_of_each([vector], rows)[0]
+
+    def scores_of_each(self, vectors: Sequence[FloatArray], rows: RowArray) -> list[FloatArray]:
+        """Cosines of some rows with each of a few vectors, a block of rows at a time."""
+        scores = [np.zeros(len(rows), dtype=np.float32) for _ in vectors]
+        for start in range(0, len(rows), 8192):
+            block = self._matrix[rows[start : start + 8192]].astype(np.float32)
+            for each, vector in zip(scores, vectors, strict=True):
+                each[start : start + 8192] = block @ vector
+        return scores
 
     def corrections(self, rows: RowArray, alpha: float, kind: Kind) -> FloatArray:
         """What hubness takes off the scores of rows, 0 or less."""
@@ -193,7 +207,9 @@ class Candidates:
 
     def judged(self, rows: RowArray, terms: Terms) -> tuple[npt.NDArray[np.bool_], FloatArray]:
         """Which rows show something that is excluded, and what the doubt takes off the scores of each."""
-        return judge_excluded(lambda vector: self.scores(vector, rows), len(rows), terms.excluded, terms.wanted)
+        concepts = [*terms.excluded, *([] if terms.wanted is None or not terms.excluded else [terms.wanted])]
+        scores = self.scores_of_each([vector for vector, _ in concepts], rows)
+        return judge_excluded(scores, len(rows), terms.excluded, terms.wanted)
 
     def _documents(
         self, neighbours: Neighbours, need: int, terms: Terms, documents: set[int] | None, more: bool
@@ -219,21 +235,24 @@ class Candidates:
             part = places[start : start + step]
             if terms.excluded and start + step > CORRECTED:
                 shows[part], demotions[part] = self.judged(rows[part], terms)
-            start, step = start + step, step * 2
+            start += len(part)
             part = part[~shows[part]]
-            of_row = {int(rows[place]): place for place in part}
-            segments = self._segments(list(of_row), terms.first)
+            of_row = dict(zip(rows[part].tolist(), part.tolist(), strict=True))
+            if terms.condition is not None and documents is None:
+                segments = find_rows_where(self._catalogue, self._tower.id, list(of_row), terms.condition)
+            else:
+                segments = self._segments(list(of_row), terms.first)
             if documents is not None:
                 segments = [one for one in segments if one.document_id in documents]
-            elif terms.condition is not None:
-                holds = documents_where(self._catalogue, terms.condition, (one.document_id for one in segments))
-                segments = [one for one in segments if one.document_id in holds]
             for one in segments:
                 place = of_row[one.row]
                 found.append(
                     Candidate(one, float(cosines[place]), float(corrections[place]), excluded=float(demotions[place]))
                 )
                 known.add(one.document_id)
+            step *= 2
+            if known:  # where few of many rows hold, doubling would look up far more than are missing
+                step = min(step, max(need + AHEAD, int(1.5 * (need - len(known)) * start / len(known))))
             is_sifting = more and documents is None and terms.condition is not None
             if is_sifting and start >= TRIED and 2 * len(known) * len(places) < need * start:
                 break

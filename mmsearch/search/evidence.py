@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mmsearch.catalogue import Catalogue
@@ -28,8 +28,19 @@ _SILENT = """
 STOP_WORDS = frozenset(_SILENT.split())
 """Words that tell no document from another: grammar, and what cameras and programs write."""
 
-HoldersOfWords = dict[str, tuple[list[int], list[tuple[int, int]]]]
-"""By word: the documents about which it is written, and the (document, row) of the pictures in which it was read."""
+
+@dataclass(frozen=True)
+class Holders:
+    """Who has a word: the documents about which it is ``written``, and the (document, row) of the pictures in which it
+    was ``read``. Both are empty where these are more than ``MOST`` documents; ``count`` is then ``MOST`` + 1.
+    """
+
+    written: Sequence[int]
+    read: Sequence[tuple[int, int]]
+    count: int
+
+
+HoldersOfWords = dict[str, Holders]
 
 
 @dataclass(frozen=True)
@@ -68,27 +79,22 @@ def find_evidence(
     known = {} if known is None else known
     if missing := [word for word in words if word not in known]:
         are_read = has_readings(catalogue)
-        for word in missing:
-            match = _match(word)
-            pictures = pictures_with(catalogue, tower_id, match, sought_letters(word), MOST) if are_read else []
-            known[word] = documents_with_words(catalogue, match, MOST), pictures
-    about = {word: known[word][0] for word in words}
-    inside = {word: known[word][1] for word in words}
-    holders = {word: {*about[word], *(document for document, _ in inside[word])} for word in words}
-    if not any(holders.values()):
+        known.update((word, _holders(catalogue, tower_id, word, are_read)) for word in missing)
+    holders = {word: known[word] for word in words}
+    if not any(found.count for found in holders.values()):
         return Evidence({}, words)
     count = count_documents(catalogue)
-    weights = {word: math.log((count + 1) / (len(found) + 0.5)) for word, found in holders.items()}
+    weights = {word: math.log((count + 1) / (found.count + 0.5)) for word, found in holders.items()}
     total = sum(weight for weight in weights.values() if weight > 0)
-    telling = [word for word, found in holders.items() if len(found) <= MOST and weights[word] > 0]
+    telling = [word for word in words if weights[word] > 0]
     written: dict[int, float] = {}
     for word in telling:
-        for document in about[word]:
+        for document in holders[word].written:
             written[document] = written.get(document, 0.0) + weights[word] / total
     read: dict[tuple[int, int], float] = {}
     for word in telling:
-        written_in = set(about[word])
-        for document, row in inside[word]:
+        written_in = set(holders[word].written) if holders[word].read else set()
+        for document, row in holders[word].read:
             so_far = read.setdefault((document, row), written.get(document, 0.0))
             if document not in written_in:  # or the word would count twice
                 read[document, row] = so_far + weights[word] / total
@@ -96,6 +102,16 @@ def find_evidence(
     for (document, _), share in read.items():
         shares[document] = max(share, shares.get(document, 0.0))
     return Evidence(shares, words, written, read)
+
+
+def _holders(catalogue: Catalogue, tower_id: int, word: str, are_read: bool) -> Holders:
+    match = _match(word)
+    written = documents_with_words(catalogue, match, MOST)
+    if written is None:
+        return Holders((), (), MOST + 1)
+    read = pictures_with(catalogue, tower_id, match, sought_letters(word), MOST) if are_read else []
+    count = len({*written, *(document for document, _ in read)})
+    return Holders(written, read, count) if count <= MOST else Holders((), (), MOST + 1)
 
 
 def lines_read(catalogue: Catalogue, tower_id: int, row: int, words: Iterable[str]) -> str | None:

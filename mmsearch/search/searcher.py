@@ -24,7 +24,7 @@ from mmsearch.search.background import Background, Group, Kind, load_background
 from mmsearch.search.by_vector import nearest_documents
 from mmsearch.search.candidates import Candidate, Candidates, First, Terms, best_segments
 from mmsearch.search.evidence import Evidence, HoldersOfWords, content_words, find_evidence, lines_read
-from mmsearch.search.exclusion import Spread
+from mmsearch.search.exclusion import Spread, scores_over
 from mmsearch.search.fit import TOGETHER
 from mmsearch.search.moments import Moment, fold_duplicates, moment_around
 from mmsearch.search.options import SearchOptions
@@ -301,7 +301,9 @@ class Searcher:
         sample = self._sample(group)
         if len(sample) < 2:
             return 1.0
-        totals = sample @ vector + self._candidates.corrections(self._sampled[group], terms.alpha, terms.kind)
+        totals = scores_over(sample, vector) + self._candidates.corrections(
+            self._sampled[group], terms.alpha, terms.kind
+        )
         return max(float(totals.std()), 1e-6)
 
     def _sample(self, group: Group) -> FloatArray:
