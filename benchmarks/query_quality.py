@@ -36,8 +36,8 @@ from mmsearch.evaluate import EvaluationOptions
 from mmsearch.metrics import average_precision, two_way_recall
 from mmsearch.search import SearchOptions
 from mmsearch.search.background import ALPHA, NEIGHBOURS, fit_scale, generic_captions, refresh_background
-from mmsearch.search.explain import GRID, heat_map
 from mmsearch.search.fit import TOGETHER, Tops, share_beaten
+from mmsearch.search.heat import GRID, windows_map
 from mmsearch.search.options import NOTHING_BELOW
 
 PLACES = ("zermatt", "lisbon", "oslo", "kyoto", "marrakesh", "dublin", "quito", "perth")
@@ -259,7 +259,7 @@ def pointing(data: Path, encoder: Encoder, collages: int = 60) -> dict[str, Any]
             boxes = [box[1:] for box in label["boxes"] if box[0] == name]
             if not 0.02 <= _covered(boxes) <= 0.40:
                 continue
-            heat = heat_map(encoder, picture, encoder.encode_texts([name])[0])
+            heat = windows_map(encoder, picture, encoder.encode_texts([name])[0])
             row, column = np.unravel_index(int(heat.argmax()), heat.shape)
             hits += _inside(boxes, (column + 0.5) / GRID, (row + 0.5) / GRID)
             centre, count = centre + _inside(boxes, 0.5, 0.5), count + 1
@@ -292,7 +292,7 @@ def _collages(data: Path, encoder: Encoder, count: int) -> float:
         collage = Image.new("RGB", (800, 400))
         for place, picture in enumerate(pictures):
             collage.paste(picture, (400 * place, 0))
-        heat = heat_map(encoder, collage, encoder.encode_texts([name])[0])
+        heat = windows_map(encoder, collage, encoder.encode_texts([name])[0])
         column = int(heat.argmax()) % GRID
         right += (column < GRID / 2) == (sides[0] is one)
     return right / count

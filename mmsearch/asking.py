@@ -237,10 +237,20 @@ class Asking(ABC):
             told(f"not reranked: {error}")
             return None
 
-    def explain(self, text: str, path: PathLike, *, raw: bool = False, heat_map: bool = True) -> Explanation:
+    def explain(
+        self,
+        text: str,
+        path: PathLike,
+        *,
+        raw: bool = False,
+        heat_map: bool = True,
+        reranker: str | Reranker | None = None,
+        note: Callable[[str], None] | None = None,
+    ) -> Explanation:
         """Why an indexed file answers a question, or why not: the parts of its score, and a heat map of its picture.
 
-        ``mmsearch.search.explain.overlay`` draws the map over the picture.
+        ``mmsearch.search.heat.overlay`` draws the map over the picture. With a ``reranker`` the map shows what that
+        one looks at; ``note`` gets a line where it cannot be opened.
 
         Raises:
             UsageError: the file is not in the index.
@@ -248,9 +258,14 @@ class Asking(ABC):
         from mmsearch.search import encode_questions
         from mmsearch.search.explain import explain
 
+        reranking = self._reranking(reranker, note)
+
         def ask(encoder: Encoder, searcher: Searcher) -> Explanation:
             [asked] = encode_questions(encoder, [_question(text, None, raw=raw)])
-            return explain(self._directory, searcher, encoder, asked, Path(path), with_heat=heat_map)
+            return explain(
+                self._directory, searcher, encoder, asked, Path(path), with_heat=heat_map,
+                reranker=None if reranking is None else reranking.reranker,
+            )  # fmt: skip
 
         return self._asked(lambda: self.encoder(texts_only=not heat_map), ask)
 

@@ -114,7 +114,7 @@ def test_slow_libraries_are_imported_when_they_are_needed(module: Path) -> None:
 def _is_loaded_late(module: Path) -> bool:
     """Modules that exist to hold one heavy library, themselves imported inside functions only."""
     return (room(module) == "training" and module.name != "__init__.py") or module.relative_to(PACKAGE).as_posix() in {
-        "encoders/open_clip.py", "encoders/text_module.py", "rerankers/coca.py",
+        "encoders/open_clip.py", "encoders/patches.py", "encoders/text_module.py", "rerankers/coca.py",
         "decoders/video.py", "decoders/video_sampling.py",
     }  # fmt: skip
 

@@ -52,6 +52,9 @@ def test_filters_and_exact_words(home: Path) -> None:
     assert set(names(run("query", '"zermatt"', "--paths", home=home))) == {"coffee", "astronaut"}
     assert set(names(run("query", "zermatt", "-k", "2", "--paths", home=home))) == {"coffee", "astronaut"}
     assert "rocket" not in names(run("query", "space -rocket", "--paths", "--all", home=home))
+    assert "rocket" not in names(run("query", "-rocket", "space", "--paths", "--all", home=home))
+    assert "did you mean --json?" in run("query", "space", "-json", home=home, code=2).stderr
+    assert "--jsn" in run("query", "space", "--jsn", home=home, code=2).stderr
     done = run("query", "cat befor:2021", home=home, code=2)
     assert 'unknown filter "befor:"' in done.stderr and done.stderr.splitlines()[-1].index("^") == 2 + len("cat ")
     assert run("query", "cat befor:2021", "--raw", "--all", home=home).stdout

@@ -21,7 +21,7 @@ from mmsearch.errors import UsageError
 from mmsearch.kept_tokens import TokensAtHand
 from mmsearch.rerankers.base import Reranker, RerankerSpec
 from mmsearch.search.candidates import Candidate
-from mmsearch.search.explain import GRID, heat_map, overlay, windows
+from mmsearch.search.heat import GRID, heat_of, overlay, places_lost, stretched, windows, windows_map
 from mmsearch.search.options import SearchOptions
 from mmsearch.search.question import load_picture
 from mmsearch.search.rerank import CAUTION, Reranking, RerankRequest, rerank, reranked_or_not
@@ -41,7 +41,7 @@ def patchwork(where: tuple[int, int], colour: str = "red") -> Image.Image:
 @pytest.mark.parametrize("where", [(0, 0), (0, 3), (1, 2), (2, 1), (3, 3), (3, 0)])
 def test_the_heat_map_is_hottest_where_the_thing_is(where: tuple[int, int]) -> None:
     encoder = ColourEncoder()
-    heat = heat_map(encoder, patchwork(where), encoder.encode_texts(["red"])[0])
+    heat = windows_map(encoder, patchwork(where), encoder.encode_texts(["red"])[0])
     assert heat.shape == (GRID, GRID) and heat.dtype == np.float32
     assert heat.min() == 0 and heat.max() == 1
     row, column = np.unravel_index(int(heat.argmax()), heat.shape)
@@ -52,8 +52,58 @@ def test_the_heat_map_is_hottest_where_the_thing_is(where: tuple[int, int]) -> N
 
 def test_a_picture_of_one_pixel_has_a_map_too() -> None:
     encoder = ColourEncoder()
-    heat = heat_map(encoder, Image.new("RGB", (1, 1), (9, 9, 9)), encoder.encode_texts(["red"])[0])
+    heat = windows_map(encoder, Image.new("RGB", (1, 1), (9, 9, 9)), encoder.encode_texts(["red"])[0])
     assert np.isfinite(heat).all()
+
+
+class Places(Reranker):
+    """Looks at a grid of mean colours, and says how red the reddest place is, as attention to a word would."""
+
+    def __init__(self, side: int = 6) -> None:
+        self.spec, self.side = RerankerSpec("places", "1" * 64, (side * side, 3)), side
+
+    def prepare_image(self, image: Image.Image) -> np.ndarray:
+        small = image.resize((self.side, self.side), Image.Resampling.BOX)
+        return np.asarray(small, dtype=np.float32).reshape(-1, 3) / 255
+
+    def tokens_of_prepared(self, inputs: np.ndarray) -> np.ndarray:
+        return inputs.astype(np.float16)
+
+    def score_tokens(self, text: str, tokens: np.ndarray) -> np.ndarray:
+        wanted = np.array(COLOURS[text], dtype=np.float32) / 255
+        return -np.linalg.norm(tokens.astype(np.float32) - wanted, axis=2).min(axis=1)
+
+
+@pytest.mark.parametrize("where", [(0, 0), (0, 3), (1, 2), (2, 1), (3, 3), (3, 0)])
+def test_a_reranker_shows_the_place_that_it_needs(where: tuple[int, int]) -> None:
+    encoder, vector = ColourEncoder(), ColourEncoder().encode_texts(["red"])[0]
+    heat = heat_of(encoder, patchwork(where), vector, "red", Places(4))
+    assert heat.source == "reranker" and heat.map.shape == (GRID, GRID)
+    row, column = where
+    down, across = np.unravel_index(int(heat.map.argmax()), heat.map.shape)
+    assert max(abs(int(down) * 4 // GRID - row), abs(int(across) * 4 // GRID - column)) <= 1  # neighbours go with it
+    lost = places_lost(Places(4), patchwork(where), "red")
+    assert lost is not None and set(zip(*np.nonzero(lost > 0.05), strict=True)) == {
+        (i, j) for i in range(4) for j in range(4) if abs(i - row) <= 1 and abs(j - column) <= 1
+    }
+
+
+def test_what_has_no_places_leaves_the_map_to_the_encoder() -> None:
+    encoder, vector = ColourEncoder(), ColourEncoder().encode_texts(["red"])[0]
+    heat = heat_of(encoder, patchwork((0, 3)), vector, "red", NumberReranker())
+    assert heat.source == "windows"
+    np.testing.assert_array_equal(heat.map, windows_map(encoder, patchwork((0, 3)), vector))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (7, 7), (3, 40)])
+def test_a_grid_of_any_size_is_stretched_over_the_picture(shape: tuple[int, int]) -> None:
+    cells = np.zeros(shape, dtype=np.float32)
+    cells[-1, 0] = 1.0
+    heat = stretched(cells)
+    assert heat.shape == (GRID, GRID) and np.isfinite(heat).all()
+    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+    if cells.size > 1:
+        assert heat.max() == 1 and (row * shape[0] // GRID, column * shape[1] // GRID) == (shape[0] - 1, 0)
 
 
 def test_windows_cover_the_picture() -> None:
@@ -83,7 +133,11 @@ def test_the_parts_of_an_explanation_are_those_of_the_hit(opened: Index, tmp_pat
     assert found.words == {"path": ("lisbon",)} and found.heat is not None
     text = opened.explain("tram type:text", tmp_path / "photos" / "diary.md")
     assert text.heat is None and text.words == {"text": ("tram",)}
+    patch = opened.explain("red", tmp_path / "photos" / "patch.png", reranker=Places())
+    assert patch.heat_source == "reranker" and text.heat_source is None
+    assert int(patch.heat.argmax()) % GRID > GRID / 2 and int(patch.heat.argmax()) // GRID < GRID / 2
     patch = opened.explain("red", tmp_path / "photos" / "patch.png")
+    assert patch.heat_source == "windows"
     assert int(patch.heat.argmax()) % GRID > GRID / 2 and int(patch.heat.argmax()) // GRID < GRID / 2
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
+from mmsearch.cli.asking_words import QueryCommand
 from mmsearch.cli.output import Style, print_hits, print_json
 from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
 from mmsearch.errors import UsageError
@@ -129,26 +129,6 @@ def _told_once() -> Callable[[str], None]:
     return tell
 
 
-class QueryCommand(TyperCommand):
-    """`query`, whose ``--rerank`` may stand without a name: what follows it is one only if it can be."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """See click."""
-        if "--rerank" not in args:  # most questions; what follows costs an import
-            return super().parse_args(ctx, args)
-        from mmsearch.rerankers.models import looks_like_a_name
-
-        given: list[str] = []
-        for place, word in enumerate(args):
-            given.append(word)
-            following = args[place + 1] if place + 1 < len(args) else ""
-            if word == "--":
-                return super().parse_args(ctx, [*given, *args[place + 1 :]])
-            if word == "--rerank" and not looks_like_a_name(following):
-                given[-1] = "--rerank=builtin"
-        return super().parse_args(ctx, given)
-
-
 def _seconds(text: str) -> float:
     number, unit = (text[:-2], 0.001) if text.endswith("ms") else (text.removesuffix("s"), 1.0)
     try:
@@ -201,20 +181,35 @@ def _extras(answers: list[Any], sheet: Path | None, open_: int | None) -> None:
         typer.launch(hits[open_ - 1].path)
 
 
+_HEAT_SOURCES = {
+    "patches": "what each patch adds to the score",
+    "reranker": "what the reranker loses without a place",
+    "windows": "windows of the picture and squares that are covered",
+}
+
+
 def explain(
     text: Annotated[str, typer.Argument(help="The question, as for `query`.")],
     path: Annotated[Path, typer.Argument(help="An indexed file.")],
     index: IndexOption = "default",
     png: Annotated[Path | None, typer.Option(help="Draw where the picture matches, into this image file.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Take the text literally: no filters, no exclusions.")] = False,
+    rerank: Annotated[
+        str | None,
+        typer.Option(metavar="[NAME]", help="Draw what a reranker looks at, as for `query`.", show_default=False),
+    ] = None,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
-    """Shows why a file answers a question: the parts of its score, and with --png where in the picture."""
+    """Shows why a file answers a question: the parts of its score, and with --png where in the picture.
+
+    The map is read from the patches of the model where these tell (open_clip's own vision transformers), from the
+    reranker with --rerank, else from parts of the picture that are encoded or covered one by one; it says which.
+    """
     from mmsearch.api import Index
 
     with Index.open(index, options=encoder_options(device)) as opened:
-        found = opened.explain(text, path, raw=raw, heat_map=png is not None)
+        found = opened.explain(text, path, raw=raw, heat_map=png is not None, reranker=rerank, note=_told_once())
     if png is not None:
         _draw_heat(found, path, png)
     if json_:
@@ -231,12 +226,14 @@ def explain(
         print(f"words in {place}: {', '.join(words)}")
     if found.excluded:
         print(f"left out, because it shows: {', '.join(found.excluded)}")
+    if found.heat_source is not None:
+        print(f"{png}: drawn from {_HEAT_SOURCES[found.heat_source]}")
     if not found.allowed:
         print("left out by the filters and exact words of the question")
 
 
 def _draw_heat(found: Any, path: Path, png: Path) -> None:
-    from mmsearch.search.explain import overlay
+    from mmsearch.search.heat import overlay
     from mmsearch.search.question import load_picture
 
     if found.heat is None:
@@ -251,4 +248,4 @@ def _draw_heat(found: Any, path: Path, png: Path) -> None:
 def register(app: typer.Typer) -> None:
     """Adds the commands to the program."""
     app.command(short_help="Find by words, by images, or both", cls=QueryCommand)(query)
-    app.command(short_help="Show why a file answers a question")(explain)
+    app.command(short_help="Show why a file answers a question", cls=QueryCommand)(explain)

@@ -68,6 +68,12 @@ class Encoder(ABC):
             rows.append(self.encode_prepared(np.stack([self.prepare_image(image) for image in batch])))
         return np.concatenate(rows)
 
+    def patch_scores(self, image: Image, vector: FloatArray) -> FloatArray | None:
+        """What each part of an upright RGB image adds to its score with ``vector`` (dim,), float32 (rows, columns) over
+        the whole picture, up to a factor and a constant; ``None`` where the encoder cannot tell.
+        """
+        return None
+
     def prepare_for_queries(self) -> None:  # noqa: B027  (most encoders have nothing to do)
         """Called once after indexing: does what makes the text queries of later processes start quickly."""
 

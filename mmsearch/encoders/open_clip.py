@@ -87,6 +87,20 @@ class OpenClipEncoder(Encoder):
             )
         return self._in_batches(inputs, self._image_rows)
 
+    def patch_scores(self, image: Image, vector: FloatArray) -> FloatArray | None:
+        """See `Encoder.patch_scores`: for open_clip's own vision transformers (`mmsearch.encoders.patches`)."""
+        from mmsearch.encoders.patches import is_supported, patch_scores
+
+        if not is_supported(self.model.visual):
+            return None
+        height, width, _ = self.image_shape
+        prepared = self.prepare_image(image.resize((width, height)))  # squeezed: nothing is cut off or filled in
+        with self._lock, torch.inference_mode():
+            wanted = torch.from_numpy(np.asarray(vector, dtype=np.float32)).to(self.device)
+            scores = patch_scores(self.model.visual, self.normalised(prepared[None].astype(np.uint8)), wanted)
+            found: FloatArray | None = None if scores is None else scores.cpu().numpy()
+        return found
+
     def prepare_for_queries(self) -> None:
         """Exports the text tower, so that a query needs no torch."""
         from mmsearch.encoders.text_export import export_text_tower

@@ -112,6 +112,10 @@ class TextFirstEncoder(Encoder):
         """As ``OpenClipEncoder.encode_prepared``."""
         return self._load().encode_prepared(inputs)
 
+    def patch_scores(self, image: Image, vector: FloatArray) -> FloatArray | None:
+        """As ``OpenClipEncoder.patch_scores``."""
+        return self._load().patch_scores(image, vector)
+
     def _load(self) -> OpenClipEncoder:
         with self._lock:
             if self._whole is None:

@@ -12,7 +12,8 @@ reference    unrelated photos, which tell what a question reaches by chance
 moments      frames of a video to one moment; near-duplicates to one hit
 searcher     all of it, one question at a time or many
 many         many questions: equal ones once, encoding beside answering
-explain      where in a picture a text was found
+explain      why a document was found
+heat         where in a picture a question matched
 """
 
 from mmsearch.search.options import SearchOptions
