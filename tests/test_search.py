@@ -7,6 +7,7 @@ import math
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +19,13 @@ from mmsearch.api import Index
 from mmsearch.catalogue.matching import Look, documents_with_words
 from mmsearch.catalogue.rows import Found
 from mmsearch.errors import UsageError
+from mmsearch.optimize import OptimizeOptions
 from mmsearch.query_language import QueryError, parse_query
 from mmsearch.search import Question, SearchOptions, candidates, encode_questions, evidence, exclusion, many
 from mmsearch.search.background import generic_captions, load_background, refresh_background
 from mmsearch.search.evidence import content_words, find_evidence
 from mmsearch.search.moments import SAME, fold_duplicates, moment_around
+from mmsearch.vectors import Vectors
 from tests.conftest import COLOURS, ColourEncoder, save_colour
 
 DAYS = {"2020": 1_577_880_000, "2021": 1_609_502_400, "2022": 1_641_038_400, "2023": 1_672_574_400}
@@ -139,6 +142,36 @@ def test_k_hits_come_whenever_k_exist_though_the_nearest_are_all_elsewhere(tmp_p
         found = index.search("red folder:far", k=3, words=False)
         assert sorted(stems(found)) == ["blue0", "blue1", "blue2"]
         assert len(index.search("red folder:near", k=600, words=False)) == 600
+
+
+@pytest.mark.parametrize("listed", [600, 2])
+def test_a_vector_index_with_a_narrow_filter_answers_from_a_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: int
+) -> None:
+    """Instead of scanning everything; a filter that was only taken for narrow still gets the scan."""
+    monkeypatch.setattr(candidates, "LISTED", listed)
+    for number in range(1000):
+        save_colour(tmp_path / "photos" / "near" / f"{number}.png", "red", (8, 8), number)
+    for number in range(4):
+        save_colour(tmp_path / "photos" / "far" / f"blue{number}.png", "blue", (8, 8), number)
+    with Index.open(tmp_path / "index", create=True, encoder=ColourEncoder()) as index:
+        index.add(tmp_path / "photos")
+        report = index.optimize(OptimizeOptions(recipe="hnsw", recall=0.5))
+        assert report.recipe == "hnsw"
+    scans = []
+    search = Vectors.search
+
+    def watched(self: Vectors, queries: Any, k: int, **options: Any) -> Any:
+        scans.append((k, None if options.get("only") is None else len(options["only"])))
+        return search(self, queries, k, **options)
+
+    with Index.open(tmp_path / "index", encoder=ColourEncoder()) as index:
+        monkeypatch.setattr(Vectors, "search", watched)
+        found = index.search("red folder:far", k=3, words=False)
+    assert sorted(stems(found)) == ["blue0", "blue1", "blue2"]
+    everything = [k for k, only in scans if only is None]
+    assert (max(everything) < candidates.TRIED) == (listed == 600)
+    assert scans[-1][1] == (4 if listed == 600 else None)
 
 
 def test_a_listing_is_by_date_newest_first(library: Index) -> None:

@@ -38,6 +38,13 @@ SIFTED = 2048
 listing everything that satisfies a condition costs more unless few do."""
 
 
+LISTED = 20_000
+"""Where a vector index answers, so many rows that satisfy a condition are listed, as long as that is cheaper than the
+scan of all rows that would be the next thing to try."""
+RARE = 0.05
+"""A condition that holds for a smaller share of the nearest rows is taken for a narrow one."""
+
+
 class Candidate(NamedTuple):
     """A document's best segment. ``total`` is ``cosine`` + ``hubness`` (0 or less) + ``words`` (0 or more), what a
     reranker moved it by, and ``excluded`` (0 or less): the doubt whether it shows what must not show.
@@ -118,15 +125,27 @@ class Candidates:
             best = self._documents(neighbours, need, terms, documents, more=len(neighbours) >= wanted)
             if len(best) >= need or len(neighbours) < wanted:
                 return best
-            if terms.condition is not None and documents is None and wanted >= TRIED:
-                holders, of_them = rows_where(self._catalogue, self._tower.id, terms.condition)
-                documents = set(holders.tolist())
-                only = {"only": _restricted(of_them, only)}
-                wanted, neighbours = max(2 * need, CORRECTED), None
-                continue
             if terms.condition is not None and documents is None:
+                listed = self._listed(terms.condition, len(best), len(neighbours), wanted)
+                if listed is not None:
+                    documents, only = set(listed[0].tolist()), {"only": _restricted(listed[1], only)}
+                    wanted, neighbours = max(2 * need, CORRECTED), None
+                    continue
                 wanted = max(wanted, SIFTED // 4)
             wanted, neighbours = wanted * 4, None
+
+    def _listed(self, condition: Condition, held: int, seen: int, wanted: int) -> tuple[RowArray, RowArray] | None:
+        """What satisfies a condition, as `rows_where` gives it, where listing it is the best next step.
+
+        ``held`` of the ``seen`` nearest rows did. After a vector index, a scan of all rows would come next: where few
+        rows hold, those that do are listed instead, unless they turn out to be more than `LISTED`.
+        """
+        if wanted >= TRIED:
+            return rows_where(self._catalogue, self._tower.id, condition)
+        if self._vectors.recipe == "exact" or held >= RARE * seen:
+            return None
+        listed = rows_where(self._catalogue, self._tower.id, condition, LISTED + 1)
+        return listed if len(listed[0]) <= LISTED else None
 
     def first_wanted(self, need: int, kind: Kind, alpha: float) -> int:
         """How many rows the first vector search asks for."""
