@@ -72,13 +72,15 @@ class Vectors:
         See `mmsearch.vector_index.ExactIndex.search`. Asked for more than `FAR` times the rows that the parameters were
         tuned for, the exact search answers: a graph or a list that was set for 10 neighbours misses many of 1,000.
         """
-        if self._ann is None or self._built is None:
+        if self._ann is None or self._built is None or k > self.reach(kind):
             return self._exact.search(queries, k, only=only, without=without, threads=threads)
-        tuned = self._built.tuned.get(kind)
-        if tuned is None or k > FAR * max(int(tuned["k"]), 10):
-            return self._exact.search(queries, k, only=only, without=without, threads=threads)
-        parameters = {name: int(value) for name, value in tuned["parameters"].items()}
+        parameters = {name: int(value) for name, value in self._built.tuned[kind]["parameters"].items()}
         return self._ann.search(queries, k, parameters=parameters, only=only, without=without, threads=threads)
+
+    def reach(self, kind: QueryKind) -> int:
+        """How many rows the vector index is asked for at most; 0 where it answers no queries of this kind."""
+        tuned = None if self._ann is None or self._built is None else self._built.tuned.get(kind)
+        return 0 if tuned is None else FAR * max(int(tuned["k"]), 10)
 
 
 def _open_built(index: IndexDirectory, tower: Tower, matrix: Any) -> tuple[AnnIndex | None, BuiltIndex | None]:

@@ -144,6 +144,19 @@ def test_k_hits_come_whenever_k_exist_though_the_nearest_are_all_elsewhere(tmp_p
         assert len(index.search("red folder:near", k=600, words=False)) == 600
 
 
+def watch_searches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int | None]]:
+    """Fills up with the k of every search of vectors from now on, and how many rows it was restricted to."""
+    searches: list[tuple[int, int | None]] = []
+    search = Vectors.search
+
+    def watched(self: Vectors, queries: Any, k: int, **options: Any) -> Any:
+        searches.append((k, None if options.get("only") is None else len(options["only"])))
+        return search(self, queries, k, **options)
+
+    monkeypatch.setattr(Vectors, "search", watched)
+    return searches
+
+
 @pytest.mark.parametrize("listed", [600, 2])
 def test_a_vector_index_with_a_narrow_filter_answers_from_a_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: int
@@ -158,20 +171,30 @@ def test_a_vector_index_with_a_narrow_filter_answers_from_a_list(
         index.add(tmp_path / "photos")
         report = index.optimize(OptimizeOptions(recipe="hnsw", recall=0.5))
         assert report.recipe == "hnsw"
-    scans = []
-    search = Vectors.search
-
-    def watched(self: Vectors, queries: Any, k: int, **options: Any) -> Any:
-        scans.append((k, None if options.get("only") is None else len(options["only"])))
-        return search(self, queries, k, **options)
-
+    searches = watch_searches(monkeypatch)
     with Index.open(tmp_path / "index", encoder=ColourEncoder()) as index:
-        monkeypatch.setattr(Vectors, "search", watched)
         found = index.search("red folder:far", k=3, words=False)
     assert sorted(stems(found)) == ["blue0", "blue1", "blue2"]
-    everything = [k for k, only in scans if only is None]
+    everything = [k for k, only in searches if only is None]
     assert (max(everything) < candidates.TRIED) == (listed == 600)
-    assert scans[-1][1] == (4 if listed == 600 else None)
+    assert searches[-1][1] == (4 if listed == 600 else None)
+
+
+def test_a_vector_index_with_a_filter_for_a_fifth_answers_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the first 40 rows about 8 satisfy it, which is too few, of the 100 that it may be asked for about 20."""
+    for number in range(1250):
+        folder = "fifth" if number % 5 == 0 else "rest"
+        save_colour(tmp_path / "photos" / folder / f"{number}.png", "red", (8, 8), number)
+    with Index.open(tmp_path / "index", create=True, encoder=ColourEncoder()) as index:
+        index.add(tmp_path / "photos")
+        index.optimize(OptimizeOptions(recipe="hnsw", recall=0.5))
+    searches = watch_searches(monkeypatch)
+    with Index.open(tmp_path / "index", encoder=ColourEncoder()) as index:
+        found = index.search("red folder:fifth", k=10, words=False, collapse=False)
+    assert len(found) == 10 and all(int(stem) % 5 == 0 for stem in stems(found))
+    assert searches and all(only is None and k <= 100 for k, only in searches)
 
 
 def test_a_listing_is_by_date_newest_first(library: Index) -> None:

@@ -41,7 +41,7 @@ listing everything that satisfies a condition costs more unless few do."""
 LISTED = 20_000
 """Where a vector index answers, so many rows that satisfy a condition are listed, as long as that is cheaper than the
 scan of all rows that would be the next thing to try."""
-RARE = 0.05
+RARE = 0.1
 """A condition that holds for a smaller share of the nearest rows is taken for a narrow one."""
 
 
@@ -126,6 +126,10 @@ class Candidates:
             if len(best) >= need or len(neighbours) < wanted:
                 return best
             if terms.condition is not None and documents is None:
+                reach = self._vectors.reach(terms.kind)
+                if wanted < reach and len(best) * reach > need * len(neighbours):  # the next rows will probably do
+                    wanted, neighbours = reach, None
+                    continue
                 listed = self._listed(terms.condition, len(best), len(neighbours), wanted)
                 if listed is not None:
                     documents, only = set(listed[0].tolist()), {"only": _restricted(listed[1], only)}
