@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.catalogue.rows import Found, KnownDocument, NewContent, Root, Tower
+from mmsearch.catalogue.rows import FOUND, Found, KnownDocument, NewContent, Root, Tower
 from mmsearch.catalogue.scopes import ScopeTables
 from mmsearch.types import MODALITIES, EncoderSpec, Modality
 
@@ -315,14 +315,13 @@ class Catalogue(ScopeTables):
         for start in range(0, len(rows), _MANY):
             part = [int(row) for row in rows[start : start + _MANY]]
             cursor = self.sql.execute(
-                f"""SELECT v.row, d.id, r.path, r.is_relative, d.path, d.modality,
-                           s.ordinal, s.start_s, s.end_s, s.text
+                f"""SELECT {FOUND}
                     FROM vectors v JOIN segments s ON s.id = v.segment_id
                     JOIN documents d ON d.content_id = s.content_id JOIN roots r ON r.id = d.root_id
                     WHERE v.tower_id = ? AND v.row IN ({_marks(part)})""",
                 [tower_id, *part],
             )
-            found.extend(Found._make((*row[:3], bool(row[3]), *row[4:])) for row in cursor)
+            found.extend(map(Found.of, cursor))
         return found
 
     def counts(self) -> dict[str, int]:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from mmsearch.catalogue.catalogue import Catalogue, RowArray
 from mmsearch.catalogue.read_text import sought_letters
-from mmsearch.catalogue.rows import Found
+from mmsearch.catalogue.rows import FOUND, Found
 
 Scores = npt.NDArray[np.float32]
 _MANY = 10_000
-_SEGMENT = "s.ordinal, s.start_s, s.end_s, s.text"
 
 
 class Condition(NamedTuple):
@@ -46,14 +45,14 @@ def find_rows_where(catalogue: Catalogue, tower_id: int, rows: Sequence[int], co
     for start in range(0, len(rows), _MANY):
         marks = ",".join(map(str, map(int, rows[start : start + _MANY])))
         cursor = catalogue.sql.execute(
-            f"""SELECT v.row, d.id, r.path, r.is_relative, d.path, d.modality, {_SEGMENT}
+            f"""SELECT {FOUND}
                 FROM vectors v CROSS JOIN segments s ON s.id = v.segment_id
                 CROSS JOIN documents d ON d.content_id = s.content_id CROSS JOIN contents c ON c.id = d.content_id
                 CROSS JOIN roots r ON r.id = d.root_id
                 WHERE v.tower_id = :tower AND v.row IN ({marks}) AND ({condition.sql})""",
             {"tower": tower_id, **condition.parameters},
         )
-        found.extend(_found(row) for row in cursor)
+        found.extend(map(Found.of, cursor))
     return found
 
 
@@ -94,29 +93,25 @@ def list_by_date(
 ) -> list[Found]:
     """The first segments of the documents for which the condition holds, newest document first, ties by id."""
     cursor = catalogue.sql.execute(
-        f"""SELECT v.row, d.id, r.path, r.is_relative, d.path, d.modality, {_SEGMENT}
+        f"""SELECT {FOUND}
             FROM documents d JOIN contents c ON c.id = d.content_id JOIN roots r ON r.id = d.root_id
             JOIN segments s ON s.content_id = c.id AND s.ordinal = 0
             JOIN vectors v ON v.segment_id = s.id AND v.tower_id = :tower
             WHERE {condition.sql} ORDER BY {date_sql} DESC, d.id LIMIT :limit OFFSET :offset""",
         {"tower": tower_id, "limit": limit, "offset": offset, **condition.parameters},
     )
-    return [_found(row) for row in cursor]
+    return list(map(Found.of, cursor))
 
 
 def segments_of_document(catalogue: Catalogue, tower_id: int, document_id: int) -> list[Found]:
     """All segments of one document, in their order."""
     cursor = catalogue.sql.execute(
-        f"""SELECT v.row, d.id, r.path, r.is_relative, d.path, d.modality, {_SEGMENT}
+        f"""SELECT {FOUND}
             FROM documents d JOIN roots r ON r.id = d.root_id JOIN segments s ON s.content_id = d.content_id
             JOIN vectors v ON v.segment_id = s.id AND v.tower_id = ? WHERE d.id = ? ORDER BY s.ordinal""",
         [tower_id, document_id],
     )
-    return [_found(row) for row in cursor]
-
-
-def _found(row: Sequence[Any]) -> Found:
-    return Found._make(row)._replace(root_is_relative=bool(row[3]))
+    return list(map(Found.of, cursor))
 
 
 # Words

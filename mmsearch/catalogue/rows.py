@@ -73,6 +73,15 @@ class Found(NamedTuple):
     end_s: float | None
     text: str | None
 
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Found:
+        """From what a query for ``FOUND`` gives."""
+        return cls._make((*row[:3], bool(row[3]), *row[4:]))
+
+
+FOUND = "v.row, d.id, r.path, r.is_relative, d.path, d.modality, s.ordinal, s.start_s, s.end_s, s.text"
+"""The columns of a `Found`, of vectors v, documents d, roots r and segments s."""
+
 
 @dataclass(frozen=True)
 class NewSegment:

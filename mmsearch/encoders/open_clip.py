@@ -89,10 +89,8 @@ class OpenClipEncoder(Encoder):
 
     def patch_scores(self, image: Image, vector: FloatArray) -> FloatArray | None:
         """See `Encoder.patch_scores`: for open_clip's own vision transformers (`mmsearch.encoders.patches`)."""
-        from mmsearch.encoders.patches import is_supported, patch_scores
+        from mmsearch.encoders.patches import patch_scores
 
-        if not is_supported(self.model.visual):
-            return None
         height, width, _ = self.image_shape
         prepared = self.prepare_image(image.resize((width, height)))  # squeezed: nothing is cut off or filled in
         with self._lock, torch.inference_mode():

@@ -40,9 +40,7 @@ class PathFilter(Filter):
             return _matches(names, parameters)
         end = beginning[:-1] + chr(ord(beginning[-1]) + 1)
         inside = f"d.path >= {parameters.add(beginning)} AND d.path < {parameters.add(end)}"
-        if (
-            names[-1] == "**" and beginning.count("/") == len(names) - 1
-        ):  # everything below a folder: nothing more to ask
+        if names[-1] == "**" and beginning.count("/") == len(names) - 1:  # all below a folder: nothing more to ask
             return inside
         return f"{inside} AND {_matches(names, parameters)}"
 

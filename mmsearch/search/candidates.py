@@ -36,8 +36,6 @@ TRIED = 128
 SIFTED = 2048
 """So many of the nearest rows are sifted by the conditions, a part at a time: one scan of all rows gives them, and
 listing everything that satisfies a condition costs more unless few do."""
-
-
 LISTED = 20_000
 """Where a vector index answers, so many rows that satisfy a condition are listed, as long as that is cheaper than the
 scan of all rows that would be the next thing to try."""
