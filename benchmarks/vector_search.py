@@ -36,6 +36,7 @@ from contenders import OURS, PEERS, Ours, Search  # noqa: E402
 from environment import Memory, describe  # noqa: E402
 from synthetic import Source, write_matrix  # noqa: E402
 
+from mmsearch.encoders import open_encoder  # noqa: E402
 from mmsearch.vector_index import ExactIndex  # noqa: E402
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -50,14 +51,14 @@ DATA = {
 def prepare(data: str, n: int, queries: int, ks: list[int], folder: Path) -> None:
     """Write the vectors, the queries and the exact answers that every contender's process reads."""
     if data == "synthetic":
-        source = Source()
-        matrix = write_matrix(folder / f"{data}-{n}.f16", n, source)
+        source, path = Source(), folder / f"{data}-{n}.f16"
+        matrix = write_matrix(path, n, source)
         texts, images = source.texts(queries, 0), source.images(queries, 10**6)
     else:
         from large_index import flickr8k, replicate
 
         pictures, captions, _ = flickr8k(Path(os.environ["MMSEARCH_TEST_DATA"]) / "flickr8k", folder)
-        path = folder / f"{data}-{n}.f16"
+        path = folder / f"{data}-{n}-{open_encoder('builtin').spec.key}.f16"
         if not path.is_file() or path.stat().st_size != n * pictures.shape[1] * 2:
             replicate(pictures, n, 0.6).tofile(path)
         matrix = np.memmap(path, dtype="<f2", mode="r").reshape(n, -1)
@@ -67,14 +68,14 @@ def prepare(data: str, n: int, queries: int, ks: list[int], folder: Path) -> Non
     for kind, asked in (("text", texts), ("image", images)):
         rows = np.stack([answer.rows for answer in ExactIndex(matrix).search(asked, max(ks))])
         truth |= {f"{kind}_{k}": rows[:, :k] for k in ks}
-    np.savez(folder / f"{data}-{n}.npz", texts=texts, images=images, dim=matrix.shape[1], **truth)
+    np.savez(folder / f"{data}-{n}.npz", texts=texts, images=images, matrix=path.name, **truth)
 
 
 def measure(name: str, options: argparse.Namespace) -> Iterator[dict[str, object]]:
     """Build one contender and yield a row of figures for each of its settings and each k."""
     n, folder, clock = options.vectors, options.folder, CLOCKS[options.clock]
     data = np.load(folder / f"{options.data}-{n}.npz")
-    matrix = np.memmap(folder / f"{options.data}-{n}.f16", dtype="<f2", mode="r").reshape(n, -1)
+    matrix = np.memmap(folder / str(data["matrix"]), dtype="<f2", mode="r").reshape(n, -1)
     start = clock()
     contender = (
         Ours(matrix, folder, options.threads, name) if name in OURS else PEERS[name](matrix, folder, options.threads)

@@ -121,7 +121,7 @@ class IndexDirectory:
         if catalogue.is_old:
             catalogue.close()
             with _writer_lock(path):
-                Catalogue(path / CATALOGUE, read_only=False).close()
+                _bring_up_to_date(path / CATALOGUE)
             catalogue = Catalogue(path / CATALOGUE, read_only=True)
         return cls(path, manifest, catalogue)
 
@@ -304,6 +304,14 @@ def _mismatch(path: Path, found: EncoderSpec, given: EncoderSpec) -> EncoderMism
         "Vectors of two encoders cannot be compared: use the first one, change to the other with `mmsearch switch`, "
         "or give another --index"
     )
+
+
+def _bring_up_to_date(path: Path) -> None:
+    catalogue = Catalogue(path, read_only=False)
+    with catalogue.transaction():
+        for tower in catalogue.towers():
+            catalogue.renew_blocks(tower)
+    catalogue.close()
 
 
 @contextlib.contextmanager

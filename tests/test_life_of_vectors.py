@@ -105,6 +105,7 @@ class LifeOfVectors(RuleBasedStateMachine):
         (found,) = vectors.search(query, k, kind="text", without=dead if len(dead) else None)
         paths = {hit.row: hit.path for hit in self.index.catalogue.find_rows(tower.id, found.rows.tolist())}
         assert len(found) == min(k, len(self.alive))
+        assert not self.index.catalogue.has_wrong_blocks(tower)
         assert len(set(paths.values())) == len(found)
         scores = {path: float(vector @ query[0]) for path, vector in self.alive.items()}
         for row, score in zip(found.rows.tolist(), found.scores.tolist(), strict=True):

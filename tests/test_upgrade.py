@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mmsearch import migrations
 from mmsearch.api import Index
+from mmsearch.catalogue import row_owners
 from mmsearch.errors import IndexBusy
 from mmsearch.index import IndexDirectory
 from tests.conftest import COLOURS, ColourEncoder
@@ -25,7 +27,7 @@ def old(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             sql, tower = index.catalogue.sql, index.tower()
             index.vector_file(tower).append(encoder.encode_texts([file.stem for file in files]), at=0)
             with index.catalogue.transaction():
-                index.catalogue.set_row_count(tower.id, len(files))
+                sql.execute("UPDATE towers SET row_count = ?", [len(files)])
                 root = index.catalogue.add_root(str(photos), is_relative=False)
                 for number, file in enumerate(files, start=1):
                     status, path = file.stat(), file.relative_to(photos).as_posix()
@@ -46,6 +48,13 @@ def test_an_old_index_is_searched_and_kept_up_to_date(old: Path, photos: Path) -
         assert {one.kind for one in index.verify().differences} == {"changed file"}, "read differently then"
         assert index.add(photos).updated == 8
         assert index.verify().clean
+
+
+def test_whose_its_rows_are_is_written_down(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_owners, "BLOCK", 3)
+    catalogue = IndexDirectory.open(old).catalogue
+    assert catalogue.sql.execute("SELECT first_row FROM row_blocks ORDER BY 1").fetchall() == [(0,), (3,)]
+    assert catalogue.row_owners(1, 8, np.zeros(0, np.int64)).contents.tolist() == list(range(1, 9))
 
 
 def test_it_is_brought_up_to_date_once(old: Path) -> None:

@@ -143,6 +143,14 @@ DAMAGES: dict[str, tuple[dict[str, int], Callable[[Index], None]]] = {
         {"wrong modality": 2},
         lambda index: sql(index, "UPDATE documents SET modality = 'video' WHERE id = 1",
                           "UPDATE vectors SET modality = 'text' WHERE row = 1")),
+    "wrong owner written down": (
+        {"wrong row blocks": 1},
+        lambda index: sql(index, "INSERT INTO row_blocks VALUES (1, 0, zeroblob(16), zeroblob(2))")),
+    "torn row block": (
+        {"wrong row blocks": 1}, lambda index: sql(index, "INSERT INTO row_blocks VALUES (1, 0, x'01', x'0001')")),
+    "row block outside": (
+        {"wrong row blocks": 1},
+        lambda index: sql(index, "INSERT INTO row_blocks VALUES (1, 40, zeroblob(8), zeroblob(1))")),
     "empty root": (
         {"empty root": 1}, lambda index: sql(index, "INSERT INTO roots (path, is_relative) VALUES ('/gone', 0)")),
 }  # fmt: skip

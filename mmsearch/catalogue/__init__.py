@@ -4,7 +4,8 @@ Its transaction is the commit point of indexing: a vector counts once its row st
 connection a thread and see a consistent state (WAL), also while another process writes.
 """
 
-from mmsearch.catalogue.catalogue import Catalogue, RowArray
+from mmsearch.catalogue.catalogue import Catalogue
+from mmsearch.catalogue.row_owners import RowArray, RowOwners
 from mmsearch.catalogue.rows import DATASET, Found, KeptScope, KnownDocument, NewContent, NewSegment, Root, Tower
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "NewSegment",
     "Root",
     "RowArray",
+    "RowOwners",
     "Tower",
 ]

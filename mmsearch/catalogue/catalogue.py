@@ -8,13 +8,12 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from mmsearch.catalogue.row_owners import RowArray, RowOwners, are_right, seal_blocks
 from mmsearch.catalogue.rows import FOUND, Found, KnownDocument, NewContent, Root, Tower
 from mmsearch.catalogue.scopes import ScopeTables
 from mmsearch.types import MODALITIES, EncoderSpec, Modality
 
-RowArray = npt.NDArray[np.int64]
 _MANY = 30_000
 """Values bound to one statement at most; SQLite allows 32,766."""
 
@@ -220,11 +219,26 @@ class Catalogue(ScopeTables):
         self.sql.execute("UPDATE vectors SET row = row - ? WHERE tower_id = ?", [shift, tower_id])
         self.sql.execute("DROP TABLE renumbered")
         self.sql.execute("DELETE FROM dead_rows WHERE tower_id = ?", [tower_id])
-        self.sql.execute("UPDATE towers SET file = ?, row_count = ? WHERE id = ?", [file, len(alive), tower_id])
+        self.sql.execute("UPDATE towers SET file = ? WHERE id = ?", [file, tower_id])
+        self.set_row_count(tower_id, len(alive))
 
     def set_row_count(self, tower_id: int, rows: int) -> None:
-        """Declares the first ``rows`` rows of the tower's vector file committed."""
+        """Declares the first ``rows`` rows of the tower's vector file committed; their owners stand here already."""
         self.sql.execute("UPDATE towers SET row_count = ? WHERE id = ?", [rows, tower_id])
+        seal_blocks(self.sql, tower_id, rows)
+
+    def row_owners(self, tower_id: int, row_count: int, dead: RowArray) -> RowOwners:
+        """Whose the first ``row_count`` rows of a tower are, of which those ``dead`` are nobody's."""
+        return RowOwners.read(self.sql, tower_id, row_count, dead)
+
+    def has_wrong_blocks(self, tower: Tower) -> bool:
+        """Whether `row_owners` of a tower are not what the tables say."""
+        return not are_right(self.sql, tower.id, tower.row_count, self.dead_rows(tower.id))
+
+    def renew_blocks(self, tower: Tower) -> None:
+        """Takes what `row_owners` reads from the tables anew."""
+        self.sql.execute("DELETE FROM row_blocks WHERE tower_id = ?", [tower.id])
+        seal_blocks(self.sql, tower.id, tower.row_count)
 
     def put_document(
         self, root_id: int, path: str, modality: Modality, size: int, mtime_ns: int, content_id: int,

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mmsearch.catalogue.catalogue import Catalogue, RowArray
+from mmsearch.catalogue.catalogue import Catalogue
+from mmsearch.catalogue.row_owners import RowArray
 from mmsearch.errors import IndexDamaged
 
 INCOMPLETE = """SELECT id FROM contents c
@@ -111,6 +112,7 @@ def mend_contents(catalogue: Catalogue, tower_id: int) -> None:
     sql.execute("DELETE FROM archives")  # their samples are compared one by one, which costs a hash each
     for tower in catalogue.towers():
         _mend_dead_rows(catalogue, tower.id, tower.row_count)
+        catalogue.renew_blocks(tower)
 
 
 def _mend_dead_rows(catalogue: Catalogue, tower_id: int, rows: int) -> None:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmsearch.catalogue.catalogue import Catalogue, RowArray, _marks
+from mmsearch.catalogue.catalogue import Catalogue, _marks
+from mmsearch.catalogue.row_owners import RowArray
 from mmsearch.catalogue.rows import Root
 
 

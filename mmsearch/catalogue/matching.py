@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -9,19 +10,26 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.catalogue.catalogue import Catalogue, RowArray
+from mmsearch.catalogue.catalogue import Catalogue
 from mmsearch.catalogue.read_text import sought_letters
+from mmsearch.catalogue.row_owners import RowArray
 from mmsearch.catalogue.rows import FOUND, Found
 
 Scores = npt.NDArray[np.float32]
 _MANY = 10_000
+_ASKED_AFTER, _STEPS_PER_FOUND = 200, 64
+"""Steps of SQLite's machine."""
 
 
 class Condition(NamedTuple):
-    """An SQL condition over ``documents AS d JOIN contents AS c``, and its named parameters."""
+    """An SQL condition over ``documents AS d JOIN contents AS c``, and its named parameters.
+
+    ``is_wide``: it is taken to hold for most documents.
+    """
 
     sql: str
     parameters: Mapping[str, object]
+    is_wide: bool = False
 
 
 def documents_where(catalogue: Catalogue, condition: Condition, among: Iterable[int]) -> set[int]:
@@ -56,36 +64,57 @@ def find_rows_where(catalogue: Catalogue, tower_id: int, rows: Sequence[int], co
     return found
 
 
-def rows_where(catalogue: Catalogue, tower_id: int, condition: Condition, limit: int = -1) -> tuple[RowArray, RowArray]:
-    """The documents for which the condition holds, and rows of their vectors: two int64 (pairs,), side by side.
+def list_documents(
+    catalogue: Catalogue, condition: Condition, *, most: int | None = None, patience: int | None = None
+) -> tuple[RowArray, RowArray] | None:
+    """The documents for which the condition holds, and their contents: two int64 (documents,), side by side.
 
-    Not more than ``limit`` of them, whichever come first; all where that is negative. CROSS JOIN keeps SQLite from
-    starting at the vectors, and the roots let an index on (root, path) serve a path: at 1,000,000 documents, a narrow
-    path takes 1 ms instead of 450 ms.
+    ``None`` where there are more than ``most``, and after ``patience`` steps (a document takes 7 to 15) with hardly any
+    among the documents looked at: no index of the database leads to them then, and looking at all takes long.
+
+    The roots let an index on (root, path) serve a path, CROSS JOIN keeps SQLite from starting elsewhere, and LEFT JOIN
+    spares it the contents where the condition is not about them.
     """
-    rows = catalogue.sql.execute(
-        f"""SELECT d.id, v.row FROM documents d CROSS JOIN contents c ON c.id = d.content_id
-            CROSS JOIN segments s ON s.content_id = c.id
-            CROSS JOIN vectors v ON v.segment_id = s.id AND v.tower_id = :tower
-            WHERE d.root_id IN (SELECT id FROM roots) AND ({condition.sql}) LIMIT :at_most""",
-        {"tower": tower_id, "at_most": limit, **condition.parameters},
-    )
-    pairs = np.fromiter(chain.from_iterable(rows), dtype=np.int64).reshape(-1, 2)
+    found: list[tuple[int, int]] = []
+    sql, steps, is_given_up = catalogue.sql, 0, False
+
+    def is_in_vain() -> bool:
+        nonlocal steps, is_given_up
+        steps += _ASKED_AFTER
+        is_given_up = patience is not None and steps > patience + _STEPS_PER_FOUND * len(found)
+        return is_given_up
+
+    if patience is not None:
+        sql.set_progress_handler(is_in_vain, _ASKED_AFTER)
+    try:
+        found.extend(
+            sql.execute(
+                f"""SELECT d.id, d.content_id FROM roots r CROSS JOIN documents d ON d.root_id = r.id
+                    LEFT JOIN contents c ON c.id = d.content_id WHERE {condition.sql} LIMIT :at_most""",
+                {"at_most": -1 if most is None else most + 1, **condition.parameters},
+            )
+        )
+    except sqlite3.OperationalError:
+        if not is_given_up:
+            raise
+        return None
+    finally:
+        if patience is not None:
+            sql.set_progress_handler(None, 0)
+    if most is not None and len(found) > most:
+        return None
+    pairs = np.fromiter(chain.from_iterable(found), dtype=np.int64).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]
 
 
-def rows_of_documents(catalogue: Catalogue, tower_id: int, documents: Sequence[int]) -> tuple[RowArray, RowArray]:
-    """Rows of the vectors of some documents, as `rows_where` gives them."""
-    parts = [
-        rows_where(catalogue, tower_id, Condition(f"d.id IN ({', '.join(map(str, part))})", {}))
-        for start in range(0, len(documents), _MANY)
-        if (part := [int(document) for document in documents[start : start + _MANY]])
-    ]
-    empty = np.zeros(0, dtype=np.int64)
-    return (
-        np.concatenate([empty, *(part[0] for part in parts)]),
-        np.concatenate([empty, *(part[1] for part in parts)]),
-    )
+def contents_of_documents(catalogue: Catalogue, documents: Sequence[int]) -> tuple[RowArray, RowArray]:
+    """Those of some documents that are still there, and their contents: two int64 (documents,), side by side."""
+    pairs: list[tuple[int, int]] = []
+    for start in range(0, len(documents), _MANY):
+        marks = ", ".join(str(int(document)) for document in documents[start : start + _MANY])
+        pairs += catalogue.sql.execute(f"SELECT id, content_id FROM documents WHERE id IN ({marks})")
+    array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return array[:, 0], array[:, 1]
 
 
 def list_by_date(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -9,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.catalogue import Catalogue, Found, RowArray, Tower
+from mmsearch.catalogue import Catalogue, Found, RowArray, RowOwners, Tower
 from mmsearch.catalogue.matching import (
     Condition,
+    contents_of_documents,
     documents_where,
     find_rows_where,
-    rows_of_documents,
-    rows_where,
+    list_documents,
 )
 from mmsearch.encoders.base import FloatArray
 from mmsearch.search.background import Background, Kind
@@ -37,8 +38,15 @@ SIFTED = 2048
 """So many of the nearest rows are sifted by the conditions, a part at a time: one scan of all rows gives them, and
 listing everything that satisfies a condition costs more unless few do."""
 LISTED = 20_000
-"""Where a vector index answers, so many rows that satisfy a condition are listed, as long as that is cheaper than the
-scan of all rows that would be the next thing to try."""
+"""Where a vector index answers, so many documents that satisfy a condition are listed, as long as that is cheaper than
+the scan of all rows that would be the next thing to try."""
+PROBED = 32
+"""Where search is exact, so many rows tell whether a condition is narrow; then it is listed before any search, ..."""
+LISTED_FIRST = 2_000
+"""... up to so many documents, or a 32nd of the rows, ..."""
+PATIENCE_FIRST, PATIENCE = 2_000, 20_000
+"""... unless after so many steps hardly any were found, which takes 0.3 ms. The other one is for listing where a
+vector index answers; there also an 8th of the rows. See `list_documents`."""
 RARE = 0.1
 """A condition that holds for a smaller share of the nearest rows is taken for a narrow one."""
 
@@ -82,14 +90,12 @@ class First(NamedTuple):
 class Terms:
     """Under which terms rows may answer, and how their scores are corrected.
 
-    ``modalities`` ``None``: all that there are. ``dead`` rows never answer. ``excluded``: vectors of concepts that must
-    not show, and ``wanted``: of what is asked for, each with the spread of its scores. ``alpha``: of the hubness
-    correction.
+    ``modalities`` ``None``: all that there are. ``excluded``: vectors of concepts that must not show, and ``wanted``:
+    of what is asked for, each with the spread of its scores. ``alpha``: of the hubness correction.
     """
 
     kind: Kind
     modalities: tuple[Modality, ...] | None
-    dead: RowArray
     condition: Condition | None = None
     excluded: tuple[Concept, ...] = ()
     wanted: Concept | None = None
@@ -99,14 +105,24 @@ class Terms:
 
 
 class Candidates:
-    """Finds the best documents for one vector."""
+    """Finds the best documents for one vector. ``dead`` rows never answer."""
 
     def __init__(
         self, catalogue: Catalogue, tower: Tower, vectors: Vectors, matrix: npt.NDArray[np.float16],
-        background: Background,
+        background: Background, dead: RowArray,
     ) -> None:  # fmt: skip
         self._catalogue, self._tower, self._vectors = catalogue, tower, vectors
-        self._matrix, self._background = matrix, background
+        self._matrix, self._background, self._dead = matrix, background, dead
+        self._reading = threading.Lock()
+        self._owners: RowOwners | None = None
+
+    @property
+    def owners(self) -> RowOwners:
+        """Whose the rows are; read when that is asked for the first time."""
+        with self._reading:
+            if self._owners is None:
+                self._owners = self._catalogue.row_owners(self._tower.id, self._tower.row_count, self._dead)
+            return self._owners
 
     def best(self, vector: FloatArray, need: int, terms: Terms) -> list[Candidate]:
         """The ``need`` best documents or more, best first, ties by document; fewer only if there are fewer."""
@@ -114,7 +130,11 @@ class Candidates:
         documents: set[int] | None = None
         wanted, neighbours = self.first_wanted(need, terms.kind, terms.alpha), terms.first and terms.first.neighbours
         if terms.condition is not None and neighbours is None and self._vectors.recipe == "exact":
-            wanted = max(wanted, SIFTED)
+            listed = self._listed_first(terms)
+            if listed is None:
+                wanted = max(wanted, SIFTED)
+            else:
+                documents, only = listed
         if terms.excluded:
             wanted = max(wanted, CORRECTED)
         while True:
@@ -128,26 +148,49 @@ class Candidates:
                 if wanted < reach and len(best) * reach > need * len(neighbours):  # the next rows will probably do
                     wanted, neighbours = reach, None
                     continue
-                listed = self._listed(terms.condition, len(best), len(neighbours), wanted)
+                listed = self._listed_after(terms, len(best), len(neighbours), wanted)
                 if listed is not None:
-                    documents, only = set(listed[0].tolist()), {"only": _restricted(listed[1], only)}
+                    documents, only = listed
                     wanted, neighbours = max(2 * need, CORRECTED), None
                     continue
                 wanted = max(wanted, SIFTED // 4)
             wanted, neighbours = wanted * 4, None
 
-    def _listed(self, condition: Condition, held: int, seen: int, wanted: int) -> tuple[RowArray, RowArray] | None:
-        """What satisfies a condition, as `rows_where` gives it, where listing it is the best next step.
+    def _listed_first(self, terms: Terms) -> tuple[set[int], dict[str, Any]] | None:
+        """What satisfies the condition, as `_listed` gives it, where that are few and the database leads to them."""
+        if terms.condition is None or terms.condition.is_wide:
+            return None
+        probed = np.linspace(0, len(self._matrix) - 1, min(PROBED, len(self._matrix))).astype(np.int64).tolist()
+        holding = find_rows_where(self._catalogue, self._tower.id, probed, terms.condition)
+        if len(holding) >= RARE * len(probed):
+            return None
+        return self._listed(terms, max(LISTED_FIRST, len(self._matrix) // 32), PATIENCE_FIRST)
+
+    def _listed_after(self, terms: Terms, held: int, seen: int, wanted: int) -> tuple[set[int], dict[str, Any]] | None:
+        """What satisfies the condition, as `_listed` gives it, where listing it is the best next step.
 
         ``held`` of the ``seen`` nearest rows did. After a vector index, a scan of all rows would come next: where few
         rows hold, those that do are listed instead, unless they turn out to be more than `LISTED`.
         """
         if wanted >= TRIED:
-            return rows_where(self._catalogue, self._tower.id, condition)
+            return self._listed(terms)
         if self._vectors.recipe == "exact" or held >= RARE * seen:
             return None
-        listed = rows_where(self._catalogue, self._tower.id, condition, LISTED + 1)
-        return listed if len(listed[0]) <= LISTED else None
+        return self._listed(terms, LISTED, max(PATIENCE, len(self._matrix) // 8))
+
+    def _listed(
+        self, terms: Terms, most: int | None = None, patience: int | None = None
+    ) -> tuple[set[int], dict[str, Any]] | None:
+        """The documents that satisfy the condition, and what that restricts the search to; see `list_documents`."""
+        assert terms.condition is not None
+        found = list_documents(self._catalogue, terms.condition, most=most, patience=patience)
+        if found is None:
+            return None
+        documents, contents = found
+        _, rows = self.owners.of_contents(contents)
+        if terms.modalities is not None:
+            rows = rows[self.owners.are_of_modalities(rows, terms.modalities)]
+        return set(documents.tolist()), {"only": rows}
 
     def first_wanted(self, need: int, kind: Kind, alpha: float) -> int:
         """How many rows the first vector search asks for."""
@@ -175,11 +218,12 @@ class Candidates:
         self, vector: FloatArray, documents: Sequence[int], bonus: Callable[[int, int], float], terms: Terms, most: int
     ) -> list[Candidate]:
         """The best of some ``documents``: ``most`` of them, best first. ``bonus``: of a document and a row."""
-        holders, rows = rows_of_documents(self._catalogue, self._tower.id, documents)
-        inside = rows < self._tower.row_count
+        holders, contents = contents_of_documents(self._catalogue, documents)
+        places, rows = self.owners.of_contents(contents)
+        holders = holders[places]
         if terms.modalities is not None:
-            inside &= np.isin(rows, self._catalogue.rows_of_modalities(self._tower.id, terms.modalities))
-        holders, rows = holders[inside], rows[inside]
+            inside = self.owners.are_of_modalities(rows, terms.modalities)
+            holders, rows = holders[inside], rows[inside]
         shows, demotions = self.judged(rows, terms)
         keep = ~shows
         if terms.condition is not None:
@@ -222,9 +266,8 @@ class Candidates:
 
     def _allowed_rows(self, terms: Terms) -> dict[str, Any]:
         if terms.modalities is None:
-            return {"without": terms.dead} if len(terms.dead) else {}
-        rows = self._catalogue.rows_of_modalities(self._tower.id, terms.modalities)
-        return {"only": rows[rows < self._tower.row_count]}
+            return {"without": self._dead} if len(self._dead) else {}
+        return {"only": self.owners.of_modalities(terms.modalities)}
 
     def judged(self, rows: RowArray, terms: Terms) -> tuple[npt.NDArray[np.bool_], FloatArray]:
         """Which rows show something that is excluded, and what the doubt takes off the scores of each."""
@@ -286,10 +329,3 @@ def best_segments(found: list[Candidate]) -> list[Candidate]:
     for one in sorted(found, key=lambda c: (-c.total, c.segment.document_id, c.segment.ordinal)):
         best.setdefault(one.segment.document_id, one)
     return list(best.values())
-
-
-def _restricted(rows: RowArray, only: dict[str, Any]) -> RowArray:
-    rows = np.unique(rows)
-    if "only" in only:
-        return np.intersect1d(rows, only["only"], assume_unique=True)
-    return np.setdiff1d(rows, only["without"], assume_unique=True) if "without" in only else rows

@@ -53,7 +53,9 @@ class Searcher:
         self._present = index.catalogue.modalities(self._tower.id)
         self._dead = index.catalogue.dead_rows(self._tower.id)
         self._background = background or load_background(index, self._tower)
-        self._candidates = Candidates(index.catalogue, self._tower, self._vectors, self._matrix, self._background)
+        self._candidates = Candidates(
+            index.catalogue, self._tower, self._vectors, self._matrix, self._background, self._dead
+        )
         self._sampling = threading.Lock()
         self._samples: dict[Group, FloatArray] = {}
         self._sampled: dict[Group, RowArray] = {}
@@ -94,8 +96,7 @@ class Searcher:
         allowed = set(options.modalities or ("image", "video"))
         only = None
         if not self._present <= allowed:
-            rows = self._index.catalogue.rows_of_modalities(self._tower.id, sorted(allowed))
-            only = rows[rows < self._tower.row_count]
+            only = self._candidates.owners.of_modalities(allowed)
         dead = self._dead if len(self._dead) and only is None else None
         return nearest_documents(
             self._index, self._tower.id, self._vectors, queries, kind, options.k, only=only, without=dead
@@ -190,7 +191,8 @@ class Searcher:
         self._register_functions()
         filters, values = to_sql(question.filters)
         phrases = phrase_conditions(question.exact, question.excluded)
-        return Condition(f"({filters}) AND ({phrases.sql})", {**values, **phrases.parameters})
+        only_excludes = not question.filters and not question.exact
+        return Condition(f"({filters}) AND ({phrases.sql})", {**values, **phrases.parameters}, only_excludes)
 
     def _register_functions(self) -> None:
         """Teaches this thread's connection the functions of the filters, once."""
@@ -210,7 +212,6 @@ class Searcher:
         return Terms(
             kind=_kind(asked),
             modalities=modalities,
-            dead=self._dead,
             condition=self._condition(asked.question),
             excluded=tuple(excluded),
             wanted=wanted,
@@ -311,8 +312,7 @@ class Searcher:
         with self._sampling:
             if group not in self._samples:
                 kinds: list[Modality] = ["text"] if group == "text" else ["image", "video"]
-                rows = self._index.catalogue.rows_of_modalities(self._tower.id, kinds)
-                rows = rows[rows < self._tower.row_count]
+                rows = self._candidates.owners.of_modalities(kinds)
                 if len(rows) > SAMPLE:
                     rows = np.sort(np.random.default_rng(0).choice(rows, SAMPLE, replace=False))
                 self._sampled[group] = rows

@@ -47,6 +47,7 @@ KINDS: dict[str, tuple[Part, bool]] = {
     "row without owner": ("vectors", True),
     "row outside": ("vectors", True),
     "row owned and dead": ("vectors", True),
+    "wrong row blocks": ("vectors", True),
     "bad vector": ("vectors", True),
     "tokens missing": ("tokens", True),
     "uncommitted tokens": ("tokens", True),

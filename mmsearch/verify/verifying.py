@@ -90,6 +90,9 @@ def _vectors(index: IndexDirectory, tower: Tower) -> Iterator[Difference]:
         yield Difference("uncommitted bytes", tower.file, f"{surplus} bytes were never committed (after a crash)")
     live, dead = checks.live_rows(index.catalogue, tower.id), index.catalogue.dead_rows(tower.id)
     yield from _owners(tower, live, dead)
+    if index.catalogue.has_wrong_blocks(tower):
+        detail = "what is written down of whose the vectors are disagrees with the other tables"
+        yield Difference("wrong row blocks", index.catalogue.path.name, detail)
     rows = min(on_disk, tower.row_count)
     bad = bad_rows(file.map(rows), live[(live >= 0) & (live < rows)])
     owners = checks.owners_of_rows(index.catalogue, tower.id, bad)
