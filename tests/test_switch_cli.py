@@ -6,12 +6,15 @@ All in this process: torch is imported once instead of at each of ten commands.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from mmsearch import Index
 from mmsearch.cli import app
+from mmsearch.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder
 from mmsearch.errors import EncoderMismatch
 from tests.conftest import save_colour
 from tests.test_encoders_open_clip import CLIP, save_model
@@ -62,3 +65,28 @@ def test_switching_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "0 vectors made" in said and f"builtin answers; before, {model} did" in said
     assert f"gave back the space of {model}" in said
     assert run("query", "red", "--json") == first
+
+
+def test_vectors_of_earlier_weights_are_not_offered_by_the_name_of_the_new_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MMSEARCH_INDEX", raising=False)
+    earlier = tmp_path / "earlier"
+    shutil.copytree(SHIPPED_WEIGHTS, earlier)
+    fields = json.loads((earlier / "encoder.json").read_text())
+    fields["image"]["zoom"] = 1.0
+    (earlier / "encoder.json").write_text(json.dumps(fields))
+    save_colour(tmp_path / "photos" / "red.png", "red")
+    place = str(tmp_path / "index")
+    with Index.open(place, create=True, encoder=BuiltinEncoder(earlier)) as index:
+        index.add(tmp_path / "photos")
+        index.switch("builtin")
+
+    def run(*words: str) -> str:
+        return CliRunner().invoke(app, [*words, "--index", place], catch_exceptions=False).stdout
+
+    [line] = [line for line in run("status").splitlines() if line.startswith("model ")]
+    assert "zoom 1" in line and "covers 1 of 1 document (100 %); no longer in use" in line
+    assert "`mmsearch switch builtin --drop-others` gives back its space" in line
+    assert "gave back the space of builtin" in run("switch", "builtin", "--drop-others")
+    assert "model " not in run("status")

@@ -108,6 +108,33 @@ def test_training_changes_only_what_learns_and_exports_what_it_learned(tmp_path:
     assert again.text.shares == towers.text.shares
 
 
+def test_what_objects_are_found_is_held_while_the_trunk_learns() -> None:
+    torch.manual_seed(0)
+    towers = BuiltinTowers(SHIPPED_WEIGHTS, Freezing(1), BuiltinTowerOptions()).eval()
+    pixels = torch.from_numpy(np.stack([towers.view(image, None) for image in pictures()]))
+    with torch.no_grad():
+        kept = towers.image_start(pixels)
+        assert float(towers.image_rest(kept).drift) < 1e-6
+        towers.image.network.conv_head.bias += 0.5 * torch.randn(1280)  # as if the features had learned something
+        features = towers.image.network.rest(kept[0], towers.stages)[1]
+        found = towers.image.objects(features)
+        old = towers.image.objects(_features_before(towers, kept[0]))
+        with_objects = float(towers.image_rest(kept).drift)
+        towers.image.objects = None
+        classes_alone = float(towers.image_rest(kept).drift)
+    assert ((found - old) ** 2).mean() > 0.01
+    np.testing.assert_allclose(with_objects - classes_alone, float(((found - old) ** 2).mean()), rtol=1e-3)
+
+
+def _features_before(towers: BuiltinTowers, kept: torch.Tensor) -> torch.Tensor:
+    """The features as they were, by the copy of the stages that training does not touch."""
+    assert towers.frozen_rest is not None
+    *stages, head, _ = towers.frozen_rest
+    for stage in stages:
+        kept = stage(kept)
+    return torch.nn.functional.relu6(head(kept)).mean((2, 3))
+
+
 def test_names_and_captions_are_weighed_differently(towers: BuiltinTowers) -> None:
     if towers.is_new:
         pytest.skip("version 0 is shipped: it has no joint space to weigh")

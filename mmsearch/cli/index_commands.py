@@ -104,7 +104,7 @@ def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
     print(f"encoder    {values['encoder']}")
     for model in values["models"]:
         if not model["answers"] or model["left_out"]:
-            print(f"model      {_model_line(model)}")
+            print(f"model      {_model_line(model, values['model'])}")
     print(f"search     {_search_line(values)}")
     if values["tokens"] is not None:
         print(f"tokens     {_tokens_line(values['tokens'])}")
@@ -193,11 +193,15 @@ def _text_line(values: dict[str, Any]) -> str:
     return f"looked for in {ocr['read']:,} of {pictures:,} images and videos, found in {ocr['with_text']:,}{failed}"
 
 
-def _model_line(model: dict[str, Any]) -> str:
+def _model_line(model: dict[str, Any], answering: str) -> str:
     """A model that is filled in beside the one that answers, was left behind, or had to leave something out."""
     percent = int(1000 * model["coverage"]) / 10  # rounded down: 100 % is all of it
     covered = f"covers {model['covered']:,} of {count_of(model['documents'], 'document')} ({percent:g} %)"
     left_out = f", {model['left_out']:,} could not be read" if model["left_out"] else ""
+    if model["model"] == answering and not model["answers"]:
+        # The name opens the weights that answer now, so no command brings these back.
+        end = f"no longer in use, `mmsearch switch {answering} --drop-others` gives back its space"
+        return f"{model['encoder']} {covered}{left_out}; {end}"
     end = "answers" if model["answers"] else f"`mmsearch switch {model['model']}` lets it answer"
     return f"{model['model']} {covered}{left_out}; {end}"
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 from mmsearch.encoders.builtin import BuiltinDescription
 from mmsearch.errors import EncoderError
 from mmsearch.training.builtin_modules import (
+    CLASSES,
     STAGES,
     TEMPERATURE,
     ImageNet,
@@ -45,9 +46,9 @@ class BuiltinTowerOptions:
     ``joint`` dimensions of the learned space, ``hidden`` units of its projections; ``dropout`` inside them.
     ``share`` of the learned space for captions and ``name_share`` for names of things; the rest is ConSE's. A text's
     half is weighed by the root of its share. ``keep_classes`` weighs the penalty
-    for changing what the classifier says of a picture, which keeps ImageNet's vocabulary while its trunk learns.
-    ``class_queries``: so many names of ImageNet classes a batch are short queries of their own. ``prototypes``: so
-    many classes a batch, of all 1000, are shown as features made up from the classifier's weights, which keeps the
+    for changing what the classifier and the layer of objects find in a picture, which keeps both alive while the trunk
+    learns. ``class_queries``: so many names of ImageNet classes a batch are short queries of their own. ``prototypes``:
+    so many classes a batch, of all 1000, are shown as features made up from the classifier's weights, which keeps the
     names of what no training picture shows; ``prototype_weight`` of that loss.
     """
 
@@ -118,14 +119,14 @@ class BuiltinTowers(Towers):
         return tokens
 
     def image_start(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """The stages that do not learn, and what the classifier said of the picture before training."""
+        """The stages that do not learn, and what was found in the picture before training: classes, then objects."""
         with torch.set_grad_enabled(self.learns_stem and torch.is_grad_enabled()):
             x = self.image.network.first(pixels, self.stages)
         if self.frozen_rest is None:
             with torch.no_grad():
                 return (self.image.network.rest(x, self.stages)[1],)
         with torch.no_grad():
-            return x, self._old_logits(x.detach())
+            return x, self._old_findings(x.detach())
 
     def image_rest(self, kept: tuple[Tensor, ...]) -> ImageRows:
         """See :meth:`Towers.image_rest`."""
@@ -136,9 +137,11 @@ class BuiltinTowers(Towers):
                 conse = self.image.conse(self.image.network.classifier(features), features)
             return ImageRows(joint, side_by_side(joint, conse), self._forgotten_names(features))
         out = self.image.rest(kept[0].float().contiguous(memory_format=torch.channels_last), self.stages)
-        change = functional.kl_div(
-            (out.logits / 1.5).log_softmax(1), (kept[1].float() / 1.5).softmax(1), reduction="batchmean"
-        )
+        old, old_objects = kept[1].float().tensor_split([CLASSES], dim=1)
+        change = functional.kl_div((out.logits / 1.5).log_softmax(1), (old / 1.5).softmax(1), reduction="batchmean")
+        if self.image.objects is not None:
+            # Its layer never learns, but what it reads does.
+            change = change + functional.mse_loss(self.image.objects(out.features), old_objects)
         vectors = side_by_side(out.joint, out.conse)
         return ImageRows(out.joint, vectors, self.options.keep_classes * change + self._forgotten_names(out.features))
 
@@ -185,7 +188,10 @@ class BuiltinTowers(Towers):
         """Names of the ImageNet classes that the batch shows most clearly, and the classifier's probabilities."""
         if not self.class_names or self.options.class_queries == 0:
             return None
-        logits = self.image.network.classifier(kept[0].float()) if self.frozen_rest is None else kept[1].float()
+        if self.frozen_rest is None:
+            logits = self.image.network.classifier(kept[0].float())
+        else:
+            logits = kept[1].float()[:, :CLASSES]
         shares = (logits / TEMPERATURE).softmax(1).T
         clearest = shares.amax(1).topk(min(self.options.class_queries, len(shares))).indices
         names = [self.class_names[int(number)] for number in clearest]
@@ -279,13 +285,17 @@ class BuiltinTowers(Towers):
         rest = [*old.network.blocks[self.stages :], old.network.conv_head, old.network.classifier]
         self.frozen_rest = nn.ModuleList(rest).requires_grad_(False)
 
-    def _old_logits(self, x: Tensor) -> Tensor:
+    def _old_findings(self, x: Tensor) -> Tensor:
+        """Logits of classes, then of objects, (n, 1000 + objects)."""
         assert self.frozen_rest is not None
         *stages, head, classifier = self.frozen_rest
         for stage in stages:
             x = stage(x)
-        logits: Tensor = classifier(functional.relu6(head(x)).mean((2, 3)))
-        return logits
+        features = functional.relu6(head(x)).mean((2, 3))
+        logits: Tensor = classifier(features)
+        if self.image.objects is None:
+            return logits
+        return torch.cat([logits, self.image.objects(features)], dim=1)
 
 
 def _any_of(names: Sequence[str]) -> str:
