@@ -34,9 +34,10 @@ def frame_difference(a: Thumbnail, b: Thumbnail) -> float:
     The larger of two measures: the mean over the picture, and a quarter of the mean over the two that changed
     most of its 4 × 4 blocks, so that something small that appears counts as well.
     """
-    change = np.abs(a.astype(np.int16) - b.astype(np.int16)).max(axis=2) / 255.0
-    blocks = np.sort(change.reshape(4, 4, 4, 4).mean(axis=(1, 3)).ravel())
-    return float(max(change.mean(), blocks[-2:].mean() / 4))
+    # Sums of whole numbers: every decoded frame of a video is compared with the one before.
+    change = np.abs(np.subtract(a, b, dtype=np.int16)).max(axis=2)
+    blocks = sorted(change.reshape(4, 4, 4, 4).sum(axis=(1, 3)).ravel().tolist())
+    return float(max(sum(blocks) / 256, (blocks[-1] + blocks[-2]) / 128)) / 255
 
 
 def is_other_shot(a: Thumbnail | None, b: Thumbnail) -> bool:

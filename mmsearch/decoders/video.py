@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from mmsearch.decoders.base import Decoded, DecodedSegment, DecodeOptions, Decoder
 from mmsearch.decoders.similarity import is_other_shot, thumbnail
 from mmsearch.decoders.video_frame import Show, glance, pixel_shape, read_info
-from mmsearch.decoders.video_packets import Clock, GroupFrames, Look, origin, seconds
+from mmsearch.decoders.video_packets import Clock, GroupFrames, Look, origin, seconds, seconds_of
 from mmsearch.decoders.video_sampling import MIN_GAP, Chooser, Group, Merger, plan_group
 from mmsearch.errors import MediaError
 from mmsearch.types import MediaInfo, Modality
@@ -41,6 +41,8 @@ EXACT_INTERVAL_S = 4.0
 second speed counts, and cuts are placed at keyframes."""
 
 _DEMUXERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg"
+_OF_ABSURD_HEADERS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What reading raises where PyAV gives ``None`` or numbers that cannot be."""
 
 
 class CodecUse(Enum):
@@ -122,7 +124,7 @@ def _opened(source: _Source, options: DecodeOptions, use: CodecUse = CodecUse.SE
         raise
     except (MemoryError, RecursionError) as error:
         raise MediaError("there was not enough memory to decode this video") from error
-    except (av.error.FFmpegError, ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except (av.error.FFmpegError, OSError, *_OF_ABSURD_HEADERS) as error:
         raise MediaError(_reason(error)) from error
 
 
@@ -298,10 +300,11 @@ class _Reading:
             if packet is not None:
                 self._damaged.add(packet.pts)
             return
+        base = stream.time_base
         for frame in frames:
             if frame.pts is not None and not frame.is_corrupt:
                 # Not frame.time: frames that come out at the end have lost their time base.
-                yield Look(float(frame.pts * stream.time_base), frame, glance(frame))
+                yield Look(seconds_of(frame.pts, base), frame, glance(frame))
 
     def _groups(self, container: Any, stream: Any) -> Iterator[tuple[list[Any], Group, Any]]:
         """Packets up to the next keyframe, or as many as may be held at once; and the packet that follows."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,13 +48,22 @@ def _has_plain_planes(frame: Any) -> bool:
 def _points(plane: Any, bits: int) -> npt.NDArray[np.uint8]:
     kind = np.dtype(np.uint8 if bits == 8 else "<u2")
     line = plane.line_size // kind.itemsize
-    values = np.frombuffer(plane, kind, count=line * plane.height).reshape(plane.height, line)
+    values = np.frombuffer(plane, kind, count=line * plane.height)
+    sums = values.take(_places(plane.height, plane.width, line)).sum(axis=0, dtype=np.uint32)
+    means: npt.NDArray[np.uint32] = sums // np.uint32(_POINTS**2 << (bits - 8))
+    return means.astype(np.uint8).reshape(THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+
+
+@lru_cache(maxsize=16)
+def _places(height: int, width: int, line: int) -> npt.NDArray[np.intp]:
+    """Where the points of a glance lie in a plane with lines of ``line`` values: (9, 256), those of a pixel in a
+    column. Worked out once for all frames of a size.
+    """
     side = THUMBNAIL_SIDE * _POINTS
-    rows, columns = np.arange(side) * plane.height // side, np.arange(side) * plane.width // side
-    points = values[rows[:, None], columns[None, :]].astype(np.float32)
-    means = points.reshape(THUMBNAIL_SIDE, _POINTS, THUMBNAIL_SIDE, _POINTS).mean(axis=(1, 3))
-    scaled: npt.NDArray[np.float32] = means / np.float32(2 ** (bits - 8))
-    return scaled.astype(np.uint8)
+    rows, columns = np.arange(side) * height // side, np.arange(side) * width // side
+    flat = (rows[:, None] * line + columns[None, :]).reshape(THUMBNAIL_SIDE, _POINTS, THUMBNAIL_SIDE, _POINTS)
+    places: npt.NDArray[np.intp] = flat.transpose(1, 3, 0, 2).reshape(_POINTS**2, -1)
+    return places
 
 
 class Show:

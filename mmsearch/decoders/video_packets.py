@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from mmsearch.decoders.similarity import Thumbnail
@@ -75,7 +76,7 @@ class Clock:
         decoding = packet.dts if packet.dts is not None else packet.pts
         if decoding is None:
             decoding = (self._last or 0) + self._usual - self._shift
-        if self._last is not None and (decoding + self._shift - self._last) * self._base < -_JUMP_S:
+        if self._last is not None and seconds_of(decoding + self._shift - self._last, self._base) < -_JUMP_S:
             self._shift = self._last + self._usual - decoding
         self._last = decoding + self._shift
         shown = (packet.pts if packet.pts is not None else decoding) + self._shift
@@ -86,16 +87,21 @@ class Clock:
 
     def duration(self, packet: Any) -> float:
         """Seconds for which the frame of a packet is shown."""
-        return float((packet.duration or self._usual) * self._base)
+        return seconds_of(packet.duration or self._usual, self._base)
 
 
 def seconds(packet: Any) -> float:
     """The presentation time of a packet whose times a Clock has set."""
-    return float(packet.pts * packet.time_base)
+    return seconds_of(packet.pts, packet.time_base)
+
+
+def seconds_of(ticks: int, base: Fraction) -> float:
+    """``float(ticks * base)`` to the last bit, without a fraction for every packet."""
+    return ticks * base.numerator / base.denominator
 
 
 def origin(container: Any, stream: Any) -> float:
     """Seconds at which players start counting: the earliest time of all streams."""
     if container.start_time is not None:
         return float(container.start_time) / 1e6
-    return float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
+    return seconds_of(stream.start_time, stream.time_base) if stream.start_time is not None else 0.0
