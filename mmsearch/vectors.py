@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,19 @@ class Vectors:
         """All committed rows, (rows, dim) float16, mapped; who reads rows beside a search takes these: a second map
         of the file would count its pages twice."""
         self._exact = ExactIndex(matrix)
-        self._ann, self._built = _open_built(index, tower, matrix)
+        built = BuiltIndex.of(index)
+        self._built = None if built is None or built.tower != tower.spec.key else built
+        self._opening: Future[AnnIndex | None] | None = None
+        if self._built is not None:
+            # Reading it takes longer than all else here: who asks encodes the question meanwhile.
+            pool = ThreadPoolExecutor(1, thread_name_prefix="mmsearch-open")
+            self._opening = pool.submit(_open_built, index.path, self._built, matrix)
+            pool.shutdown(wait=False)
+
+    @property
+    def _ann(self) -> AnnIndex | None:
+        """The vector index, once it is open; `None` where searching is exact."""
+        return None if self._opening is None else self._opening.result()
 
     @property
     def recipe(self) -> str:
@@ -72,10 +85,11 @@ class Vectors:
         See `mmsearch.vector_index.ExactIndex.search`. Asked for more than `FAR` times the rows that the parameters were
         tuned for, the exact search answers: a graph or a list that was set for 10 neighbours misses many of 1,000.
         """
-        if self._ann is None or self._built is None or k > self.reach(kind):
+        ann = self._ann
+        if ann is None or self._built is None or k > self.reach(kind):
             return self._exact.search(queries, k, only=only, without=without, threads=threads)
         parameters = {name: int(value) for name, value in self._built.tuned[kind]["parameters"].items()}
-        return self._ann.search(queries, k, parameters=parameters, only=only, without=without, threads=threads)
+        return ann.search(queries, k, parameters=parameters, only=only, without=without, threads=threads)
 
     def reach(self, kind: QueryKind) -> int:
         """How many rows the vector index is asked for at most; 0 where it answers no queries of this kind."""
@@ -83,13 +97,9 @@ class Vectors:
         return 0 if tuned is None else FAR * max(int(tuned["k"]), 10)
 
 
-def _open_built(index: IndexDirectory, tower: Tower, matrix: Any) -> tuple[AnnIndex | None, BuiltIndex | None]:
-    """The vector index that the manifest names. It is a cache: damaged or of other vectors, exact search answers."""
-    built = BuiltIndex.of(index)
-    if built is None or built.tower != tower.spec.key:
-        return None, None
+def _open_built(folder: Path, built: BuiltIndex, matrix: Any) -> AnnIndex | None:
+    """The vector index in an index directory. It is a cache: damaged or of other vectors, exact search answers."""
     try:
-        recipe = load_recipe(index.path / built.recipe_file)
-        return AnnIndex.open(Path(index.path / built.file), recipe, matrix), built
+        return AnnIndex.open(folder / built.file, load_recipe(folder / built.recipe_file), matrix)
     except (IndexDamaged, RecipeError):
-        return None, None
+        return None

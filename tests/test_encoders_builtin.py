@@ -274,6 +274,22 @@ print(sorted(encoder._sessions), sorted(heavy))
     assert run_python(code).strip() == "['text.onnx'] []"
 
 
+def test_a_process_that_asks_once_gets_the_same_vectors_in_less_memory(encoder: BuiltinEncoder) -> None:
+    texts = ["a dog", "two people on a bicycle in the rain", "snow"]
+    few = BuiltinEncoder(options=EncoderOptions(few_texts=True))
+    np.testing.assert_allclose(few.encode_texts(texts), encoder.encode_texts(texts), atol=1e-6)
+    if not Path("/proc/self/status").exists():
+        pytest.skip("peak memory is read from /proc")
+    code = """
+from mmsearch.encoders.base import EncoderOptions
+from mmsearch.encoders.builtin import BuiltinEncoder
+BuiltinEncoder(options=EncoderOptions(few_texts={})).encode_texts(["a dog"])
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+    once, often = (int(run_python(code.format(few_texts))) for few_texts in (True, False))
+    assert often - once > 80_000, "the widened weights alone are 81 MB"
+
+
 def test_an_image_opens_the_image_tower_only_and_never_torch() -> None:
     code = """
 import sys

@@ -106,7 +106,7 @@ def query(
     else:
         weights = {"text_weight": text_weight or 1.0, "image_weight": image_weight or 1.0}
         asked = [Question.of(text or [], image or [], raw=raw, **weights)]
-    with Index.open(index, options=encoder_options(device)) as opened:
+    with Index.open(index, options=encoder_options(device, few_texts=queries is None)) as opened:
         answers = opened.search_many(asked, options=options, note=_told_once())
     for number, hits in enumerate(answers, start=1):
         print_hits(hits, style, number if queries is not None else None)

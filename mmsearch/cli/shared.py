@@ -16,10 +16,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON Lines inste
 DeviceOption = Annotated[str, typer.Option(help="Where open_clip models run: auto, cpu, cuda or mps.")]
 
 
-def encoder_options(device: str, batch_size: int | None = None, compile_: bool = False) -> Any:
+def encoder_options(device: str, batch_size: int | None = None, compile_: bool = False, few_texts: bool = False) -> Any:
     """The options of an encoder, checked."""
     from mmsearch.encoders.base import EncoderOptions
 
     if device not in ("auto", "cpu", "cuda", "mps"):
         raise UsageError(f"no such device: {device}; there are auto, cpu, cuda and mps")
-    return EncoderOptions(device=device, batch_size=batch_size, compile=compile_)  # type: ignore[arg-type]
+    return EncoderOptions(device, batch_size, compile_, few_texts=few_texts)  # type: ignore[arg-type]

@@ -25,12 +25,15 @@ class EncoderOptions:
 
     ``batch_size`` ``None`` lets the encoder choose. ``compile`` asks for torch.compile where torch runs.
     ``threads`` limits the CPU threads of the towers (``None``: all cores that this process may use).
+    ``few_texts`` is for a process that asks once: the built-in text tower opens in a fifth of the time and takes 200 MB
+    less, but 5 to 10 ms more a text.
     """
 
     device: Device = "auto"
     batch_size: int | None = None
     compile: bool = False
     threads: int | None = None
+    few_texts: bool = False
 
 
 class Encoder(ABC):

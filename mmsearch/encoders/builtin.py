@@ -309,11 +309,15 @@ class BuiltinEncoder(Encoder):
 
     def _open(self, tower: str) -> InferenceSession:
         # The fusions of the higher levels open later and run no faster on a text tower.
-        return open_session(self.directory / tower, self._options.threads, tower != self._description.text_file)
+        is_text = tower == self._description.text_file
+        widen = not (is_text and self._options.few_texts)
+        return open_session(self.directory / tower, self._options.threads, fuse=not is_text, widen=widen)
 
 
-def open_session(path: Path, threads: int | None, fuse: bool = True) -> InferenceSession:
+def open_session(path: Path, threads: int | None, *, fuse: bool = True, widen: bool = True) -> InferenceSession:
     """A graph on the CPU, with ``threads`` of its own (``None``: all cores that this process may use).
+
+    ``widen``: weights stored in 8 bits become float32 once, and not at every run.
 
     Raises:
         EncoderError: onnxruntime cannot open it.
@@ -328,7 +332,10 @@ def open_session(path: Path, threads: int | None, fuse: bool = True) -> Inferenc
     # Spinning threads would take the cores from the workers that decode the next pictures.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            str(path), settings, providers=["CPUExecutionProvider"],
+            disabled_optimizers=None if widen else ["ConstantFolding"],
+        )  # fmt: skip
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         raise EncoderError(f"{path} cannot be opened: {error}") from error
 
