@@ -47,15 +47,14 @@ def cheapest(rows: list[Row], name: str, recall: float) -> Row | None:
 
 def table(rows: list[Row], environment: dict[str, Any]) -> str:
     """One Markdown table: each contender at its fastest setting for 0.95 and 0.99 recall on text queries."""
-    n, k, dim, clock = rows[0]["vectors"], rows[0]["k"], rows[0]["dim"], rows[0].get("clock", "wall")
-    time = "Times are processor time, as others used the machine too." if clock == "cpu" else "Times are wall time."
+    n, k, dim = rows[0]["vectors"], rows[0]["k"], rows[0]["dim"]
     simd = f" with {environment['simd']}" if environment.get("simd") else ""
     lines = [
         f"### {n:,} × {dim}, recall@{k}: {environment['data'].split(' (')[0]}",
         "",
         f"{environment['cpu']}{simd}, {environment['cores']} cores; one query at a time, one thread; "
-        f"{environment['date']}. {time} Each line is the fastest setting that reaches the recall on *text* queries; "
-        f"build time is that of all threads together. {environment.get('note', '')}".rstrip(),
+        f"{environment['date']}. {clocks(rows)} Each line is the fastest setting that reaches the recall on *text* "
+        f"queries; build time is that of all threads together. {environment.get('note', '')}".rstrip(),
         "",
         "| | text recall | image recall | setting | p50 ms | p95 ms | p99 ms "
         "| QPS | build s | bytes/vector | resident MB | peak MB |",
@@ -77,6 +76,19 @@ def table(rows: list[Row], environment: dict[str, Any]) -> str:
         if missed:
             lines.append(f"| not reached: {', '.join(missed)} | | | | | | | | | | | |")
     return "\n".join(lines)
+
+
+def clocks(rows: list[Row]) -> str:
+    """A sentence on how time was taken: where others used the machine too, processor time is what can be compared."""
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    by_processor = list(dict.fromkeys(row["name"] for row in rows if row.get("clock") == "cpu"))
+    if not by_processor:
+        return "Times are wall time."
+    if len(by_processor) == len(names):
+        return "Times are processor time, as others used the machine too."
+    return (
+        f"Times of {', '.join(by_processor)} are processor time, as others used the machine too; the others wall time."
+    )
 
 
 def plot(rows: list[Row], title: str, path: Path) -> None:
