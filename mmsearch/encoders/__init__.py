@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.encoders.base import Encoder, EncoderOptions
-from mmsearch.encoders.models import BUILTIN, canonical_name, locate
+from mmsearch.encoders.models import BUILTIN, canonical_name, locate, without_views
 from mmsearch.encoders.weights import DIRECTORY_PREFIX, LocalModel
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ def open_encoder(name: str = BUILTIN, options: EncoderOptions | None = None, *, 
 
     ``name`` is ``builtin``, a directory with an ``encoder.json`` (made by training) or with a model in
     open_clip's local format, ``local-dir:PATH``, ``hf-hub:ORG/NAME``, or any ``ARCHITECTURE/TAG`` that
-    open_clip knows (``ViT-B-32/laion2b_s34b_b79k``).
+    open_clip knows (``ViT-B-32/laion2b_s34b_b79k``). With ``+views`` after any of these, the encoder looks at each
+    picture three times.
 
     ``texts_only`` says that texts are likely all that will be asked for: an open_clip model then answers from
     its exported text tower, without torch. The first such call exports the tower, which takes some seconds;
@@ -31,6 +32,11 @@ def open_encoder(name: str = BUILTIN, options: EncoderOptions | None = None, *, 
         EncoderError: there is no such encoder, or it cannot be loaded.
     """
     options = options or EncoderOptions()
+    plain, views = without_views(name)
+    if views:
+        from mmsearch.encoders.views import ManyViews
+
+        return ManyViews(open_encoder(plain, options, texts_only=texts_only), canonical_name(name))
     directory = _builtin_directory(name)
     if name == BUILTIN or directory is not None:
         from mmsearch.encoders.builtin import BuiltinEncoder

@@ -28,6 +28,8 @@ from mmsearch.errors import EncoderError, ModelMissing
 Speed = Literal["fast", "medium", "slow", "GPU"]
 
 BUILTIN = "builtin"
+VIEWS_SUFFIX = "+views"
+"""After the name of any model: pictures are looked at several times (`mmsearch.encoders.views`)."""
 SUGGESTED = "ViT-B-32-SigLIP2-256/webli"
 """What to name to somebody who asks for better answers than the built-in encoder gives: free to use, and
 indexing stays possible on a CPU."""
@@ -71,6 +73,9 @@ class ModelRow:
 _APPLE = "Apple AMLR (research only)"
 _ROWS = (
     ModelRow(BUILTIN, 260, 896, 39.7, 0, 1.7, None, None, "see its model card", "model card", present=True),
+    ModelRow(
+        BUILTIN + VIEWS_SUFFIX, 260, 896, 39.7, 0, 5.1, None, None, "see its model card", "model card", present=True,
+    ),
     ModelRow(
         "MobileCLIP2-S0/dfndr2b", 256, 512, 74.8, 300, 4.8, 43.7, 69.2, _APPLE,
         MOBILECLIP_TABLE, "timm/MobileCLIP2-S0-OpenCLIP",
@@ -124,7 +129,7 @@ _ROWS = (
 
 def list_models() -> list[ModelRow]:
     """The recommended models, cheapest first, with ``present`` as it is on this machine now."""
-    return [row if row.name == BUILTIN else _with_presence(row) for row in _ROWS]
+    return [row if row.present else _with_presence(row) for row in _ROWS]
 
 
 def is_present(name: str) -> bool:
@@ -133,6 +138,7 @@ def is_present(name: str) -> bool:
     Raises:
         EncoderError: there is no model of that name.
     """
+    name, _ = without_views(name)
     if name == BUILTIN:
         return True
     try:
@@ -142,8 +148,17 @@ def is_present(name: str) -> bool:
     return True
 
 
+def without_views(name: str) -> tuple[str, bool]:
+    """A name without ``+views``, and whether it had it; a directory may well be called so."""
+    has_views = name.endswith(VIEWS_SUFFIX) and not Path(name).expanduser().is_dir()
+    return (name.removesuffix(VIEWS_SUFFIX) if has_views else name), has_views
+
+
 def canonical_name(name: str) -> str:
     """One spelling for each model: a directory becomes ``local-dir:`` with its absolute path."""
+    plain, views = without_views(name)
+    if views:
+        return canonical_name(plain) + VIEWS_SUFFIX
     if name.startswith(HUB_PREFIX) or name == BUILTIN:
         return name
     if name.startswith(DIRECTORY_PREFIX) or Path(name).expanduser().is_dir():

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mmsearch.encoders.models import BUILTIN, canonical_name, hub_place, is_present
+from mmsearch.encoders.models import BUILTIN, canonical_name, hub_place, is_present, without_views
 from mmsearch.encoders.weights import (
     CONFIG_FILE,
     DIRECTORY_PREFIX,
@@ -54,7 +54,7 @@ def pull_model(name: str, progress: Callable[[PullProgress], None] | None = None
         EncoderError: there is no such model, on the hub or in open_clip, or it must not be fetched.
         HubUnreachable: the hub does not answer within a few seconds, or the connection broke.
     """
-    name = canonical_name(name)
+    name = canonical_name(without_views(name)[0])
     if name == BUILTIN or name.startswith(DIRECTORY_PREFIX):
         is_present(name)  # raises if it is not
         return

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mmsearch.encoders import Encoder, open_encoder
 from mmsearch.encoders.builtin import SHIPPED_WEIGHTS
-from mmsearch.encoders.models import BUILTIN, locate
+from mmsearch.encoders.models import BUILTIN, locate, without_views
 from mmsearch.errors import UsageError
 from mmsearch.metrics import compare_runs, two_way_recall
 from mmsearch.metrics.two_way import TwoWayRecall
@@ -141,6 +141,9 @@ def open_towers(model: str, learns: Freezing, options: BuiltinTowerOptions, seed
     """The towers of a model by the names that ``open_encoder`` knows; new weights depend on ``seed``."""
     import torch
 
+    plain, views = without_views(model)
+    if views:
+        raise UsageError(f"views belong to indexing: train {plain}, and index with +views after what comes out")
     torch.manual_seed(seed)
     directory = SHIPPED_WEIGHTS if model == BUILTIN else Path(model.removeprefix("local-dir:"))
     if (directory / "encoder.json").is_file():
