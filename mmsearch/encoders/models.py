@@ -74,11 +74,11 @@ _APPLE = "Apple AMLR (research only)"
 _ROWS = (
     ModelRow(BUILTIN, 260, 896, 39.7, 0, 1.7, None, None, "see its model card", "model card", present=True),
     ModelRow(
-        BUILTIN + VIEWS_SUFFIX, 260, 896, 39.7, 0, 5.1, None, None, "see its model card", "model card", present=True,
-    ),
-    ModelRow(
         "MobileCLIP2-S0/dfndr2b", 256, 512, 74.8, 300, 4.8, 43.7, 69.2, _APPLE,
         MOBILECLIP_TABLE, "timm/MobileCLIP2-S0-OpenCLIP",
+    ),
+    ModelRow(
+        BUILTIN + VIEWS_SUFFIX, 260, 896, 39.7, 0, 5.1, None, None, "see its model card", "model card", present=True,
     ),
     ModelRow(
         "ViT-B-32/laion2b_s34b_b79k", 224, 512, 151.3, 605, 8.8, 39.3, 66.8, "MIT",
