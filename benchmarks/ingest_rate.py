@@ -9,7 +9,8 @@ image (``once_an_index_s``), which weighs the less the larger the folder.
 A tower that fills all cores by itself leaves none for decoding, so on such a machine the ratio has a ceiling: the
 tower's processor time over that and the processor time of hashing, decoding and resizing, each measured alone on
 one thread (``ceiling_on_full_cores``). ``pipeline_processor_ratio`` is what the pipeline makes of it, in processor
-seconds, which other programs on the machine disturb less than wall seconds.
+seconds, which other programs on the machine disturb less than wall seconds. ``--threads 1`` leaves cores to reading, on
+both sides of the comparison, and so tells whether the tower ever waits; its result is a file of its own.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ def main() -> int:
             "passed": passed,
             "sets": figures,
         }
-        write_result("ingest_rate", content)
+        write_result("ingest_rate" + (f"_threads_{arguments.threads}" if arguments.threads else ""), content)
     return 0 if passed else 1
 
 
