@@ -17,6 +17,9 @@ from mmsearch.encoders.models import canonical_name, is_present, list_models
 from mmsearch.encoders.pull import pull_model
 from mmsearch.encoders.views import ManyViews
 from mmsearch.errors import EncoderMismatch, UsageError, VectorError
+from mmsearch.search.background import generic_captions
+from mmsearch.search.bank_vectors import bank_vectors, captions_digest
+from mmsearch.search.reference import load_reference
 from tests.conftest import save_colour
 
 
@@ -104,3 +107,13 @@ def test_an_index_answers_with_it_and_switches_to_it(tmp_path: Path) -> None:
         assert [hit.path for hit in index.search("a red picture", k=3)] == before
     with pytest.raises(EncoderMismatch):
         Index.open(tmp_path / "index", encoder="builtin")
+
+
+def test_what_ships_for_the_plain_encoder_serves_it_too(plain: BuiltinEncoder, many: ManyViews) -> None:
+    captions = generic_captions()
+    np.testing.assert_array_equal(bank_vectors(many, captions), bank_vectors(plain, captions))
+    names = captions_digest(captions)
+    own, of_plain = load_reference(many.spec.digest, names), load_reference(plain.spec.digest, names)
+    assert own is not None and of_plain is not None
+    np.testing.assert_array_equal(own.places, of_plain.places)
+    assert load_reference("0" * 64, names) is None

@@ -98,7 +98,7 @@ def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
     print(f"documents  {documents['image']:,} images, {documents['video']:,} videos, {documents['text']:,} texts")
     unused = f", {documents['dead_rows']:,} of them unused" if documents["dead_rows"] else ""
     print(f"segments   {documents['segments']:,} ({values['vectors']:,} vectors{unused})")
-    print(f"skipped    {documents['skipped']:,} unreadable files")
+    print(f"skipped    {count_of(documents['skipped'], 'unreadable file')}")
     if values["ocr"]["read"]:
         print(f"text       {_text_line(values)}")
     print(f"encoder    {values['encoder']}")

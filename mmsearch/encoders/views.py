@@ -28,6 +28,14 @@ MIDDLE = 0.75
 _NOTE = "mean of the whole, the mirrored and the middle 3/4"
 
 
+def digest_with_views(digest: str) -> str:
+    """The digest of an encoder that looks more than once, from that of the plain one.
+
+    It is another one because files that hold vectors carry it, and those of both may lie side by side.
+    """
+    return sha256(f"{digest} {_NOTE}".encode()).hexdigest()
+
+
 class ManyViews(Encoder):
     """``inner``, looking at every picture ``VIEWS`` times. Another encoder than ``inner``: its vectors are others."""
 
@@ -36,8 +44,7 @@ class ManyViews(Encoder):
         self.spec = replace(
             inner.spec,
             name=name,
-            # Files that hold vectors carry the digest, and those of both encoders may lie side by side.
-            digest=sha256(f"{inner.spec.digest} {_NOTE}".encode()).hexdigest(),
+            digest=digest_with_views(inner.spec.digest),
             preprocessing=f"{inner.spec.preprocessing}; {_NOTE}",
         )
         self.input_size = round(inner.input_size / MIDDLE)
