@@ -152,7 +152,7 @@ def measure(encoder: Encoder, files: list[Path], rounds: int, options: IngestOpt
 def main() -> int:
     """Measures, prints, writes the result; exit code 1 when a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=256, help="of 640 × 480; an eighth as many of 12 megapixels")
+    parser.add_argument("--images", type=int, default=256, help="of 640 × 480; half as many of 12 megapixels")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", default="builtin")
     parser.add_argument("--threads", type=int, help="threads of the towers")
@@ -169,7 +169,7 @@ def main() -> int:
     try:
         for name, size in SETS.items():
             if arguments.only in (None, name):
-                count = arguments.images if name == "640x480" else max(8, arguments.images // 8)
+                count = arguments.images if name == "640x480" else max(8, arguments.images // 2)
                 files = write_jpegs(work / name, count, size)
                 figures[name] = measure(encoder, files, arguments.rounds, options)
                 print(f"{name}: " + "\n    ".join(f"{key}: {value}" for key, value in figures[name].items()))
