@@ -307,11 +307,9 @@ def _mismatch(path: Path, found: EncoderSpec, given: EncoderSpec) -> EncoderMism
 
 
 def _bring_up_to_date(path: Path) -> None:
-    catalogue = Catalogue(path, read_only=False)
-    with catalogue.transaction():
+    with contextlib.closing(Catalogue(path, read_only=False)) as catalogue, catalogue.transaction():
         for tower in catalogue.towers():
             catalogue.renew_blocks(tower)
-    catalogue.close()
 
 
 @contextlib.contextmanager

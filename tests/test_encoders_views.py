@@ -79,7 +79,9 @@ def test_it_is_opened_by_name_and_is_another_encoder(many: ManyViews, tmp_path: 
     assert canonical_name("ViT-B-32/LAION2B-s34b_b79k+views") == "ViT-B-32/laion2b_s34b_b79k+views"
     pull_model("builtin+views")  # nothing to fetch, so no connection
     (tmp_path / "odd+views").mkdir()
-    assert canonical_name(str(tmp_path / "odd+views")) == f"local-dir:{tmp_path / 'odd+views'}"
+    odd = canonical_name(str(tmp_path / "odd+views"))
+    assert odd == f"local-dir:{tmp_path / 'odd+views'}" == canonical_name(odd)
+    assert canonical_name(f"{odd}+views") == f"{odd}+views"
 
 
 def test_training_names_the_model_to_train() -> None:

@@ -150,7 +150,7 @@ def is_present(name: str) -> bool:
 
 def without_views(name: str) -> tuple[str, bool]:
     """A name without ``+views``, and whether it had it; a directory may well be called so."""
-    has_views = name.endswith(VIEWS_SUFFIX) and not Path(name).expanduser().is_dir()
+    has_views = name.endswith(VIEWS_SUFFIX) and not Path(name.removeprefix(DIRECTORY_PREFIX)).expanduser().is_dir()
     return (name.removesuffix(VIEWS_SUFFIX) if has_views else name), has_views
 
 

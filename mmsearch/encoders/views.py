@@ -36,6 +36,13 @@ def digest_with_views(digest: str) -> str:
     return sha256(f"{digest} {_NOTE}".encode()).hexdigest()
 
 
+def reads_texts_as(digest: str, plain: str) -> bool:
+    """Whether the encoder of this ``digest`` is the one of the digest ``plain``, with several views or without: what is
+    known of texts for one holds for the other.
+    """
+    return digest in (plain, digest_with_views(plain))
+
+
 class ManyViews(Encoder):
     """``inner``, looking at every picture ``VIEWS`` times. Another encoder than ``inner``: its vectors are others."""
 

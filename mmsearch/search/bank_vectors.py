@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.encoders.base import Encoder
-from mmsearch.encoders.views import digest_with_views
+from mmsearch.encoders.views import reads_texts_as
 
 SHIPPED = Path(__file__).parent / "bank_vectors.npz"
 
@@ -29,10 +29,8 @@ def bank_vectors(encoder: Encoder, captions: Sequence[str], shipped: Path = SHIP
     """The vectors of the captions, float16 (captions, dim): those shipped if they are this encoder's, else encoded."""
     try:
         with shipped.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            of_encoder = str(stored["encoder"])
-            # Looking at pictures more than once changes nothing about texts.
-            fits = encoder.spec.digest in (of_encoder, digest_with_views(of_encoder))
-            if fits and str(stored["captions"]) == captions_digest(captions):
+            is_its = reads_texts_as(encoder.spec.digest, str(stored["encoder"]))
+            if is_its and str(stored["captions"]) == captions_digest(captions):
                 vectors: npt.NDArray[np.float16] = stored["vectors"]
                 return vectors
     except (OSError, ValueError, KeyError, BadZipFile):

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.encoders.base import FloatArray
-from mmsearch.encoders.views import digest_with_views
+from mmsearch.encoders.views import reads_texts_as
 
 SHIPPED = Path(__file__).parent / "reference.npz"
 COMPONENTS = 96
@@ -53,8 +53,7 @@ def load_reference(digest: str, captions: str, path: Path = SHIPPED) -> Referenc
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            of_encoder = str(stored["encoder"])
-            if digest not in (of_encoder, digest_with_views(of_encoder)) or str(stored["captions"]) != captions:
+            if not reads_texts_as(digest, str(stored["encoder"])) or str(stored["captions"]) != captions:
                 return None
             return Reference(
                 stored["middle"].astype(np.float32),
