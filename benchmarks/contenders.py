@@ -14,6 +14,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
+from mmsearch.code_file import CodeFile
 from mmsearch.recipes import list_recipes, load_recipe
 from mmsearch.vector_index import AnnIndex, ExactIndex
 
@@ -22,13 +23,16 @@ Search = Callable[[np.ndarray], np.ndarray]
 
 
 class Exact:
-    """Every vector, straight from the vector file."""
+    """Every vector, by its code first."""
 
     settings = [{}]
-    bytes_per_vector = 0.0
 
     def __init__(self, matrix: np.ndarray, folder: Path, threads: int) -> None:
-        self._index = ExactIndex(matrix)
+        codes = CodeFile(folder / "exact.u8", matrix.shape[1])
+        codes.path.unlink(missing_ok=True)
+        codes.complete(matrix)
+        self.bytes_per_vector = codes.bytes_on_disk() / len(matrix)
+        self._index = ExactIndex(matrix, codes.map(len(matrix)))
 
     def search(self, k: int, **_: int) -> Search:
         """Search for ``k`` with these settings."""

@@ -72,6 +72,7 @@ def make(folder: Path, vectors: int) -> IndexDirectory:
         # Not through `writing`, which would cut off the rows that are about to be committed.
         with index.writing(cut=False) as writer, writer.catalogue.transaction():
             writer.catalogue.set_row_count(tower.id, vectors)
+    index.vector_file(tower).cut(vectors)  # writes the codes where they are missing
     return index
 
 
@@ -145,7 +146,7 @@ def ask(folder: Path, vectors: int, queries: int) -> dict[str, Any]:
         latency = latency_of(lambda q, kind=kind: opened.search(q, 10, kind=kind, threads=1), rows)
         result[kind] = {"p50_ms": latency.p50_ms, "p95_ms": latency.p95_ms, "p99_ms": latency.p99_ms}
     result["after_mb"] = Memory.now()._asdict()
-    exact = ExactIndex(index.matrix(index.tower()))
+    exact = ExactIndex(index.matrix(index.tower()), index.codes(index.tower()))
     for kind, rows in asked.items():
         recalls = recall_of(found[kind], exact.search(rows, 10))
         result[kind] |= {"recall@10": float(recalls.mean()), "interval": confidence(recalls, 10)}

@@ -3,6 +3,7 @@
 manifest.json       format, the encoder that answers, recipe: written last at creation, replaced atomically
 catalogue.sqlite    documents, segments, which rows of the vector files are committed
 vectors-<key>.f16   the flat matrix of the encoder whose weights digest starts with <key>; one for each encoder
+vectors-<key>.u8    the same vectors in bytes, which an exact search reads first; can be made again from the matrix
 tokens-<key>-N.i8   image tokens of the reranker whose digest starts with <key>, where they are kept
 writer.lock         held by the one process that writes
 switch.lock         held by the one process that fills in another encoder beside the one that answers
@@ -24,6 +25,7 @@ import numpy.typing as npt
 
 from mmsearch.catalogue import Catalogue, Found, Root, Tower
 from mmsearch.catalogue.kept_tokens import forget_tokens, token_table
+from mmsearch.code_file import Codes
 from mmsearch.errors import (
     EncoderMismatch,
     IndexBusy,
@@ -245,6 +247,10 @@ class IndexDirectory:
     def matrix(self, tower: Tower) -> npt.NDArray[np.float16]:
         """All committed rows of a tower, mapped: (rows, dim) float16."""
         return self.vector_file(tower).map(tower.row_count)
+
+    def codes(self, tower: Tower) -> Codes | None:
+        """The codes of a tower's vectors, mapped, as far as there are any (`mmsearch.code_file`)."""
+        return self.vector_file(tower).map_codes(tower.row_count)
 
     def background_file(self, tower: Tower) -> Path:
         """Where what is known of a tower's scores in general lies: a cache (`mmsearch.search.background`)."""

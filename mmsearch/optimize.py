@@ -129,7 +129,7 @@ class _Optimizer:
             captions = self._encoder.encode_texts(captions)
         asked = self._encoder.encode_texts(extra_queries) if extra_queries else captions[:0]
         sets = _query_sets(captions.astype(np.float32), matrix, asked.astype(np.float32))
-        exact = ExactIndex(matrix)
+        exact = ExactIndex(matrix, self._index.codes(tower))
         exact_ms = latency_of(
             lambda query: exact.search(query, self._options.k, threads=1), sets[0][:20], EXACT_SECONDS
         ).p50_ms
@@ -246,7 +246,7 @@ def _compact(index: IndexDirectory, tower: Tower) -> int:
     while name in {other.file for other in index.catalogue.towers()}:
         name = _next_generation(name)
     fresh = index.vector_file(tower._replace(file=name))
-    fresh.path.unlink(missing_ok=True)
+    fresh.delete()
     matrix = old.map(tower.row_count)
     block = 1 << 16
     fresh.append(np.empty((0, tower.spec.dim), np.float32), at=0)
@@ -254,7 +254,7 @@ def _compact(index: IndexDirectory, tower: Tower) -> int:
         fresh.append(np.asarray(matrix[alive[start : start + block]]), at=start)
     with index.catalogue.transaction():
         index.catalogue.renumber_rows(tower.id, alive, name)
-    old.path.unlink(missing_ok=True)
+    old.delete()
     return len(dead)
 
 

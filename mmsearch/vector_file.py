@@ -1,7 +1,8 @@
 """The flat matrix of all vectors of one tower: the truth that every vector index is rebuilt from.
 
 The file holds rows of little-endian float16, C order, and nothing else, so it can be mapped as it is. Half
-precision keeps a unit vector's inner products within about 5e-4, and halves what a search reads.
+precision keeps a unit vector's inner products within about 5e-4, and halves what a search reads. Beside it lie the same
+vectors in bytes (`mmsearch.code_file`), which halve that again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from mmsearch.code_file import CodeFile, Codes
 from mmsearch.errors import VectorError
 from mmsearch.row_file import RowFile
 
@@ -18,13 +20,14 @@ DTYPE = np.dtype("<f2")
 
 
 class VectorFile(RowFile):
-    """One append-only matrix on disk, (rows, dim) float16. Appending needs the index's writer lock."""
+    """One append-only matrix on disk, (rows, dim) float16, and its codes. Changing it needs the index's writer lock."""
 
     what = "vectors"
 
     def __init__(self, path: Path, dim: int) -> None:
         super().__init__(path, dim * DTYPE.itemsize)
         self.dim = dim
+        self.codes = CodeFile(path.with_suffix(".u8"), dim)
 
     def append(self, vectors: npt.NDArray[np.floating], at: int) -> None:
         """Writes (n, dim) rows of length 1 from row ``at`` on, over anything there, and syncs them to the disk.
@@ -41,7 +44,31 @@ class VectorFile(RowFile):
             raise VectorError(f"expected vectors of shape (n, {self.dim}), got {vectors.shape}")
         if not np.isfinite(rows).all():
             raise VectorError("vectors hold NaN or infinite values")
+        self.codes.cut_to(at)
         self._write(rows, at)
+        self.codes.complete(self.map(at + len(rows)))
+
+    def cut(self, rows: int) -> int:
+        """Drops everything behind the first ``rows`` rows; returns how many bytes of vectors that were.
+
+        Codes that an older mmsearch did not write are written now.
+
+        Raises:
+            IndexDamaged: there are fewer.
+        """
+        surplus = super().cut(rows)
+        self.codes.cut_to(rows)
+        self.codes.complete(self.map(rows))
+        return surplus
+
+    def delete(self) -> None:
+        """Removes it from the disk, if it is there."""
+        self.path.unlink(missing_ok=True)
+        self.codes.path.unlink(missing_ok=True)
+
+    def map_codes(self, rows: int) -> Codes | None:
+        """The codes of the first of the first ``rows`` rows, mapped; see `CodeFile.map`."""
+        return self.codes.map(rows)
 
     def map(self, rows: int) -> npt.NDArray[np.float16]:
         """The first ``rows`` rows as a read-only mapped (rows, dim) float16 array; nothing is read yet."""

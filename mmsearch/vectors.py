@@ -11,6 +11,7 @@ from typing import Any
 import numpy.typing as npt
 
 from mmsearch.catalogue import Tower
+from mmsearch.code_file import Codes
 from mmsearch.errors import IndexDamaged, RecipeError
 from mmsearch.index import IndexDirectory
 from mmsearch.recipes import load_recipe
@@ -50,14 +51,15 @@ class Vectors:
         matrix = self.matrix = index.matrix(tower)
         """All committed rows, (rows, dim) float16, mapped; who reads rows beside a search takes these: a second map
         of the file would count its pages twice."""
-        self._exact = ExactIndex(matrix)
+        codes = index.codes(tower)
+        self._exact = ExactIndex(matrix, codes)
         built = BuiltIndex.of(index)
         self._built = None if built is None or built.tower != tower.spec.key else built
         self._opening: Future[AnnIndex | None] | None = None
         if self._built is not None:
             # Reading it takes longer than all else here: who asks encodes the question meanwhile.
             pool = ThreadPoolExecutor(1, thread_name_prefix="mmsearch-open")
-            self._opening = pool.submit(_open_built, index.path, self._built, matrix)
+            self._opening = pool.submit(_open_built, index.path, self._built, matrix, codes)
             pool.shutdown(wait=False)
 
     @property
@@ -97,9 +99,9 @@ class Vectors:
         return 0 if tuned is None else FAR * max(int(tuned["k"]), 10)
 
 
-def _open_built(folder: Path, built: BuiltIndex, matrix: Any) -> AnnIndex | None:
+def _open_built(folder: Path, built: BuiltIndex, matrix: Any, codes: Codes | None) -> AnnIndex | None:
     """The vector index in an index directory. It is a cache: damaged or of other vectors, exact search answers."""
     try:
-        return AnnIndex.open(folder / built.file, load_recipe(folder / built.recipe_file), matrix)
+        return AnnIndex.open(folder / built.file, load_recipe(folder / built.recipe_file), matrix, codes=codes)
     except (IndexDamaged, RecipeError):
         return None

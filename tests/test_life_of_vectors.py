@@ -5,19 +5,30 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from mmsearch import code_file
 from mmsearch.catalogue import NewContent, NewSegment
 from mmsearch.index import IndexDirectory
 from mmsearch.optimize import OptimizeOptions, compact, optimize
 from mmsearch.types import MediaInfo
 from mmsearch.vectors import Vectors
 from tests.test_optimize import DIM, TEXTS, HashEncoder, unit
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_blocks() -> Iterator[None]:
+    """So that codes begin, end and are overwritten within a short life."""
+    with mock.patch.object(code_file, "BLOCK", 64):
+        yield
 
 
 class LifeOfVectors(RuleBasedStateMachine):
@@ -106,6 +117,7 @@ class LifeOfVectors(RuleBasedStateMachine):
         paths = {hit.row: hit.path for hit in self.index.catalogue.find_rows(tower.id, found.rows.tolist())}
         assert len(found) == min(k, len(self.alive))
         assert not self.index.catalogue.has_wrong_blocks(tower)
+        assert not self.index.vector_file(tower).codes.are_wrong(vectors.matrix)
         assert len(set(paths.values())) == len(found)
         scores = {path: float(vector @ query[0]) for path, vector in self.alive.items()}
         for row, score in zip(found.rows.tolist(), found.scores.tolist(), strict=True):

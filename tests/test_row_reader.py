@@ -84,7 +84,7 @@ def test_an_index_answers_the_same_with_it(file: Path, recipe: str) -> None:
     matrix = mapped(file)
     index = AnnIndex.build(matrix, load_recipe(recipe), threads=1).with_matrix(matrix)
     plain = index.with_matrix(np.array(matrix))
-    assert isinstance(index._candidates, RowReader) and not isinstance(plain._candidates, RowReader)
+    assert index._exact._reader is not None and plain._exact._reader is None
     queries = np.asarray(matrix[:40], np.float32)
     for one, other in zip(index.search(queries, 10), plain.search(queries, 10), strict=True):
         np.testing.assert_array_equal(one.rows, other.rows)

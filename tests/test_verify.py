@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mmsearch import code_file
 from mmsearch.api import Index
 from mmsearch.errors import IndexBusy, IndexDamaged
 from mmsearch.files import WalkRules
@@ -172,9 +173,25 @@ def test_every_damage_is_named_and_mended(index: Index, photos: Path, encoder: C
     assert encoder.encoded_images <= 8 + lost, "only what was lost is encoded again"
 
 
-def test_a_stray_vector_file_is_named_and_kept(index: Index, photos: Path) -> None:
+def test_codes_that_are_not_those_of_the_vectors(index: Index, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code_file, "BLOCK", 4)
     index.add(photos)
-    stray = index.path / "vectors-0123456789ab.f16"
+    path = vectors_path(index).with_suffix(".u8")
+    right = path.read_bytes()
+    path.write_bytes(right[:-3] + b"\x01\x02\x03")
+    assert kinds(index.verify()) == {"wrong codes": 1}
+    assert index.verify(mend=True).clean
+    assert path.read_bytes() == right
+    overwrite_row(index, 2, np.nan)
+    assert kinds(index.verify()) == {"wrong codes": 1, "bad vector": 1}
+    assert index.verify(mend=True).clean
+    assert colours_found(index) == set(COLOURS)
+
+
+@pytest.mark.parametrize("ending", ["f16", "u8"])
+def test_a_stray_vector_file_is_named_and_kept(index: Index, photos: Path, ending: str) -> None:
+    index.add(photos)
+    stray = index.path / f"vectors-0123456789ab.{ending}"
     stray.write_bytes(b"mine")
     assert kinds(index.verify(mend=True)) == {"stray file": 1}
     assert stray.exists()

@@ -165,7 +165,7 @@ def _drop_others(index: IndexDirectory) -> tuple[str, ...]:
             for tower in others:
                 drop_tower(writable.catalogue, tower.id)
         for tower in others:
-            writable.vector_file(tower).path.unlink(missing_ok=True)
+            writable.vector_file(tower).delete()
             if tower.spec.key != answering.spec.key:
                 writable.background_file(tower).unlink(missing_ok=True)
     return tuple(tower.spec.name for tower in others)

@@ -2,10 +2,12 @@
 
 base      what every index speaks: Neighbours, checked queries, allowed rows
 exact     every row is scored, straight from the mapped vector file
+by_codes  which rows those may be that are the best, from codes of one byte a number
+products  the same for many queries at once, from matrix products
 ann       an index built by a recipe proposes rows, the vector file scores them
 ann_file  how such an index lies on disk
-    gpu       the same on a GPU, where FAISS finds one
-    tuning    search parameters for a recall target, measured on held-out queries
+gpu       the same on a GPU, where FAISS finds one
+tuning    search parameters for a recall target, measured on held-out queries
 """
 
 from mmsearch.vector_index.ann import AnnIndex

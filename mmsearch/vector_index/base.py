@@ -45,11 +45,12 @@ def check_queries(queries: npt.ArrayLike, dim: int) -> Floats:
         raise VectorError(f"queries have shape {array.shape}; this index answers queries of shape (q, {dim})")
     if array.dtype.kind not in "fiu":
         raise VectorError(f"queries have type {array.dtype}; real numbers are expected, as float32")
-    with np.errstate(over="ignore"):
-        array = np.ascontiguousarray(array, dtype=np.float32)
-    finite = np.isfinite(array).all(axis=1)
-    if not finite.all():
-        raise VectorError(f"query {int(np.argmin(finite))} of {len(array)} holds NaN or infinity")
+    if array.dtype != np.float32 or not array.flags.c_contiguous:
+        with np.errstate(over="ignore"):
+            array = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(array).all():
+        bad = int(np.argmin(np.isfinite(array).all(axis=1)))
+        raise VectorError(f"query {bad} of {len(array)} holds NaN or infinity")
     return array
 
 
@@ -168,4 +169,4 @@ def as_matrix(matrix: npt.NDArray[Any]) -> Matrix:
 
 def gather(matrix: Matrix, rows: Sequence[int] | Rows) -> Matrix:
     """A copy of ``rows`` of ``matrix``: float16 (len(rows), dim), C order."""
-    return np.take(matrix, rows, axis=0)
+    return matrix.take(rows, axis=0)

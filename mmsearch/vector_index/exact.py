@@ -4,21 +4,21 @@ FAISS's fp16 scalar quantiser stores a vector as the same little-endian float16 
 holds. So its scanner, meant for inverted lists, reads the mapped matrix in place: no copy, nothing to build,
 and only the pages that are read become resident. The scanner compares in float32 after widening float16,
 keeps a heap of the best, honours an id selector, and holds no lock of the interpreter while it runs. Many queries
-at once are first narrowed down by matrix products (`products`), and what is left is scored by the same scanner.
+at once are first narrowed down by matrix products (`products`), and what is left is scored by the same scanner. Few
+are narrowed down by codes in one byte a number (`by_codes`), where the vector file has them: half the bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.system import usable_cores
+from mmsearch.code_file import Codes
 from mmsearch.vector_index.base import (
     Allowed,
     Floats,
@@ -33,29 +33,35 @@ from mmsearch.vector_index.base import (
     gather,
     nothing,
 )
+from mmsearch.vector_index.by_codes import CodeScanner
+from mmsearch.vector_index.heaps import Heaps, gathered, in_threads, ranges, worthwhile_threads
 from mmsearch.vector_index.products import is_worth_it, may_be_best
-from mmsearch.vector_index.residency import Residency
+from mmsearch.vector_index.residency import RELEASED_BYTES, Residency
+from mmsearch.vector_index.row_reader import RowReader
 
 BLOCK = 4096
 """Rows that a batch of queries shares at a time: 4 MB of 512-d float16, which stays in the cache."""
 
-RELEASED_BYTES = 16 << 20
-"""Bytes that a scan of a large mapped matrix reads before it lets go of them (see `residency`)."""
-
-ROWS_PER_THREAD = 100_000
-"""Fewer scored rows than this (about 2.5 ms) are not worth another thread."""
+NARROW = 8
+"""Codes are asked first where at most one row in so many is wanted."""
 
 
 class ExactIndex:
     """Exact inner-product search over ``matrix``, float16 (n, dim), usually a read-only memory map.
 
-    Nothing is copied and nothing is built; the matrix must stay mapped while the index is used. Searching
-    changes nothing, so any number of threads may search at once. Another type or shape is a `VectorError`.
+    ``codes`` of its first rows (`mmsearch.code_file`) change no answer, only the time it takes. Nothing is copied and
+    nothing is built; both must stay mapped while the index is used. Searching changes nothing, so any number of
+    threads may search at once. Another type or shape is a `VectorError`.
     """
 
-    def __init__(self, matrix: npt.NDArray[np.float16]) -> None:
+    def __init__(self, matrix: npt.NDArray[np.float16], codes: Codes | None = None) -> None:
         self._matrix = as_matrix(matrix)
         self._residency = Residency(self._matrix)
+        self._reader = RowReader.of(matrix)
+        self._codes = None
+        if codes is not None:
+            self._codes = CodeScanner(codes, self._matrix)
+            self._rest = ExactIndex(self._matrix[self._codes.rows :])
         self._codec: Any = faiss.ScalarQuantizer(self.dim, faiss.ScalarQuantizer.QT_fp16)
 
     def __len__(self) -> int:
@@ -97,7 +103,35 @@ class ExactIndex:
         keep = min(k + 1, allowed.count)
         if threads is None and is_worth_it(len(queries), k, allowed.count):
             return self._search_by_products(queries, k, keep, allowed)
+        if self._codes is not None and allowed.rows is None and NARROW * k <= allowed.count:
+            return self._search_by_codes(queries, k, keep, allowed, threads)
         return self._search_by_scans(queries, k, keep, allowed, threads)
+
+    def _search_by_codes(
+        self, queries: Floats, k: int, keep: int, allowed: Allowed, threads: int | None
+    ) -> list[Neighbours]:
+        """What `_search_by_scans` finds, from half the bytes: see `mmsearch.vector_index.by_codes`."""
+        assert self._codes is not None
+        many = threads or worthwhile_threads(allowed.count)
+        answers = []
+        for query in queries:
+            found = self._codes.search(query, k, allowed.mask, many, partial(self._score_rows, query))
+            if found is None:
+                answers += self._search_by_scans(query[None], k, keep, allowed, threads)
+                continue
+            late = self._search_rest(query, k, allowed, threads)
+            answers.append(best_first(np.append(found[0], late.scores), np.append(found[1], late.rows), k))
+        return answers
+
+    def _search_rest(self, query: Floats, k: int, allowed: Allowed, threads: int | None) -> Neighbours:
+        """The best of the rows that have no codes yet."""
+        assert self._codes is not None
+        mask = None if allowed.mask is None else allowed.mask[self._codes.rows :]
+        count = len(self._rest) if mask is None else int(np.count_nonzero(mask))
+        if not count:
+            return nothing(1)[0]
+        (found,) = self._rest.search_allowed(query[None], k, Allowed(count, mask=mask), threads)
+        return Neighbours(found.scores, found.rows + self._codes.rows)
 
     def _search_by_products(self, queries: Floats, k: int, keep: int, allowed: Allowed) -> list[Neighbours]:
         """What `_search_by_scans` finds, in a fraction of the time: see `mmsearch.vector_index.products`."""
@@ -106,7 +140,7 @@ class ExactIndex:
             if rows is None:
                 found += self._search_by_scans(query[None], k, keep, allowed, None)
             else:
-                found.append(best_first(self.score(query, self.gather(rows)), rows, k))
+                found.append(best_first(self._score_rows(query, rows), rows, k))
         return found
 
     def _blocks(self, allowed: Allowed) -> Iterator[tuple[Rows, Matrix]]:
@@ -130,20 +164,27 @@ class ExactIndex:
         self, queries: Floats, k: int, keep: int, allowed: Allowed, threads: int | None
     ) -> list[Neighbours]:
         parts = self._scan(queries, keep, allowed, threads)
-        found = [_merge(parts, i, k) for i in range(len(queries))]
-        unclear = [] if keep == allowed.count else _ambiguous(parts, found, keep)
+        found = [best_first(*gathered(parts, i), k) for i in range(len(queries))]
+        unclear = [] if keep == allowed.count else _ambiguous(parts, found)
         for i in unclear:
             found[i] = self._settle_ties(queries[i : i + 1], k, keep, allowed, threads)
         return found
 
     def score(self, query: Floats, vectors: Matrix) -> Floats:
         """The score of each of ``vectors``, float16 (m, dim) in C order, for one checked ``query`` (dim,)."""
-        part = _Part.empty(1, len(vectors))
+        part = Heaps.empty(1, len(vectors))
         if len(vectors):
-            self._scan_block(query[None], vectors, None, 0, part)
+            part.scan(self._codec, query[None], vectors, None, 0)
         scores = np.empty(len(vectors), dtype=np.float32)
         scores[part.labels[0]] = part.scores[0]
         return scores
+
+    def _score_rows(self, query: Floats, rows: Rows) -> Floats:
+        return self.score(query, self.pick(rows))
+
+    def pick(self, rows: Rows) -> Matrix:
+        """As `gather`, for a few rows all over a large file: they are read without mapping what lies around them."""
+        return self.gather(rows) if self._reader is None else self._reader.gather(rows)
 
     def gather(self, rows: Rows) -> Matrix:
         """A copy of ``rows``, int64 (m,), of the matrix: float16 (m, dim), C order."""
@@ -160,11 +201,11 @@ class ExactIndex:
         while True:
             keep = min(4 * keep, allowed.count)
             parts = self._scan(query, keep, allowed, threads)
-            found = _merge(parts, 0, k)
-            if keep == allowed.count or not _ambiguous(parts, [found], keep):
+            found = best_first(*gathered(parts, 0), k)
+            if keep == allowed.count or not _ambiguous(parts, [found]):
                 return found
 
-    def _scan(self, queries: Floats, keep: int, allowed: Allowed, threads: int | None) -> list[_Part]:
+    def _scan(self, queries: Floats, keep: int, allowed: Allowed, threads: int | None) -> list[Heaps]:
         """The ``keep`` best of each query, from each of several ranges of the rows."""
         n = allowed.count if allowed.rows is not None else len(self)
         # Queries share blocks of rows while they are in the cache. One query has nobody to share with, so it takes
@@ -172,88 +213,36 @@ class ExactIndex:
         block = BLOCK if allowed.rows is not None or len(queries) > 1 else max(BLOCK, n)
         if allowed.rows is None and self._residency.is_bounded:
             block = min(block, max(BLOCK, RELEASED_BYTES // self._matrix.strides[0] // 8 * 8))
-        if threads is None:
-            threads = min(usable_cores(), -(-allowed.count * len(queries) // ROWS_PER_THREAD))
-        ranges = list(_ranges(n, max(1, threads)))
-        left = self._residency.rows_kept(len(ranges))
-        if len(ranges) == 1:
-            return [self._scan_range(queries, keep, allowed, ranges[0], block, left)]
-        with ThreadPoolExecutor(len(ranges), thread_name_prefix="mmsearch-scan") as pool:
-            return list(pool.map(lambda r: self._scan_range(queries, keep, allowed, r, block, left), ranges))
+        threads = threads or worthwhile_threads(allowed.count * len(queries))
+        spans = list(ranges(n, threads))
+        left = self._residency.rows_kept(len(spans))
+        return in_threads(lambda span: self._scan_range(queries, keep, allowed, span, block, left), spans)
 
-    def _scan_range(self, queries: Floats, keep: int, allowed: Allowed, span: range, block: int, left: int) -> _Part:
+    def _scan_range(self, queries: Floats, keep: int, allowed: Allowed, span: range, block: int, left: int) -> Heaps:
         """The ``keep`` best of each query among the rows (or positions in ``allowed.rows``) of ``span``.
 
         Of the rows that are read in place, only the first ``left`` stay resident.
         """
-        part = _Part.empty(len(queries), min(keep, len(span)))
+        part = Heaps.empty(len(queries), min(keep, len(span) + 1))
         kept = span.start + left
         bits = None if allowed.mask is None else np.packbits(allowed.mask[span.start : span.stop], bitorder="little")
         for number, low in enumerate(range(span.start, span.stop, block), start=1):
             high = min(low + block, span.stop)
             vectors = self._matrix[low:high] if allowed.rows is None else self.gather(allowed.rows[low:high])
-            if bits is None:
-                self._scan_block(queries, vectors, None, number, part)
-            else:  # a selector knows rows by their labels: it sees every block as the first
-                self._scan_block(queries, vectors, bits[(low - span.start) // 8 :], 0, part)
-                part.labels[(part.labels >= 0) & (part.labels < 1 << 32)] += number << 32
+            part.scan(self._codec, queries, vectors, None if bits is None else bits[(low - span.start) // 8 :], number)
             if allowed.rows is None and (high - kept) * self._matrix.strides[0] >= RELEASED_BYTES:
                 self._residency.release(kept, high)
                 kept = high
         if allowed.rows is None and span.stop > kept:
             self._residency.release(kept, span.stop)
-        positions = (part.labels >> 32) - 1
-        positions *= block
-        positions += (part.labels & 0xFFFFFFFF) + span.start
-        part.rows = positions if allowed.rows is None else allowed.rows[np.minimum(positions, len(allowed.rows) - 1)]
+        part.finish(block, span.start, allowed.rows)
         return part
 
-    def _scan_block(
-        self, queries: Floats, vectors: Matrix, bits: npt.NDArray[np.uint8] | None, number: int, part: _Part
-    ) -> None:
-        """Let every query see one block; its heap keeps labels ``number << 32 | position in the block``."""
-        selector = None if bits is None else faiss.IDSelectorBitmap(len(vectors), faiss.swig_ptr(bits))
-        scanner = self._codec.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, None, True, selector)
-        scanner.set_list(number, 0.0)
-        codes = faiss.swig_ptr(vectors.view(np.uint8))
-        for query, scores, labels in zip(queries, part.scores, part.labels, strict=True):
-            scanner.set_query(faiss.swig_ptr(query))
-            scanner.scan_codes(len(vectors), codes, None, faiss.swig_ptr(scores), faiss.swig_ptr(labels), len(scores))
 
-
-@dataclass(eq=False)
-class _Part:
-    """What one range of rows found: a heap a query, ``scores`` float32 and ``labels`` int64 (q, keep)."""
-
-    scores: Floats
-    labels: Rows
-    rows: Rows
-
-    @classmethod
-    def empty(cls, queries: int, keep: int) -> _Part:
-        labels = np.full((queries, keep), -1, dtype=np.int64)
-        return cls(np.full((queries, keep), -np.inf, dtype=np.float32), labels, labels)
-
-
-def _ranges(n: int, parts: int) -> Iterator[range]:
-    """0 … n−1 in at most ``parts`` ranges of nearly equal length."""
-    size = max(1, -(-n // parts))
-    for low in range(0, n, size):
-        yield range(low, min(low + size, n))
-
-
-def _merge(parts: list[_Part], i: int, k: int) -> Neighbours:
-    scores = np.concatenate([part.scores[i] for part in parts])
-    rows = np.concatenate([part.rows[i] for part in parts])
-    filled = np.concatenate([part.labels[i] for part in parts]) >= 0
-    return best_first(scores[filled], rows[filled], k)
-
-
-def _ambiguous(parts: list[_Part], found: list[Neighbours], keep: int) -> list[int]:
+def _ambiguous(parts: list[Heaps], found: list[Neighbours]) -> list[int]:
     """The queries for which a full heap's worst entry ties with the last answer: more may tie."""
     unclear = np.zeros(len(found), dtype=bool)
     last = np.array([n.scores[-1] if len(n) else np.inf for n in found], dtype=np.float32)
     for part in parts:
-        full = part.labels.shape[1] == keep and (part.labels >= 0).all(axis=1)
-        unclear |= full & (part.scores.min(axis=1) >= last)
+        unclear |= part.lowest >= last
     return [int(i) for i in np.flatnonzero(unclear)]

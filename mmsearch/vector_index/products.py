@@ -61,12 +61,12 @@ def _of_product(blocks: Iterable[tuple[Rows, Matrix]], queries: Floats, keep: in
         longest = max(longest, float(np.einsum("ij,ij->i", wide, wide).max(initial=0.0)) ** 0.5)
         if not lengths.max(initial=0.0) * longest < LARGEST:  # nor NaN: such have no place in an order
             return [None] * len(queries)
-        slack = 4 * (_gamma(terms) * lengths * longest + terms * 2.0**-149)  # the last where products underflow
+        slack = 4 * (gamma(terms) * lengths * longest + terms * 2.0**-149)  # the last where products underflow
         pool.add(rows, queries @ wide.T, slack.astype(np.float32))
     return pool.rows()
 
 
-def _gamma(terms: int) -> float:
+def gamma(terms: int) -> float:
     """The largest relative error of a sum of so many products, with some room for lengths that are rounded too."""
     return 1.01 * terms * 2.0**-24 / (1 - terms * 2.0**-24)
 

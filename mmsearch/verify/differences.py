@@ -48,6 +48,7 @@ KINDS: dict[str, tuple[Part, bool]] = {
     "row outside": ("vectors", True),
     "row owned and dead": ("vectors", True),
     "wrong row blocks": ("vectors", True),
+    "wrong codes": ("vectors", True),
     "bad vector": ("vectors", True),
     "tokens missing": ("tokens", True),
     "uncommitted tokens": ("tokens", True),

@@ -53,7 +53,9 @@ def _mend_index(index: IndexDirectory, changed: Sequence[str]) -> None:
         checks.mend_contents(catalogue, index.tower().id)
         catalogue.drop_empty_roots(keep=[scope.root_id for scope in catalogue.kept_scopes()])
     for tower in catalogue.towers():
-        index.vector_file(tower).cut(tower.row_count)
+        vectors = index.vector_file(tower)
+        vectors.cut(tower.row_count)
+        vectors.codes.mend(vectors.map(tower.row_count))
     table = token_table(catalogue)
     if table is not None:
         file = TokenFile(index.path / table.file, table.shape)

@@ -71,8 +71,11 @@ def _catalogue(index: IndexDirectory, tower: Tower) -> Iterator[Difference]:
 
 def _stray_files(index: IndexDirectory) -> Iterator[Difference]:
     table = token_table(index.catalogue)
-    ours = {tower.file for tower in index.catalogue.towers()} | ({table.file} if table else set())
-    for file in sorted([*index.path.glob("vectors-*.f16"), *index.path.glob("tokens-*.i8")]):
+    vectors = [index.vector_file(tower) for tower in index.catalogue.towers()]
+    ours = {path.name for file in vectors for path in (file.path, file.codes.path)} | ({table.file} if table else set())
+    for file in sorted(
+        path for kind in ("vectors-*.f16", "vectors-*.u8", "tokens-*.i8") for path in index.path.glob(kind)
+    ):
         if file.name not in ours:
             detail = "the catalogue knows no such file of vectors or tokens: delete it if you did not put it there"
             yield Difference("stray file", file.name, detail)
@@ -94,6 +97,8 @@ def _vectors(index: IndexDirectory, tower: Tower) -> Iterator[Difference]:
         detail = "what is written down of whose the vectors are disagrees with the other tables"
         yield Difference("wrong row blocks", index.catalogue.path.name, detail)
     rows = min(on_disk, tower.row_count)
+    if file.codes.are_wrong(file.map(rows)):
+        yield Difference("wrong codes", file.codes.path.name, "they are not those of the vectors")
     bad = bad_rows(file.map(rows), live[(live >= 0) & (live < rows)])
     owners = checks.owners_of_rows(index.catalogue, tower.id, bad)
     for row in bad.tolist():
