@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import sqlite3
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 
 import faiss
@@ -30,7 +31,9 @@ class Exact:
     def __init__(self, matrix: np.ndarray, folder: Path, threads: int) -> None:
         codes = CodeFile(folder / "exact.u8", matrix.shape[1])
         codes.path.unlink(missing_ok=True)
-        codes.complete(matrix)
+        writing = get_context("fork").Process(target=codes.complete, args=(matrix,))  # whose memory is not of a search
+        writing.start()
+        writing.join()
         self.bytes_per_vector = codes.bytes_on_disk() / len(matrix)
         self._index = ExactIndex(matrix, codes.map(len(matrix)))
 

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "mmsearch"
 ROWS = (
     {"types", "errors", "migrations", "home", "system"},
     {
-        "files", "decoders", "encoders", "rerankers", "row_file", "vector_file", "token_file",
+        "files", "decoders", "encoders", "rerankers", "row_file", "code_file", "vector_file", "token_file",
         "vector_index", "recipes", "catalogue", "filters", "metrics", "query_language", "ocr",
     },
     {"index", "vectors", "kept_tokens"},
@@ -29,6 +29,9 @@ WITHIN_A_ROW = {
     ("vectors", "index"),
     ("kept_tokens", "index"),
     ("vector_file", "row_file"),
+    ("vector_file", "code_file"),
+    ("vector_index", "code_file"),
+    ("code_file", "row_file"),
     ("token_file", "row_file"),
     ("switch", "ingest"),
     ("verify", "ingest"),

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.vector_index.base import Matrix, Rows, gather
-from mmsearch.vector_index.residency import RESIDENT, map_of
+from mmsearch.vector_index.residency import map_of
 
-LARGE = RESIDENT
+LARGE = 256 << 20
 """Smaller matrices may stay mapped as a whole, which is quickest."""
 
 
