@@ -215,6 +215,12 @@ class BuiltinEncoder(Encoder):
         vectors, grids = self._run(self._description.image_file, ["vector", "grid"], {"pixels": inputs})
         return vectors, grids
 
+    def vectors_and_logits(self, inputs: npt.NDArray[np.generic]) -> tuple[FloatArray, FloatArray]:
+        """``encode_prepared`` of n pictures, 1 or more, and the logits of their classes (n, classes), for one price."""
+        self._check_inputs(inputs)
+        vectors, logits = self._run(self._description.image_file, ["vector", "logits"], {"pixels": inputs})
+        return vectors, logits
+
     def text_tokens(self, text: str) -> FloatArray:
         """One text to its last tokens before they are pooled, (1, length, 384).
 

@@ -43,6 +43,15 @@ def reads_texts_as(digest: str, plain: str) -> bool:
     return digest in (plain, digest_with_views(plain))
 
 
+def further_views(image: Image) -> tuple[Image, Image]:
+    """An upright picture mirrored, and its middle."""
+    from PIL.Image import Transpose
+
+    width, height = image.size
+    left, top = round((1 - MIDDLE) / 2 * width), round((1 - MIDDLE) / 2 * height)
+    return image.transpose(Transpose.FLIP_LEFT_RIGHT), image.crop((left, top, width - left, height - top))
+
+
 class ManyViews(Encoder):
     """``inner``, looking at every picture ``VIEWS`` times. Another encoder than ``inner``: its vectors are others."""
 
@@ -60,13 +69,7 @@ class ManyViews(Encoder):
 
     def prepare_image(self, image: Image) -> npt.NDArray[np.generic]:
         """An upright RGB image to (VIEWS, …), each as ``inner`` prepares it."""
-        from PIL.Image import Transpose
-
-        width, height = image.size
-        left, top = round((1 - MIDDLE) / 2 * width), round((1 - MIDDLE) / 2 * height)
-        middle = image.crop((left, top, width - left, height - top))
-        views = (image, image.transpose(Transpose.FLIP_LEFT_RIGHT), middle)
-        return np.stack([self.inner.prepare_image(view) for view in views])
+        return np.stack([self.inner.prepare_image(view) for view in (image, *further_views(image))])
 
     def encode_prepared(self, inputs: npt.NDArray[np.generic]) -> FloatArray:
         """(n, VIEWS, …) to (n, dim) rows of length 1.

@@ -57,6 +57,8 @@ class Reranker(ABC):
     """The shorter side, in pixels, that an image must have for ``prepare_image`` to lose nothing."""
     batch_size: int = 8
     """How many images one call of ``tokens_of_prepared`` should get."""
+    tokens_have_places: bool = True
+    """Whether tokens in a square are a grid over the picture, of which a heat map can be drawn."""
     _cost: Cost | None = None
 
     @abstractmethod

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mmsearch.encoders.models import locate
 from mmsearch.encoders.weights import CONFIG_FILE, DIRECTORY_PREFIX, HUB_PREFIX, find_checkpoint, hub_snapshot
 from mmsearch.errors import EncoderError, ModelMissing
-from mmsearch.rerankers.builtin import DESCRIPTION
+from mmsearch.rerankers.builtin import DESCRIPTION, has_reranker
+from mmsearch.rerankers.second_look import has_second_look
 
 if TYPE_CHECKING:
     from mmsearch.encoders.base import Encoder, EncoderOptions
@@ -31,7 +32,8 @@ def open_reranker(
 ) -> Reranker:
     """Opens a reranker; never reaches the network.
 
-    ``builtin`` is the one beside the weights of ``encoder``, which must be of the built-in kind. Else ``name`` is a
+    ``builtin`` is the one beside the weights of ``encoder``, which must be of the built-in kind (with several views or
+    without): one that `mmsearch train --reranker` made, else the one that ships. Else ``name`` is a
     directory (of an encoder with a reranker, of a BLIP model for image-text retrieval in the format of
     transformers, or of a CoCa model in open_clip's ``local-dir`` format), ``hf-hub:ORG/NAME`` or ``ORG/NAME`` of
     such a model in the local cache, or a CoCa of open_clip by ``ARCHITECTURE/TAG``.
@@ -45,11 +47,8 @@ def open_reranker(
     directory = _directory(name)
     if directory is None:
         return _coca(name, options)
-    if (directory / DESCRIPTION).is_file():
-        from mmsearch.rerankers.builtin import BuiltinReranker
-
-        own = encoder if _directory_of(encoder) == directory else None
-        return BuiltinReranker(directory, options, own)  # type: ignore[arg-type]
+    if has_reranker(directory) or has_second_look(directory):
+        return _of_folder(directory, options, encoder if _directory_of(encoder) == directory else None)
     if _is_coca(directory):
         return _coca(name, options)
     architectures = _json(directory / BLIP_CONFIG).get("architectures") or []
@@ -65,22 +64,34 @@ def open_reranker(
 
 
 def _beside(encoder: Encoder | None, options: EncoderOptions | None) -> Reranker:
-    from mmsearch.encoders.builtin import BuiltinEncoder
-    from mmsearch.rerankers.builtin import BuiltinReranker, has_reranker
+    from mmsearch.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder
+    from mmsearch.encoders.views import ManyViews
 
     if encoder is None:
-        return BuiltinReranker(options=options)
-    if not isinstance(encoder, BuiltinEncoder):
+        return _of_folder(SHIPPED_WEIGHTS, options, None)
+    plain = encoder.inner if isinstance(encoder, ManyViews) else encoder
+    if not isinstance(plain, BuiltinEncoder):
         raise ModelMissing(
             f"the encoder {encoder.spec.name} has no reranker of its own; name one, such as a BLIP model in the local "
             "cache: --rerank Salesforce/blip-itm-base-coco"
         )
-    if not has_reranker(encoder.directory):
+    if not (has_reranker(plain.directory) or has_second_look(plain.directory)):
         raise ModelMissing(
             f"the encoder {encoder.spec.name} has no reranker on this machine: train one with "
             "`mmsearch train PAIRS --reranker`"
         )
-    return BuiltinReranker(encoder.directory, options, encoder)
+    return _of_folder(plain.directory, options, plain)
+
+
+def _of_folder(directory: Path, options: EncoderOptions | None, encoder: Any) -> Reranker:
+    """The one in the folder of a built-in encoder: one that was trained, else the one that ships with the weights."""
+    if has_reranker(directory):
+        from mmsearch.rerankers.builtin import BuiltinReranker
+
+        return BuiltinReranker(directory, options, encoder)
+    from mmsearch.rerankers.second_look import SecondLook
+
+    return SecondLook(directory, options, encoder)
 
 
 def _directory_of(encoder: Encoder | None) -> Path | None:

@@ -60,11 +60,11 @@ def places_lost(reranker: Reranker, picture: Image, text: str) -> FloatArray | N
     """How much of a reranker's score each place of its grid carries, (rows, columns).
 
     The score falls by so much when the place and those next to it are replaced by the mean of all. ``None`` where the
-    reranker's tokens do not lie in a square.
+    reranker's tokens do not lie in a square, or stand for no places.
     """
     shape = reranker.spec.token_shape
     side = math.isqrt(shape[0]) if len(shape) == 2 else 0
-    if side < 2 or side * side != shape[0]:
+    if not reranker.tokens_have_places or side < 2 or side * side != shape[0]:
         return None
     tokens = reranker.image_tokens([picture])[0]
     without = np.repeat(tokens[None], side * side, axis=0)
