@@ -24,7 +24,7 @@ import faiss
 import numpy as np
 from contenders import PEERS, Ours, Search
 from environment import write_result
-from vector_search import DATA, prepare
+from vector_search import DATA, mean_recall, prepare
 
 OURS_SETTINGS = [{"nprobe": nprobe, "k_factor": 5} for nprobe in (8, 12, 16, 20, 24, 32, 48)]
 EF = {"hnswlib": (32, 48, 64, 96, 128), "autofaiss": (32, 64, 96, 128, 256)}
@@ -74,10 +74,9 @@ def main() -> None:
     took = np.median(rounds(ways, queries, options.rounds), axis=1) * 1000
     for (name, setting), way, times in zip(names, ways, took, strict=True):
         ask = way()
-        found = [ask(queries[i : i + 1]) for i in range(len(queries))]
-        recall = np.mean([len(np.intersect1d(one, true)) / 10 for one, true in zip(found, truth, strict=True)])
+        recall = mean_recall([ask(queries[i : i + 1]) for i in range(len(queries))], truth)
         curves.setdefault(name, []).append(
-            {"setting": setting, "recall": float(recall), "p50_ms": float(np.median(times)), "qps": 1000 / times.mean()}
+            {"setting": setting, "recall": recall, "p50_ms": float(np.median(times)), "qps": 1000 / times.mean()}
         )
     at = {
         name: float(np.interp(options.recall, [p["recall"] for p in curve], [1000 / p["qps"] for p in curve]))

@@ -94,7 +94,7 @@ def measure(name: str, options: argparse.Namespace) -> Iterator[dict[str, object
             took, recall = {}, {}
             for kind in ("text", "image"):
                 took[kind], found = _ask(search, data[f"{kind}s"][:asked], clock)
-                recall[kind] = _recall(found, data[f"{kind}_{k}"][:asked])
+                recall[kind] = mean_recall(found, data[f"{kind}_{k}"][:asked])
             done.append((setting, recall["text"]))
             p50, p95, p99 = np.percentile(took["text"], [50, 95, 99])
             now = Memory.now()
@@ -123,7 +123,8 @@ def _ask(search: Search, queries: np.ndarray, clock: object) -> tuple[list[float
     return took, found
 
 
-def _recall(found: list[np.ndarray], truth: np.ndarray) -> float:
+def mean_recall(found: list[np.ndarray], truth: np.ndarray) -> float:
+    """Of the rows found for each query, against the true ones."""
     return float(np.mean([len(np.intersect1d(f, t)) / len(t) for f, t in zip(found, truth, strict=True)]))
 
 

@@ -250,7 +250,7 @@ class IndexDirectory:
 
     def codes(self, tower: Tower) -> Codes | None:
         """The codes of a tower's vectors, mapped, as far as there are any (`mmsearch.code_file`)."""
-        return self.vector_file(tower).map_codes(tower.row_count)
+        return self.vector_file(tower).codes.map(tower.row_count)
 
     def background_file(self, tower: Tower) -> Path:
         """Where what is known of a tower's scores in general lies: a cache (`mmsearch.search.background`)."""

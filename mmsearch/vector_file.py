@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.code_file import CodeFile, Codes
+from mmsearch.code_file import CodeFile
 from mmsearch.errors import VectorError
 from mmsearch.row_file import RowFile
 
@@ -65,10 +65,6 @@ class VectorFile(RowFile):
         """Removes it from the disk, if it is there."""
         self.path.unlink(missing_ok=True)
         self.codes.path.unlink(missing_ok=True)
-
-    def map_codes(self, rows: int) -> Codes | None:
-        """The codes of the first of the first ``rows`` rows, mapped; see `CodeFile.map`."""
-        return self.codes.map(rows)
 
     def map(self, rows: int) -> npt.NDArray[np.float16]:
         """The first ``rows`` rows as a read-only mapped (rows, dim) float16 array; nothing is read yet."""

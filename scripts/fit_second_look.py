@@ -23,7 +23,7 @@ from mmsearch.encoders.base import EncoderOptions, FloatArray
 from mmsearch.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder
 from mmsearch.encoders.views import further_views
 from mmsearch.rerankers.base import standard
-from mmsearch.rerankers.second_look import FILE, SecondLookModel, mean_of_looks, terms
+from mmsearch.rerankers.second_look import FILE, SecondLookModel, mean_of_looks
 from mmsearch.training.second_look import fit_second_look, fit_weights, word_shares
 
 DEPTH = 50
@@ -84,10 +84,8 @@ class Questions:
         self.owner = owner
         mean = mean_of_looks(looks[:, 1:])
         latents = model.latents(mean, logits[:, 1:].mean(axis=1))
-        column = {term: place for place, term in enumerate(model.vocabulary)}
         self.parts = np.stack([
-            model.parts(row, np.array(sorted(column[t] for t in terms(text) if t in column), dtype=np.int64),
-                        mean[nearest], latents[nearest])
+            model.parts(row, model.columns(text), mean[nearest], latents[nearest])
             for text, row, nearest in zip(texts, rows, self.candidates, strict=True)
         ])  # fmt: skip
 

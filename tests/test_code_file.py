@@ -82,10 +82,10 @@ def test_blocks_are_written_as_they_fill(file: VectorFile) -> None:
         file.append(rows[start:stop], at=start)
         assert file.codes.rows_on_disk() == blocks
     assert not file.codes.are_wrong(file.map(len(rows)))
-    codes = file.map_codes(len(rows))
+    codes = file.codes.map(len(rows))
     assert codes is not None and (codes["centre"] == codes["centre"][0]).all()
-    assert file.map_codes(BLOCK - 1) is None
-    fewer = file.map_codes(2 * BLOCK + 1)
+    assert file.codes.map(BLOCK - 1) is None
+    fewer = file.codes.map(2 * BLOCK + 1)
     assert fewer is not None and np.array_equal(fewer, codes[:2])
 
 
@@ -102,7 +102,7 @@ def test_rows_that_were_never_committed_leave_no_codes(file: VectorFile) -> None
 def test_codes_that_are_missing_are_made_by_the_next_writer(file: VectorFile) -> None:
     file.append(unit(100), at=0)
     file.codes.path.unlink()
-    assert file.map_codes(100) is None
+    assert file.codes.map(100) is None
     file.cut(100)
     assert file.codes.rows_on_disk() == 3 and not file.codes.are_wrong(file.map(100))
 
@@ -111,7 +111,7 @@ def test_codes_that_are_missing_are_made_by_the_next_writer(file: VectorFile) ->
 def test_wrong_codes_are_noticed_and_mended_in_place(file: VectorFile, field: str) -> None:
     file.append(unit(100), at=0)
     size, node = file.codes.bytes_on_disk(), file.codes.path.stat().st_ino
-    blocks = np.memmap(file.codes.path, dtype=file.map_codes(100).dtype, mode="r+")  # type: ignore[union-attr]
+    blocks = np.memmap(file.codes.path, dtype=file.codes.map(100).dtype, mode="r+")  # type: ignore[union-attr]
     blocks[field][2] += 1
     blocks.flush()
     assert file.codes.are_wrong(file.map(100))

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -19,18 +18,17 @@ from mmsearch.encoders.base import EncoderOptions
 from mmsearch.errors import EncoderError, ModelMissing, VectorError
 from mmsearch.rerankers.base import standard
 from mmsearch.rerankers.builtin import BuiltinReranker, has_reranker
+from tests.colour_folder import NAMES, SIZE, save_encoder
 from tests.conftest import COLOURS
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-from mmsearch.training.builtin_export import _axis, export_graph  # noqa: E402
 from mmsearch.training.pairs import ImageSource, Pairs  # noqa: E402
 from mmsearch.training.reranker_fit import RerankerOptions, list_loss, train_reranker  # noqa: E402
 from mmsearch.training.reranker_modules import Fusion, FusionOptions, GridTokens  # noqa: E402
 
-NAMES = list(COLOURS)[:6]
-SIZE, SIDE = 12, 3
+SIDE = 3
 
 
 class MeanColour(torch.nn.Module):
@@ -63,25 +61,7 @@ class NamedColours(torch.nn.Module):
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of the built-in layout that compares mean colours: it cannot tell left from right."""
     folder = tmp_path_factory.mktemp("encoder")
-    n, length = _axis("n", 1, 64), _axis("length", 2, 16)
-    pixels = torch.zeros(2, SIZE, SIZE, 3, dtype=torch.uint8)
-    onnx.save(export_graph(MeanColour(), (pixels,), ["pixels"], ["vector", "grid"], ({0: n},)), folder / "image.onnx")
-    ids = torch.ones(2, 5, dtype=torch.int64)
-    axes = ({0: n, 1: length}, {0: n, 1: length})
-    example = (ids, torch.ones_like(ids))
-    text = export_graph(NamedColours(), example, ["input_ids", "attention_mask"], ["vector", "tokens"], axes)
-    onnx.save(text, folder / "text.onnx")
-    words = {word: number for number, word in enumerate(["<unk>", "<pad>", *NAMES])}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, "<unk>"))
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    tokenizer.save(str(folder / "tokenizer.json"))
-    description = {
-        "format": 1, "name": "colours", "digest": "d" * 64, "digest_files": [], "dim": 3, "score_type": "cosine",
-        "image": {"file": "image.onnx", "size": SIZE, "zoom": 1.0, "crop": 0.0},
-        "text": {"file": "text.onnx", "tokenizer": "tokenizer.json", "max_tokens": 16},
-    }  # fmt: skip
-    (folder / "encoder.json").write_text(json.dumps(description))
-    return folder
+    return save_encoder(folder, MeanColour(), NamedColours(), ["vector", "grid"], ["vector", "tokens"])
 
 
 def halves(folder: Path, copies: int, seed: int) -> Pairs:

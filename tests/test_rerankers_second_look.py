@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from dataclasses import replace
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -24,17 +22,13 @@ from mmsearch.rerankers import open_reranker
 from mmsearch.rerankers.second_look import FILE, LEAST, SecondLook, SecondLookModel, has_second_look, terms
 from mmsearch.search import SearchOptions
 from mmsearch.search.heat import places_lost
+from tests.colour_folder import DIGEST, NAMES, SIZE, save_encoder
 from tests.conftest import COLOURS, ColourEncoder, save_colour
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-from mmsearch.training.builtin_export import _axis, export_graph  # noqa: E402
 from mmsearch.training.second_look import CAPTION_SHARE, fit_second_look, fit_weights, word_shares  # noqa: E402
-
-NAMES = list(COLOURS)[:6]
-SIZE = 12
-DIGEST = "d" * 64
 
 
 class MeanColour(torch.nn.Module):
@@ -74,25 +68,9 @@ def fitted(rank: int = 20, seed: int = 0) -> SecondLookModel:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of the built-in layout that compares mean colours, with a second look beside it."""
-    folder = tmp_path_factory.mktemp("encoder")
-    n, length = _axis("n", 1, 64), _axis("length", 2, 16)
-    pixels = torch.zeros(2, SIZE, SIZE, 3, dtype=torch.uint8)
-    image = export_graph(MeanColour(), (pixels,), ["pixels"], ["vector", "logits"], ({0: n},))
-    onnx.save(image, folder / "image.onnx")
-    ids = torch.ones(2, 5, dtype=torch.int64)
-    axes = ({0: n, 1: length}, {0: n, 1: length})
-    text = export_graph(NamedColours(), (ids, torch.ones_like(ids)), ["input_ids", "attention_mask"], ["vector"], axes)
-    onnx.save(text, folder / "text.onnx")
-    words = {word: number for number, word in enumerate(["<unk>", "<pad>", *NAMES])}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, "<unk>"))
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    tokenizer.save(str(folder / "tokenizer.json"))
-    description = {
-        "format": 1, "name": "colours", "digest": DIGEST, "digest_files": [], "dim": 3, "score_type": "cosine",
-        "image": {"file": "image.onnx", "size": SIZE, "zoom": 1.0, "crop": 0.0},
-        "text": {"file": "text.onnx", "tokenizer": "tokenizer.json", "max_tokens": 16},
-    }  # fmt: skip
-    (folder / "encoder.json").write_text(json.dumps(description))
+    folder = save_encoder(
+        tmp_path_factory.mktemp("encoder"), MeanColour(), NamedColours(), ["vector", "logits"], ["vector"]
+    )
     fitted().write(folder / FILE)
     return folder
 

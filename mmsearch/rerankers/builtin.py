@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ class BuiltinReranker(Reranker):
             )
         self._tokens, self._score = (open_session(directory / name, options.threads) for name in files)
         self.input_size, self.batch_size = self.encoder.input_size, self.encoder.batch_size
-        self._last_text: tuple[str, FloatArray] | None = None
+        self._text = lru_cache(maxsize=1)(self.encoder.text_tokens)  # candidates come in several calls
 
     def prepare_image(self, image: Image) -> npt.NDArray[np.uint8]:
         """As the encoder sees it: (size, size, 3) uint8."""
@@ -79,13 +80,6 @@ class BuiltinReranker(Reranker):
             return np.zeros(0, dtype=np.float32)
         inputs = {"text": self._text(text), "tokens": tokens.astype(np.float32)}
         return self._run(self._score, "logit", inputs)
-
-    def _text(self, text: str) -> FloatArray:
-        """The text's tokens; candidates come in several calls, so those of the last text stay at hand."""
-        known = self._last_text
-        if known is None or known[0] != text:
-            known = self._last_text = (text, self.encoder.text_tokens(text))
-        return known[1]
 
     def _run(self, session: InferenceSession, output: str, inputs: dict[str, npt.NDArray[Any]]) -> FloatArray:
         try:

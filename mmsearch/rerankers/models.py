@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mmsearch.encoders.models import locate
 from mmsearch.encoders.weights import CONFIG_FILE, DIRECTORY_PREFIX, HUB_PREFIX, find_checkpoint, hub_snapshot
 from mmsearch.errors import EncoderError, ModelMissing
-from mmsearch.rerankers.builtin import DESCRIPTION, has_reranker
-from mmsearch.rerankers.second_look import has_second_look
+from mmsearch.rerankers.builtin import DESCRIPTION, BuiltinReranker, has_reranker
+from mmsearch.rerankers.second_look import SecondLook, has_second_look
 
 if TYPE_CHECKING:
     from mmsearch.encoders.base import Encoder, EncoderOptions
@@ -47,7 +47,7 @@ def open_reranker(
     directory = _directory(name)
     if directory is None:
         return _coca(name, options)
-    if has_reranker(directory) or has_second_look(directory):
+    if _has_own(directory):
         return _of_folder(directory, options, encoder if _directory_of(encoder) == directory else None)
     if _is_coca(directory):
         return _coca(name, options)
@@ -75,7 +75,7 @@ def _beside(encoder: Encoder | None, options: EncoderOptions | None) -> Reranker
             f"the encoder {encoder.spec.name} has no reranker of its own; name one, such as a BLIP model in the local "
             "cache: --rerank Salesforce/blip-itm-base-coco"
         )
-    if not (has_reranker(plain.directory) or has_second_look(plain.directory)):
+    if not _has_own(plain.directory):
         raise ModelMissing(
             f"the encoder {encoder.spec.name} has no reranker on this machine: train one with "
             "`mmsearch train PAIRS --reranker`"
@@ -83,15 +83,14 @@ def _beside(encoder: Encoder | None, options: EncoderOptions | None) -> Reranker
     return _of_folder(plain.directory, options, plain)
 
 
+def _has_own(directory: Path) -> bool:
+    return has_reranker(directory) or has_second_look(directory)
+
+
 def _of_folder(directory: Path, options: EncoderOptions | None, encoder: Any) -> Reranker:
     """The one in the folder of a built-in encoder: one that was trained, else the one that ships with the weights."""
-    if has_reranker(directory):
-        from mmsearch.rerankers.builtin import BuiltinReranker
-
-        return BuiltinReranker(directory, options, encoder)
-    from mmsearch.rerankers.second_look import SecondLook
-
-    return SecondLook(directory, options, encoder)
+    own = BuiltinReranker if has_reranker(directory) else SecondLook
+    return own(directory, options, encoder)
 
 
 def _directory_of(encoder: Encoder | None) -> Path | None:

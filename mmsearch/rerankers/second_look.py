@@ -21,6 +21,7 @@ import hashlib
 import itertools
 import re
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,14 @@ class SecondLookModel:
     def rank(self) -> int:
         """Figures that the regression needs of a picture."""
         return len(self.latent)
+
+    @cached_property
+    def _column_of(self) -> dict[str, int]:
+        return {term: column for column, term in enumerate(self.vocabulary)}
+
+    def columns(self, text: str) -> npt.NDArray[np.int64]:
+        """The columns of the vocabulary that a text has, ascending."""
+        return np.array(sorted(self._column_of[term] for term in terms(text) if term in self._column_of), np.int64)
 
     def latents(self, vectors: FloatArray, logits: FloatArray) -> FloatArray:
         """Vectors of length 1, (n, dim), and logits (n, classes), to what the regression needs of them, (n, rank)."""
@@ -183,8 +192,7 @@ class SecondLook(Reranker):
         self.spec = RerankerSpec("builtin", digest, (rows, _CHANNELS), self.tower.spec.digest, self.model.mix)
         self.input_size = round(self.tower.input_size / MIDDLE)
         self.batch_size = max(1, self.tower.batch_size // LOOKS)
-        self._columns = {term: column for column, term in enumerate(self.model.vocabulary)}
-        self._last_text: tuple[str, FloatArray, npt.NDArray[np.int64]] | None = None
+        self._text = lru_cache(maxsize=1)(self._read)  # candidates come in several calls
 
     def prepare_image(self, image: Image) -> npt.NDArray[np.uint8]:
         """An upright picture of any mode to (``LOOKS``, size, size, 3) uint8."""
@@ -203,18 +211,14 @@ class SecondLook(Reranker):
         """See :meth:`Reranker.score_tokens`."""
         self.check_tokens(tokens)
         flat = tokens.reshape(len(tokens), self.spec.token_shape[0] * _CHANNELS).astype(np.float32)
-        vector, columns = self._read(text)
+        vector, columns = self._text(text)
         latents = flat[:, self.dim : self.dim + self.model.rank]
         scores: FloatArray = self.model.parts(vector, columns, flat[:, : self.dim], latents) @ self.model.weights
         return scores
 
     def _read(self, text: str) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-        """The text's vector and the columns of its terms; candidates come in several calls, so the last stays."""
-        known = self._last_text
-        if known is None or known[0] != text:
-            columns = sorted(self._columns[term] for term in terms(text) if term in self._columns)
-            known = self._last_text = (text, self.tower.encode_texts([text])[0], np.array(columns, dtype=np.int64))
-        return known[1:]
+        """The text's vector and the columns of its terms."""
+        return self.tower.encode_texts([text])[0], self.model.columns(text)
 
 
 def mean_of_looks(vectors: FloatArray) -> FloatArray:

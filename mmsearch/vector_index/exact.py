@@ -114,24 +114,23 @@ class ExactIndex:
         assert self._codes is not None
         many = threads or worthwhile_threads(allowed.count)
         answers = []
-        for query in queries:
+        for query, late in zip(queries, self._search_rest(queries, k, allowed, threads), strict=True):
             found = self._codes.search(query, k, allowed.mask, many, partial(self._score_rows, query))
             if found is None:
                 answers += self._search_by_scans(query[None], k, keep, allowed, threads)
                 continue
-            late = self._search_rest(query, k, allowed, threads)
             answers.append(best_first(np.append(found[0], late.scores), np.append(found[1], late.rows), k))
         return answers
 
-    def _search_rest(self, query: Floats, k: int, allowed: Allowed, threads: int | None) -> Neighbours:
+    def _search_rest(self, queries: Floats, k: int, allowed: Allowed, threads: int | None) -> list[Neighbours]:
         """The best of the rows that have no codes yet."""
         assert self._codes is not None
         mask = None if allowed.mask is None else allowed.mask[self._codes.rows :]
         count = len(self._rest) if mask is None else int(np.count_nonzero(mask))
         if not count:
-            return nothing(1)[0]
-        (found,) = self._rest.search_allowed(query[None], k, Allowed(count, mask=mask), threads)
-        return Neighbours(found.scores, found.rows + self._codes.rows)
+            return nothing(len(queries))
+        found = self._rest.search_allowed(queries, k, Allowed(count, mask=mask), threads)
+        return [Neighbours(one.scores, one.rows + self._codes.rows) for one in found]
 
     def _search_by_products(self, queries: Floats, k: int, keep: int, allowed: Allowed) -> list[Neighbours]:
         """What `_search_by_scans` finds, in a fraction of the time: see `mmsearch.vector_index.products`."""
