@@ -35,13 +35,18 @@ AHEAD = 8
 TRIED = 128
 """After so many rows of which too few satisfy the conditions, all that satisfy them are listed first."""
 SIFTED = 2048
-"""So many of the nearest rows are sifted by the conditions, a part at a time: one scan of all rows gives them, and
-listing everything that satisfies a condition costs more unless few do."""
+"""Up to so many of the nearest rows are sifted by the conditions, a part at a time: listing everything that satisfies
+a condition costs more unless few do."""
+ENOUGH = 4
+"""Of the rows that are sifted, so many times the documents needed should satisfy the conditions: a question may be
+about what a condition leaves out, and the order of the nearest is corrected. To ask for more rows costs more."""
 LISTED = 20_000
 """Where a vector index answers, so many documents that satisfy a condition are listed, as long as that is cheaper than
 the scan of all rows that would be the next thing to try."""
-PROBED = 32
-"""Where search is exact, so many rows tell whether a condition is narrow; then it is listed before any search, ..."""
+PROBED = 64
+"""Where search is exact, so many rows tell how many satisfy a condition, ..."""
+NARROW = 1 / 24
+"""... which is listed before any search where the share of them is smaller, ..."""
 LISTED_FIRST = 2_000
 """... up to so many documents, or a 32nd of the rows, ..."""
 PATIENCE_FIRST, PATIENCE = 2_000, 20_000
@@ -130,9 +135,10 @@ class Candidates:
         documents: set[int] | None = None
         wanted, neighbours = self.first_wanted(need, terms.kind, terms.alpha), terms.first and terms.first.neighbours
         if terms.condition is not None and neighbours is None and self._vectors.recipe == "exact":
-            listed = self._listed_first(terms)
+            share = self._share_of(terms.condition)
+            listed = self._listed_first(terms) if share < NARROW else None
             if listed is None:
-                wanted = max(wanted, SIFTED)
+                wanted = max(wanted, min(SIFTED, int(ENOUGH * need / share)))
             else:
                 documents, only = listed
         if terms.excluded:
@@ -156,14 +162,16 @@ class Candidates:
                 wanted = max(wanted, SIFTED // 4)
             wanted, neighbours = wanted * 4, None
 
+    def _share_of(self, condition: Condition) -> float:
+        """About which share of the rows satisfies it, above 0, from a few of them."""
+        if condition.is_wide:
+            return 1.0
+        probed = np.linspace(0, len(self._matrix) - 1, min(PROBED, len(self._matrix))).astype(np.int64).tolist()
+        holding = {one.row for one in find_rows_where(self._catalogue, self._tower.id, probed, condition)}
+        return (len(holding) + 0.5) / (len(probed) + 1)
+
     def _listed_first(self, terms: Terms) -> tuple[set[int], dict[str, Any]] | None:
         """What satisfies the condition, as `_listed` gives it, where that are few and the database leads to them."""
-        if terms.condition is None or terms.condition.is_wide:
-            return None
-        probed = np.linspace(0, len(self._matrix) - 1, min(PROBED, len(self._matrix))).astype(np.int64).tolist()
-        holding = find_rows_where(self._catalogue, self._tower.id, probed, terms.condition)
-        if len(holding) >= RARE * len(probed):
-            return None
         return self._listed(terms, max(LISTED_FIRST, len(self._matrix) // 32), PATIENCE_FIRST)
 
     def _listed_after(self, terms: Terms, held: int, seen: int, wanted: int) -> tuple[set[int], dict[str, Any]] | None:
@@ -172,9 +180,10 @@ class Candidates:
         ``held`` of the ``seen`` nearest rows did. After a vector index, a scan of all rows would come next: where few
         rows hold, those that do are listed instead, unless they turn out to be more than `LISTED`.
         """
-        if wanted >= TRIED:
+        is_exact = self._vectors.recipe == "exact"
+        if wanted >= (SIFTED if is_exact else TRIED):
             return self._listed(terms)
-        if self._vectors.recipe == "exact" or held >= RARE * seen:
+        if is_exact or held >= RARE * seen:
             return None
         return self._listed(terms, LISTED, max(PATIENCE, len(self._matrix) // 8))
 
@@ -197,10 +206,13 @@ class Candidates:
         is_corrected = alpha and kind == "text" and self._vectors.recipe == "exact"
         return max(2 * need + 8, CORRECTED if is_corrected else FIRST)
 
-    def looked_up(self, found: Sequence[Neighbours], need: int, kind: Kind, alpha: float) -> dict[int, list[Found]]:
-        """By row, the segments of the first answers to many questions, from one query of the catalogue."""
+    def looked_up(
+        self, found: Sequence[Neighbours], need: int, kind: Kind, alphas: FloatArray
+    ) -> dict[int, list[Found]]:
+        """By row, the segments of the first answers to many questions, from one query of the catalogue; ``alphas``:
+        of each."""
         rows: set[int] = set()
-        for one in found:
+        for one, alpha in zip(found, alphas.tolist(), strict=True):
             order = np.lexsort((one.rows, -(one.scores + self.corrections(one.rows, alpha, kind))))
             rows.update(one.rows[order[: need + AHEAD]].tolist())
         by_row: dict[int, list[Found]] = {row: [] for row in rows}
