@@ -35,10 +35,11 @@ from mmsearch.encoders.base import Encoder, FloatArray
 from mmsearch.evaluate import EvaluationOptions
 from mmsearch.metrics import average_precision, two_way_recall
 from mmsearch.search import SearchOptions
-from mmsearch.search.background import ALPHA, NEIGHBOURS, fit_scale, generic_captions, refresh_background
+from mmsearch.search.background import fit_scale, generic_captions, refresh_background
 from mmsearch.search.fit import TOGETHER, Tops, share_beaten
 from mmsearch.search.heat import GRID, windows_map
-from mmsearch.search.options import NOTHING_BELOW
+from mmsearch.search.hubness import hubness_of_vectors, weights
+from mmsearch.search.options import ALPHA, NOTHING_BELOW
 
 PLACES = ("zermatt", "lisbon", "oslo", "kyoto", "marrakesh", "dublin", "quito", "perth")
 _OBJECTS = """
@@ -107,10 +108,12 @@ def absent(vectors: FloatArray, encoder: Encoder, names: list[str], relevant: np
     """Leave-one-out galleries; what generic captions find is worked out for each gallery as an index would."""
     bank, asked, scale = encoder.encode_texts(generic_captions()), encoder.encode_texts(names), fit_scale(encoder.spec)
     to_bank = vectors @ bank.T
-    correction = ALPHA * np.partition(to_bank, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:].mean(axis=1)
+    middles = encoder.caption_middles()
+    hubness, learned = ALPHA * hubness_of_vectors(vectors, to_bank, middles), 0 if middles is None else middles.shape[1]
     crowd, cosines = scale.crowd(to_bank), asked @ vectors.T
     usual, usual_of_bank = scale.usual(asked), scale.usual(bank)
-    corrected, of_bank = cosines - correction, to_bank - correction[:, None]
+    corrected = cosines - weights(asked, learned)[:, None] * hubness
+    of_bank = to_bank - weights(bank, learned) * hubness[:, None]
     fits_of_bank = scale.fits(to_bank, of_bank, crowd[:, None], usual_of_bank)
     fits = scale.fits(cosines, corrected, crowd, None if usual is None else usual[:, None])
     found: dict[bool, list[float]] = {True: [], False: []}  # without the photos that show it, and with them
@@ -213,13 +216,20 @@ def corrections(
     prompted = encoder.encode_texts([prompts[0].format(name) for name in names])
     means = (bank.mean(axis=0), images.mean(axis=0), photos.mean(axis=0))
 
-    def hub(gallery: FloatArray, alpha: float) -> FloatArray:
-        return alpha * np.partition(gallery @ bank.T, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:].mean(axis=1)
+    def hubs(alpha: float, middles: FloatArray | None, are_weighed: bool = True) -> dict[str, float]:
+        """NNN; every question counts in full where it is not weighed."""
+        shifts = [alpha * hubness_of_vectors(gallery, gallery @ bank.T, middles) for gallery in (images, photos)]
+        learned = 0 if middles is None else middles.shape[1]
+        counts = [weights(asked, learned) if are_weighed else np.ones(len(asked)) for asked in (texts, plain)]
+        return figures(texts, images, shifts[0], plain, photos, shifts[1], counts)
 
-    def figures(texts: FloatArray, images: FloatArray, shift: Any, queries: FloatArray, photos: FloatArray, other: Any):
-        # A bias a gallery item is one more dimension: [v, -b] and [q, 1].
-        queries_plus, photos_plus = _extended(queries, 1.0), _extended(photos, -other)
-        texts_plus, images_plus = _extended(texts, 1.0), _extended(images, -shift)
+    def figures(
+        texts: FloatArray, images: FloatArray, shift: Any, queries: FloatArray, photos: FloatArray, other: Any,
+        counts: Any = (0.0, 0.0),
+    ) -> dict[str, float]:  # fmt: skip
+        # A bias a gallery item is one more dimension: [v, -b] and [q, how much it counts].
+        queries_plus, photos_plus = _extended(queries, counts[1]), _extended(photos, -other)
+        texts_plus, images_plus = _extended(texts, counts[0]), _extended(images, -shift)
         two_way = two_way_recall(texts_plus, images_plus, [[int(i)] for i in owner])
         back = two_way_recall(texts, images, [[int(i)] for i in owner]).image_to_text
         scores = queries_plus @ photos_plus.T
@@ -242,8 +252,11 @@ def corrections(
     ]
     return {
         "cosines alone": figures(texts, images, none_i, plain, photos, none_p),
-        "NNN, alpha 0.25 (the default)": figures(texts, images, hub(images, 0.25), plain, photos, hub(photos, 0.25)),
-        "NNN, alpha 0.75": figures(texts, images, hub(images, 0.75), plain, photos, hub(photos, 0.75)),
+        f"NNN, own captions, alpha {ALPHA} (the default)": hubs(ALPHA, encoder.caption_middles()),
+        "NNN, own captions, alpha 0.25": hubs(0.25, encoder.caption_middles()),
+        "NNN, own captions, alpha 0.75": hubs(0.75, encoder.caption_middles()),
+        f"NNN, own captions, alpha {ALPHA}, not weighed": hubs(ALPHA, encoder.caption_middles(), are_weighed=False),
+        f"NNN, generic captions, alpha {ALPHA}": hubs(ALPHA, None),
         "centring, half": figures(centred[0], centred[1], none_i, centred[3], centred[2], none_p),
         "one prompt (names only)": figures(texts, images, none_i, prompted, photos, none_p),
         "prompt ensemble (names only)": figures(texts, images, none_i, ensemble, photos, none_p),

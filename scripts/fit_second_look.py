@@ -1,10 +1,11 @@
-"""Makes `second_look.npz`, the reranker that ships beside the built-in weights: run it when these have changed.
+"""Makes `second_look.npz`, the reranker that ships beside the built-in weights: run it when these, or
+`caption_middles.npz`, have changed.
 
     python scripts/fit_second_look.py FLICKR8K [OUTPUT [SEEN]]
 
 FLICKR8K is a folder with ``images/``, ``captions.tsv``, ``train.txt`` and ``dev.txt``; in the folder SEEN stays what
 the towers gave, which takes a quarter of an hour on two cores and need not be worked out again. The regression is
-fitted on the training photos, the three weights and the mix on the dev split: the towers know the training photos by
+fitted on the training photos, the four weights and the mix on the dev split: the towers know the training photos by
 heart, so what speaks for a picture there says little. What the weights find on photos that did not choose them is
 printed, from fitting on one half of dev and asking the other, both ways, for three ways to halve.
 """
@@ -23,7 +24,7 @@ from mmsearch.encoders.base import EncoderOptions, FloatArray
 from mmsearch.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder
 from mmsearch.encoders.views import further_views
 from mmsearch.rerankers.base import standard
-from mmsearch.rerankers.second_look import FILE, SecondLookModel, mean_of_looks
+from mmsearch.rerankers.second_look import FILE, SecondLookModel, hubs, mean_of_looks
 from mmsearch.training.second_look import fit_second_look, fit_weights, word_shares
 
 DEPTH = 50
@@ -74,8 +75,9 @@ class Questions:
     """Captions of pictures, each with its first candidates by the whole look and what speaks for them."""
 
     def __init__(self, model: SecondLookModel, texts: list[str], owner: np.ndarray, rows: FloatArray, looks: FloatArray,
-                 logits: FloatArray) -> None:  # fmt: skip
-        """``rows`` (texts, dim); ``looks`` and ``logits`` (pictures, 3, …), the first one that of the first stage."""
+                 logits: FloatArray, middles: FloatArray | None) -> None:  # fmt: skip
+        """``rows`` (texts, dim); ``looks`` and ``logits`` (pictures, 3, …), the first one that of the first stage;
+        ``middles``: see `Encoder.caption_middles`."""
         cosines = rows @ looks[:, 0].T
         self.candidates = np.argsort(-cosines, axis=1, kind="stable")[:, :DEPTH]
         self.first = np.take_along_axis(cosines, self.candidates, 1)
@@ -84,10 +86,11 @@ class Questions:
         self.owner = owner
         mean = mean_of_looks(looks[:, 1:])
         latents = model.latents(mean, logits[:, 1:].mean(axis=1))
-        self.parts = np.stack([
+        own = np.stack([
             model.parts(row, model.columns(text), mean[nearest], latents[nearest])
             for text, row, nearest in zip(texts, rows, self.candidates, strict=True)
         ])  # fmt: skip
+        self.parts = np.concatenate([own, hubs(mean, middles)[self.candidates][..., None]], axis=2)
 
     def places(self, weights: FloatArray, mix: float, which: np.ndarray) -> np.ndarray:
         """Where the right picture comes after reranking, 0 for the first place, for some questions."""
@@ -132,7 +135,8 @@ def main(flickr: Path, output: Path, folder: Path | None) -> None:
     new = seen(encoder, flickr, "dev", folder)
     texts = [text for name in dev for text in captions[name]]
     owner = np.repeat(np.arange(len(dev)), [len(captions[name]) for name in dev])
-    questions = Questions(model, texts, owner, new["texts"], new["vectors"], new["logits"])
+    questions = Questions(model, texts, owner, new["texts"], new["vectors"], new["logits"],
+                          encoder.caption_middles())  # fmt: skip
     weights, mix = fit_weights(questions.first, questions.parts, questions.right)
     replace(model, weights=weights, mix=mix).write(output)
     everything = np.arange(len(texts))

@@ -1,7 +1,7 @@
 """Makes `mmsearch/search/reference.npz` anew: run it when the built-in weights or the captions have changed.
 
 ``$MMSEARCH_TEST_DATA`` names a folder with ``flickr8k/`` (images, train.txt), of which every sixth photo is taken.
-Run ``scripts/bank_vectors.py`` before.
+Run ``scripts/bank_vectors.py`` and ``scripts/caption_middles.py`` before.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import numpy as np
 from PIL import Image
 
 from mmsearch.encoders import open_encoder
-from mmsearch.search.background import ALPHA, NEIGHBOURS, generic_captions
+from mmsearch.search.background import generic_captions
 from mmsearch.search.bank_vectors import bank_vectors, captions_digest
+from mmsearch.search.hubness import hubness_of_vectors
+from mmsearch.search.options import ALPHA
 from mmsearch.search.reference import write_reference
 
 EVERY = 6
@@ -29,9 +31,11 @@ def main(data: Path) -> None:
         [Image.open(data / "flickr8k" / "images" / name).convert("RGB") for name in names]
     ).astype(np.float16)
     bank = bank_vectors(encoder, captions).astype(np.float32)
-    scores = photos.astype(np.float32) @ bank.T
-    hubness = np.partition(scores, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:].mean(axis=1)
-    write_reference(photos.astype(np.float32), ALPHA * hubness, encoder.spec.digest, captions_digest(captions))
+    vectors = photos.astype(np.float32)
+    middles = encoder.caption_middles()
+    hubness = hubness_of_vectors(vectors, vectors @ bank.T, middles)
+    learned = 0 if middles is None else middles.shape[1]
+    write_reference(vectors, ALPHA * hubness, learned, encoder.spec.digest, captions_digest(captions))
 
 
 if __name__ == "__main__":

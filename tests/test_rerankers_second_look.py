@@ -15,6 +15,7 @@ from PIL import Image
 
 from mmsearch.api import Index
 from mmsearch.encoders.builtin import BuiltinEncoder
+from mmsearch.encoders.caption_middles import write_caption_middles
 from mmsearch.encoders.views import ManyViews, further_views
 from mmsearch.errors import EncoderError, MmsearchError, ModelMissing, UsageError
 from mmsearch.ingest import IngestOptions
@@ -153,7 +154,7 @@ def test_what_speaks_for_a_picture_by_hand() -> None:
 
 
 def test_the_file_holds_it_to_one_part_in_254(tmp_path: Path) -> None:
-    model = replace(fitted(), weights=np.array([1, 2, 3], dtype=np.float32), mix=0.7)
+    model = replace(fitted(), weights=np.array([1, 2, 3, 4], dtype=np.float32), mix=0.7)
     model.write(tmp_path / FILE)
     read = SecondLookModel.read(tmp_path / FILE)
     assert (read.vocabulary, read.encoder_digest, read.mix) == (model.vocabulary, DIGEST, 0.7)
@@ -215,6 +216,20 @@ def test_a_score_depends_on_no_other_picture_and_prefers_what_is_named(folder: P
         np.testing.assert_allclose(scores, alone, rtol=1e-4, atol=1e-4)
     assert reranker.score_tokens("red", tokens[:0]).shape == (0,)
     assert np.isfinite(reranker.score_tokens("zzz \udcff", tokens)).all()
+
+
+def test_a_hub_has_to_fit_better(folder: Path, tmp_path: Path) -> None:
+    """Captions of the encoder that all speak of red: how near a picture lies to them counts by the fourth weight."""
+    own = shutil.copytree(folder, tmp_path / "model")
+    model = replace(SecondLookModel.read(own / FILE), weights=np.array([1, 1, 1, -3], dtype=np.float32))
+    model.write(own / FILE)
+    plain = SecondLook(own)
+    red = plain.tower.encode_texts(["red"])
+    write_caption_middles(own, DIGEST, red)
+    tokens = plain.image_tokens([colour(name) for name in NAMES])
+    flat = tokens.reshape(len(NAMES), -1)[:, :3].astype(np.float32)
+    moved = SecondLook(own).score_tokens("blue", tokens) - plain.score_tokens("blue", tokens)
+    np.testing.assert_allclose(moved, -3 * (flat @ red[0]), atol=0.02)
 
 
 def test_which_one_a_name_opens(folder: Path, tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ from mmsearch.query_language import QueryError, parse_query
 from mmsearch.search import Question, SearchOptions, candidates, encode_questions, evidence, exclusion, many
 from mmsearch.search.background import generic_captions, load_background, refresh_background
 from mmsearch.search.evidence import content_words, find_evidence
+from mmsearch.search.hubness import GENERIC
 from mmsearch.search.moments import SAME, fold_duplicates, moment_around
+from mmsearch.search.options import ALPHA
 from mmsearch.vectors import Vectors
 from tests.conftest import COLOURS, ColourEncoder, save_colour
 
@@ -75,7 +77,7 @@ class Oracle:
 
     def ranked(self, vector: np.ndarray, allowed: object, alpha: float) -> list[str]:
         scored = [
-            (-(float(self.matrix[row] @ vector) - alpha * float(self.hubness[row])), id_, Path(path).stem)
+            (-(float(self.matrix[row] @ vector) - alpha * GENERIC * float(self.hubness[row])), id_, Path(path).stem)
             for row, id_, path, mtime in self.rows if allowed(path, mtime)  # type: ignore[operator]
         ]  # fmt: skip
         return [stem for _, _, stem in sorted(scored)]
@@ -404,7 +406,7 @@ def test_relevance_is_the_share_of_generic_captions_that_are_beaten(library: Ind
         crowd = sum(math.exp(one / 0.03) for one in to_bank[row].astype(float))
         return 0.03 * math.log(math.exp(cosine / 0.03) / (math.exp(cosine / 0.03) + crowd))
 
-    orders = np.argsort(-(to_bank - 0.25 * hubness[:, None]), axis=0, kind="stable")
+    orders = np.argsort(-(to_bank - ALPHA * GENERIC * hubness[:, None]), axis=0, kind="stable")
     firsts = [[fit(to_bank[row, caption], row) for row in orders[:5, caption]] for caption in range(len(bank))]
     rows = {Path(path).stem: row for row, _, path, _ in oracle.rows}
     asked = library.search("red", k=40, words=False)

@@ -50,12 +50,13 @@ def test_nothing_ships_for_other_encoders_and_a_torn_file_is_none(tmp_path: Path
 def test_what_is_usual_is_the_quantile_over_the_photos(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     photos, corrections = unit(random.standard_normal((400, 32))), random.uniform(0, 0.1, 400).astype(np.float32)
-    write_reference(photos, corrections, "ab", "cd", tmp_path / "r.npz")
+    write_reference(photos, corrections, 16, "ab", "cd", tmp_path / "r.npz")
     reference = load_reference("ab", "cd", tmp_path / "r.npz")
     assert reference is not None and load_reference("ab", "ce", tmp_path / "r.npz") is None
     asked = unit(random.standard_normal((7, 32)))
     for question, usual in zip(asked, reference.usual(asked), strict=True):
-        scores = np.sort(photos @ question - corrections)
+        count = max(0.0, 2 * sum(float(x) ** 2 for x in question[:16]) - 1)
+        scores = np.sort(photos @ question - count * corrections)
         assert usual == pytest.approx(scores[int(USUAL * (len(scores) - 1))], abs=0.02)
 
 

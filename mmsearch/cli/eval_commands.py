@@ -22,7 +22,7 @@ def eval_command(
     qrels: Annotated[Path | None, typer.Option(help="TREC judgements of the queries in FILE.")] = None,
     sidecars: Annotated[bool, typer.Option("--sidecars", help="Ask the captions that lie beside the files.")] = False,
     template: Annotated[str, typer.Option(help="Words around the name of a labelled object.")] = "a photo of a {}.",
-    hubness: Annotated[float, typer.Option(min=0, help="Strength of the hubness correction, 0 for none.")] = 0.25,
+    hubness: Annotated[float, typer.Option(min=0, help="Strength of the hubness correction, 0 for none.")] = 0.5,
     judgements: Annotated[
         Path | None, typer.Option(help="Graded pairs (image<TAB>caption<TAB>grade…): Kendall's tau.")
     ] = None,

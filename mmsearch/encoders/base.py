@@ -77,6 +77,12 @@ class Encoder(ABC):
         """
         return None
 
+    def caption_middles(self) -> FloatArray | None:
+        """Where captions lie in the space, by which hubs are known: see `mmsearch.encoders.caption_middles`. ``None``
+        where that is not known.
+        """
+        return None
+
     def prepare_for_queries(self) -> None:  # noqa: B027  (most encoders have nothing to do)
         """Called once after indexing: does what makes the text queries of later processes start quickly."""
 

@@ -96,6 +96,10 @@ class ManyViews(Encoder):
         """Those of the whole picture."""
         return self.inner.patch_scores(image, vector)
 
+    def caption_middles(self) -> FloatArray | None:
+        """See :meth:`Encoder.caption_middles`."""
+        return self.inner.caption_middles()
+
     def prepare_for_queries(self) -> None:
         """See :meth:`Encoder.prepare_for_queries`."""
         self.inner.prepare_for_queries()

@@ -27,6 +27,7 @@ from mmsearch.metrics import (
     two_way_recall,
 )
 from mmsearch.search.background import load_background
+from mmsearch.search.options import ALPHA
 from mmsearch.search.vectors import open_vectors
 
 DEFINITIONS = {
@@ -48,7 +49,7 @@ class EvaluationOptions:
     reranker, where one is given.
     """
 
-    alpha: float = 0.25
+    alpha: float = ALPHA
     depth: int = 1000
     samples: int = 2000
     batch: int = 256
@@ -148,9 +149,11 @@ def _measured(
 ) -> dict[str, list[float]]:  # fmt: skip
     names = [*(f"hit@{k}" for k in KS), *(f"recall@{k}" for k in KS), "MRR", "mAP", "nDCG@10", "rank"]
     values: dict[str, list[float]] = {name: [] for name in names}
-    corrections = options.alpha * load_background(index, index.tower()).hubness_of(gallery.rows)
+    background = load_background(index, index.tower())
+    hubness, alphas = background.hubness_of(gallery.rows), options.alpha * background.weights(texts)
     for start in range(0, len(asked), options.batch):
-        scores = gallery.best_of_documents(texts[start : start + options.batch] @ images.T - corrections)
+        part = slice(start, start + options.batch)
+        scores = gallery.best_of_documents(texts[part] @ images.T - alphas[part, None] * hubness)
         for (question, places), row in zip(asked[start : start + options.batch], scores, strict=True):
             ranked = _ranking(row, options.depth)
             relevant = set(places.values())

@@ -80,12 +80,13 @@ def index_loss(
     if vectors.recipe == "exact":
         return None
     chosen = np.unique(np.linspace(0, len(asked) - 1, min(most, len(asked))).astype(int))
-    hubness = alpha * load_background(index, index.tower()).hubness_of(gallery.rows)
+    background = load_background(index, index.tower())
+    hubness, alphas = background.hubness_of(gallery.rows), alpha * background.weights(texts)
     document_of = np.repeat(np.arange(len(gallery)), np.diff(gallery.starts, append=len(gallery.rows)))
     order = np.argsort(gallery.rows)
     exact, found = [], []
     for place, neighbours in zip(chosen, vectors.search(texts[chosen], FIRST, only=gallery.rows), strict=True):
-        scores = images @ texts[place] - hubness
+        scores = images @ texts[place] - alphas[place] * hubness
         exact.append(figures_of(_best(scores, document_of, np.arange(len(scores))), asked[place][1]))
         rows = order[np.searchsorted(gallery.rows[order], neighbours.rows)]
         found.append(figures_of(_best(scores, document_of, rows), asked[place][1]))

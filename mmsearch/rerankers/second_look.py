@@ -6,13 +6,15 @@ No attention: 6,000 photos are too few to learn any. Instead
 - a reduced-rank ridge regression (Izenman, 1975, "Reduced-rank regression for the multivariate linear model") says of
   what these looks found how likely each word and pair of words is in a caption. The words of the question that are
   likelier here than usual speak for a picture, on the logarithmic scale of naive Bayes;
-- the same regression says where in the learned half of the joint space the captions of such a picture lie on average.
+- the same regression says where in the learned half of the joint space the captions of such a picture lie on average;
+- and a picture that lies near captions in general is a hub, and has to fit the question better than another
+  (`mmsearch.encoders.caption_middles`).
 
 All of it is one file beside the encoder's weights, ``second_look.npz``, which `mmsearch.training.second_look` makes:
 ``format``, ``encoder`` (the encoder's digest), ``vocabulary`` (lines), of the inputs ``middle`` and ``spread`` float32
 (dim + classes,), the matrices ``latent`` (rank, dim + classes), ``words`` (vocabulary, rank) and ``captions`` (learned,
 rank), all three int8 with a ``…_scale`` for each row, and float32 ``usual`` (vocabulary,), ``typical`` (learned,),
-``weights`` (3,) and ``mix``.
+``weights`` (4,) and ``mix``.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import numpy.typing as npt
 
 from mmsearch.encoders.base import EncoderOptions
 from mmsearch.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder
+from mmsearch.encoders.caption_middles import nearness
 from mmsearch.encoders.views import MIDDLE, further_views
 from mmsearch.errors import EncoderError, ModelMissing
 from mmsearch.rerankers.base import FloatArray, Reranker, RerankerSpec, TokenArray
@@ -38,11 +41,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FILE = "second_look.npz"
-FORMAT = 1
+FORMAT = 2
 LOOKS = 2
 LEAST = 0.2
 """No word is taken to be rarer than so many times its usual share: a regression cannot tell rare from very rare."""
 _CHANNELS = 128
+_MATRICES = ("latent", "words", "captions")
 _WORD = re.compile(r"[a-z0-9]+")
 
 
@@ -66,6 +70,7 @@ class SecondLookModel:
     captions: FloatArray
     typical: FloatArray
     weights: FloatArray
+    """(4,): of the three `parts`, and of how much of a hub the picture is."""
     mix: float
 
     @property
@@ -107,7 +112,7 @@ class SecondLookModel:
         stored: dict[str, npt.NDArray[Any]] = {
             name: getattr(self, name) for name in ("middle", "spread", "usual", "typical", "weights")
         }
-        for name in ("latent", "words", "captions"):
+        for name in _MATRICES:
             matrix: FloatArray = getattr(self, name)
             scale = np.abs(matrix).max(axis=1, keepdims=True) / 127 + np.float32(1e-12)
             stored |= {name: np.rint(matrix / scale).astype(np.int8), f"{name}_scale": scale.astype(np.float32)}
@@ -135,10 +140,7 @@ class SecondLookModel:
                     name: stored[name].astype(np.float32)
                     for name in ("middle", "spread", "usual", "typical", "weights")
                 }
-                matrices = {
-                    name: stored[name].astype(np.float32) * stored[f"{name}_scale"]
-                    for name in ("latent", "words", "captions")
-                }
+                matrices = {name: stored[name].astype(np.float32) * stored[f"{name}_scale"] for name in _MATRICES}
                 vocabulary = tuple(str(stored["vocabulary"]).split("\n"))
                 model = cls(str(stored["encoder"]), vocabulary, mix=float(stored["mix"]), **plain, **matrices)
         except OSError as error:
@@ -152,7 +154,7 @@ class SecondLookModel:
         rank, inputs = self.latent.shape
         expected = {
             "middle": (inputs,), "spread": (inputs,), "words": (len(self.vocabulary), rank),
-            "usual": (len(self.vocabulary),), "captions": (len(self.typical), rank), "weights": (3,),
+            "usual": (len(self.vocabulary),), "captions": (len(self.typical), rank), "weights": (4,),
         }  # fmt: skip
         for name, shape in expected.items():
             found: FloatArray = getattr(self, name)
@@ -192,6 +194,7 @@ class SecondLook(Reranker):
         self.spec = RerankerSpec("builtin", digest, (rows, _CHANNELS), self.tower.spec.digest, self.model.mix)
         self.input_size = round(self.tower.input_size / MIDDLE)
         self.batch_size = max(1, self.tower.batch_size // LOOKS)
+        self._middles = self.tower.caption_middles()
         self._text = lru_cache(maxsize=1)(self._read)  # candidates come in several calls
 
     def prepare_image(self, image: Image) -> npt.NDArray[np.uint8]:
@@ -212,8 +215,9 @@ class SecondLook(Reranker):
         self.check_tokens(tokens)
         flat = tokens.reshape(len(tokens), self.spec.token_shape[0] * _CHANNELS).astype(np.float32)
         vector, columns = self._text(text)
-        latents = flat[:, self.dim : self.dim + self.model.rank]
-        scores: FloatArray = self.model.parts(vector, columns, flat[:, : self.dim], latents) @ self.model.weights
+        mean, latents = flat[:, : self.dim], flat[:, self.dim : self.dim + self.model.rank]
+        parts = np.column_stack([self.model.parts(vector, columns, mean, latents), hubs(mean, self._middles)])
+        scores: FloatArray = parts @ self.model.weights
         return scores
 
     def _read(self, text: str) -> tuple[FloatArray, npt.NDArray[np.int64]]:
@@ -226,6 +230,11 @@ def mean_of_looks(vectors: FloatArray) -> FloatArray:
     sums = vectors.sum(axis=1)
     rows: FloatArray = sums / np.linalg.norm(sums, axis=1, keepdims=True)
     return rows
+
+
+def hubs(vectors: FloatArray, middles: FloatArray | None) -> FloatArray:
+    """How much of a hub each picture is, (n,), from vectors of length 1, (n, dim); 0 where there are no middles."""
+    return np.zeros(len(vectors), dtype=np.float32) if middles is None else nearness(vectors, middles)
 
 
 def has_second_look(directory: Path) -> bool:

@@ -6,6 +6,7 @@ vectors      which vector search answers
 candidates   the nearest rows that may answer, in growing numbers
 exclusion    what shows, or may show, what must not show
 evidence     what file names, folders, captions and texts say
+hubness      what is taken off the scores of pictures that lie near every text
 background   how scores of this encoder are distributed here: hubness, relevance
 fit          how well a question fits a picture, comparable between questions and pictures
 reference    unrelated photos, which tell what a question reaches by chance

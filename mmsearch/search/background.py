@@ -2,8 +2,7 @@
 
 Two things are read from it:
 
-- **Hubness.** Some pictures lie near every text. NNN (Bowman et al. 2024) takes ``alpha`` times a picture's mean
-  similarity to its ``NEIGHBOURS`` most similar generic captions off its score: one float a row.
+- **Hubness.** Some pictures lie near every text; see `mmsearch.search.hubness`.
 - **Relevance.** The best of a million is better than the best of a hundred. So how well a hit fits
   (`mmsearch.search.fit`) is compared with how well the best hits of generic captions fit in this very index: its
   relevance is the share of them that it beats. Text passages and images as questions are compared by cosine, images
@@ -29,16 +28,15 @@ import numpy.typing as npt
 
 from mmsearch.catalogue import Tower
 from mmsearch.encoders.base import Encoder, FloatArray
+from mmsearch.encoders.caption_middles import NEIGHBOURS
 from mmsearch.index import IndexDirectory
 from mmsearch.search.bank_vectors import bank_vectors, captions_digest
 from mmsearch.search.fit import TOGETHER, FitScale, Tops, share_beaten
+from mmsearch.search.hubness import hubness_of_vectors, weights
+from mmsearch.search.options import ALPHA
 from mmsearch.search.reference import load_reference
 from mmsearch.types import EncoderSpec
 
-NEIGHBOURS = 8
-"""Generic captions that tell how much of a hub a picture is."""
-ALPHA = 0.25
-"""The hubness correction with which relevance is measured; the default of `SearchOptions.hubness`."""
 BLOCK = 4096
 SAMPLE = 512
 """Images of the index that stand for images as questions."""
@@ -72,6 +70,7 @@ class Background:
 
     ``tops``: for each group of rows what generic captions find best in it. ``neighbours``: sorted, how similar the
     nearest other picture is. Both are empty where nothing is known. ``mark`` tells other vectors at the same rows.
+    ``learned``: see `mmsearch.search.hubness.weights`.
     """
 
     hubness: FloatArray
@@ -81,6 +80,7 @@ class Background:
     neighbours: FloatArray
     scale: FitScale
     mark: str
+    learned: int = 0
 
     @property
     def rows(self) -> int:
@@ -99,6 +99,10 @@ class Background:
         found[known] = self.hubness[rows[known]]
         return found
 
+    def weights(self, questions: FloatArray) -> FloatArray:
+        """How much hubness counts for each of ``questions``, (q, dim) of length 1: (q,)."""
+        return weights(questions, self.learned)
+
     def fits(
         self, kind: Kind, group: Group, question: FloatArray, rows: npt.NDArray[np.int64], cosines: FloatArray
     ) -> FloatArray:
@@ -109,7 +113,8 @@ class Background:
         known = rows < self.rows
         crowd[known] = self.crowd[rows[known]]
         usual = self.scale.usual(question[None])
-        return self.scale.fits(cosines, cosines - np.float32(ALPHA) * self.hubness_of(rows), crowd, usual)
+        alpha = ALPHA * self.weights(question[None])
+        return self.scale.fits(cosines, cosines - alpha * self.hubness_of(rows), crowd, usual)
 
     def relevance(self, kind: Kind, group: Group, fits: FloatArray) -> FloatArray | None:
         """The share of background questions whose best hit fits worse, for the fits of hits."""
@@ -155,7 +160,7 @@ def load_background(index: IndexDirectory, tower: Tower) -> Background:
             }  # fmt: skip
             found = Background(
                 stored["hubness"], stored["crowd"], stored["bank"], tops, stored["neighbours"], scale,
-                str(stored["mark"]),
+                str(stored["mark"]), int(stored["learned"]),
             )  # fmt: skip
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
         return empty_background(tower.spec)
@@ -184,27 +189,29 @@ def refresh_background(
     is_text[texts[texts < len(matrix)]] = True
     is_dead = np.zeros(len(matrix), dtype=bool)
     is_dead[index.catalogue.dead_rows(tower.id)] = True
-    extended = _extended(known, matrix, bank, is_text, is_dead)
+    extended = _extended(known, matrix, bank, encoder.caption_middles(), is_text, is_dead)
     _save(index.background_file(tower), extended)
     return extended
 
 
 def _extended(
-    known: Background, matrix: Any, bank: npt.NDArray[np.float16], is_text: npt.NDArray[np.bool_],
-    is_dead: npt.NDArray[np.bool_],
+    known: Background, matrix: Any, bank: npt.NDArray[np.float16], middles: FloatArray | None,
+    is_text: npt.NDArray[np.bool_], is_dead: npt.NDArray[np.bool_],
 ) -> Background:  # fmt: skip
     captions = bank.astype(np.float32)
     scale, usual = known.scale, known.scale.usual(captions)
+    learned = 0 if middles is None else middles.shape[1]
+    alphas = ALPHA * weights(captions, learned)
     more = np.zeros(len(matrix) - known.rows, dtype=np.float32)
     hubness, crowd = np.concatenate([known.hubness, more]), np.concatenate([known.crowd, more])
     tops = {group: known.tops.get(group, Tops.none(len(captions))) for group in GROUPS}
     for start in range(known.rows, len(matrix), BLOCK):
         rows = slice(start, min(start + BLOCK, len(matrix)))
-        scores = matrix[rows].astype(np.float32) @ captions.T
-        nearest = np.partition(scores, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:].mean(axis=1)
-        hubness[rows] = np.where(is_text[rows], 0.0, nearest)
+        vectors = matrix[rows].astype(np.float32)
+        scores = vectors @ captions.T
+        hubness[rows] = np.where(is_text[rows], 0.0, hubness_of_vectors(vectors, scores, middles))
         crowd[rows] = np.where(is_text[rows], 0.0, scale.crowd(scores))
-        corrected = scores - ALPHA * hubness[rows][:, None]
+        corrected = scores - alphas * hubness[rows][:, None]
         for group, members in zip(GROUPS, (~is_text[rows], is_text[rows]), strict=True):
             alive = np.flatnonzero(members & ~is_dead[rows])
             alive = alive[tops[group].promising(corrected[alive])]
@@ -216,7 +223,7 @@ def _extended(
     pictures = _nearest_neighbours(matrix, np.flatnonzero(~is_text & ~is_dead))
     neighbours = pictures if len(pictures) else known.neighbours
     found = {group: top for group, top in tops.items() if len(top.scores)}
-    return Background(hubness, crowd, bank, found, neighbours, scale, _mark(matrix))
+    return Background(hubness, crowd, bank, found, neighbours, scale, _mark(matrix), learned)
 
 
 def _nearest_neighbours(matrix: Any, rows: npt.NDArray[np.int64]) -> FloatArray:
@@ -259,7 +266,8 @@ def _save(path: Path, background: Background) -> None:
             with draft.open("wb") as file:
                 np.savez(
                     file, hubness=background.hubness, crowd=background.crowd, bank=background.bank,
-                    mark=np.array(background.mark), digest=np.array(_digest(background.scale)), **arrays,
+                    mark=np.array(background.mark), digest=np.array(_digest(background.scale)),
+                    learned=np.array(background.learned), **arrays,
                 )  # fmt: skip
             draft.replace(path)
         finally:

@@ -11,6 +11,10 @@ NOTHING_BELOW = 0.25
 """The relevance below which the command line answers that nothing matches well. Chosen so that about one true hit in
 20 is lost with the built-in encoder (benchmarks/query_quality.py)."""
 
+ALPHA = 0.5
+"""The strength of the hubness correction. With the built-in encoder, captions find most by 0.6 and names lose nothing
+(Flickr8k dev; benchmarks/query_quality.py)."""
+
 
 @dataclass(frozen=True)
 class SearchOptions:
@@ -23,8 +27,8 @@ class SearchOptions:
     ``min_relevance`` leaves out hits below it, 0 to 1, but none whose relevance is not known. ``nothing_below``:
     when neither the best hit nor the first five together reach this relevance, the answer is empty. ``collapse``
     folds near-duplicates into the best of them. ``hubness``: how much of a picture's mean similarity to its nearest
-    generic captions is taken off its score (``alpha`` of NNN, see `mmsearch.search.background`). ``words``: how many
-    standard deviations of the question's scores a document rises whose path, caption or text has all its words.
+    captions is taken off its score (``alpha`` of NNN), weighed by `mmsearch.search.hubness.weights`. ``words``: how
+    many standard deviations of the question's scores a document rises whose path, caption or text has all its words.
 
     ``reranker`` names one (see `mmsearch.rerankers.open_reranker`) that puts the first ``rerank_depth`` answers to
     questions in words into a better order, in ``rerank_budget_s`` seconds a question at most (``None``: as long as
@@ -36,7 +40,7 @@ class SearchOptions:
     min_relevance: float | None = None
     nothing_below: float | None = None
     collapse: bool = False
-    hubness: float = 0.25
+    hubness: float = ALPHA
     words: float = 6.0
     reranker: str | None = None
     rerank_depth: int = 50

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from mmsearch.encoders.base import FloatArray
 from mmsearch.encoders.views import reads_texts_as
+from mmsearch.search.hubness import weights
 
 SHIPPED = Path(__file__).parent / "reference.npz"
 COMPONENTS = 96
@@ -28,18 +29,21 @@ USUAL = 0.99
 class Reference:
     """Photos as ``middle`` + ``places`` @ ``axes``, float32 (dim,), (photos, components) and (components, dim).
 
-    ``corrections`` (photos,) is what hubness takes off their scores. ``name`` tells it from others.
+    ``corrections`` (photos,) is what hubness takes off their scores with a question that counts in full, ``learned``
+    tells how much others count (`mmsearch.search.hubness.weights`). ``name`` tells it from others.
     """
 
     middle: FloatArray
     axes: FloatArray
     places: FloatArray
     corrections: FloatArray
+    learned: int
     name: str
 
     def usual(self, questions: FloatArray) -> FloatArray:
         """The corrected score that only few of the photos reach, (q,), for ``questions`` float32 (q, dim)."""
-        scores = (questions @ self.middle)[:, None] + (questions @ self.axes.T) @ self.places.T - self.corrections
+        scores = (questions @ self.middle)[:, None] + (questions @ self.axes.T) @ self.places.T
+        scores -= weights(questions, self.learned)[:, None] * self.corrections
         # The quantile itself, not a mean between two neighbours, needs no full sort.
         place = int(USUAL * (scores.shape[1] - 1))
         usual: FloatArray = np.partition(scores, place, axis=1)[:, place].astype(np.float32)
@@ -60,6 +64,7 @@ def load_reference(digest: str, captions: str, path: Path = SHIPPED) -> Referenc
                 _widened(stored["axes"], stored["axes_scale"]),
                 _widened(stored["places"], stored["places_scale"]),
                 stored["corrections"].astype(np.float32),
+                int(stored["learned"]),
                 str(stored["name"]),
             )
     except (OSError, ValueError, KeyError, BadZipFile):
@@ -67,9 +72,11 @@ def load_reference(digest: str, captions: str, path: Path = SHIPPED) -> Referenc
 
 
 def write_reference(
-    photos: FloatArray, corrections: FloatArray, digest: str, captions: str, path: Path = SHIPPED
+    photos: FloatArray, corrections: FloatArray, learned: int, digest: str, captions: str, path: Path = SHIPPED
 ) -> None:
-    """Makes the file from the vectors of ``photos``, float32 (n, dim), and their hubness ``corrections`` (n,)."""
+    """Makes the file from the vectors of ``photos``, float32 (n, dim), and their hubness ``corrections`` (n,); for
+    ``learned`` see `Reference`.
+    """
     middle = photos.mean(axis=0)
     axes = np.linalg.svd(photos - middle, full_matrices=False)[2][:COMPONENTS]
     narrow_axes, axes_scale = _narrowed(axes, axis=1)
@@ -87,6 +94,7 @@ def write_reference(
         places=narrow_places,
         places_scale=places_scale,
         corrections=corrections.astype(np.float16),
+        learned=np.array(learned),
     )
 
 

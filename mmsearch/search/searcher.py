@@ -87,7 +87,8 @@ class Searcher:
                 vectors = np.stack([self._vector(asked[place]) for place in places])
                 wanted = self._candidates.first_wanted(_need(options), kind, options.hubness)
                 found = self._vectors.search(vectors, wanted, kind=kind, **without)  # type: ignore[arg-type]
-                segments = self._candidates.looked_up(found, _need(options), kind, options.hubness)
+                alphas = options.hubness * self._background.weights(vectors)
+                segments = self._candidates.looked_up(found, _need(options), kind, alphas)
                 first.update((place, First(one, segments, words)) for place, one in zip(places, found, strict=True))
         return [self._answer(one, options, first.get(place), reranking) for place, one in enumerate(asked)]
 
@@ -205,17 +206,18 @@ class Searcher:
         modalities = self._modalities(asked.question, options)
         group: Group = "text" if modalities == ("text",) else "visual"
         excluded = [(vector, Spread.of(vector, self._sample(group))) for vector in asked.excluded]
-        wanted = None
-        if excluded and not asked.is_listing:
+        wanted, alpha = None, 0.0
+        if not asked.is_listing:
             vector = self._vector(asked)
-            wanted = (vector, Spread.of(vector, self._sample(group)))
+            alpha = options.hubness * float(self._background.weights(vector[None])[0])
+            wanted = (vector, Spread.of(vector, self._sample(group))) if excluded else None
         return Terms(
             kind=_kind(asked),
             modalities=modalities,
             condition=self._condition(asked.question),
             excluded=tuple(excluded),
             wanted=wanted,
-            alpha=options.hubness,
+            alpha=alpha,
             first=first,
         )
 

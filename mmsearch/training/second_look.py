@@ -100,7 +100,7 @@ def fit_second_look(
         usual=usual.astype(np.float32),
         captions=(found[terms_count:] / CAPTION_SHARE).astype(np.float32),
         typical=typical.astype(np.float32),
-        weights=np.ones(3, dtype=np.float32),
+        weights=np.ones(4, dtype=np.float32),
         mix=1.0,
     )
 

@@ -1,0 +1,60 @@
+"""Where captions lie in the space of one encoder: the middles of groups of many, by which hubs are known.
+
+Some pictures lie near whatever caption there is and are found for questions that they do not answer. How near a picture
+lies to captions in general says by how much its scores are to be corrected (NNN: Bowman et al., 2024), and the more the
+captions are like those that the encoder was trained for, the better it says so.
+
+``caption_middles.npz`` lies beside the weights: ``encoder`` (its digest), ``middles`` int8 (n, m), of length 1 with
+their ``scale`` float32 (n, 1). They have the first m numbers of the space, in which captions are told apart; the
+others count as 0.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from mmsearch.encoders.base import FloatArray
+
+FILE = "caption_middles.npz"
+NEIGHBOURS = 8
+"""So many of the nearest captions tell how much of a hub a picture is."""
+
+
+def nearest_mean(scores: FloatArray) -> FloatArray:
+    """The mean of the ``NEIGHBOURS`` highest scores of each row, or of all if they are fewer: (n, captions) to (n,)."""
+    few = min(NEIGHBOURS, scores.shape[1])
+    means: FloatArray = np.partition(scores, -few, axis=1)[:, -few:].mean(axis=1)
+    return means
+
+
+def nearness(vectors: FloatArray, middles: FloatArray) -> FloatArray:
+    """How near rows of length 1, (n, dim), lie to captions with these ``middles``, (captions, m): (n,)."""
+    return nearest_mean(vectors[:, : middles.shape[1]] @ middles.T)
+
+
+def read_caption_middles(directory: Path, digest: str) -> FloatArray | None:
+    """Those in the folder of an encoder, float32 (captions, m); ``None`` where there are none for this ``digest``."""
+    try:
+        with (directory / FILE).open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            if str(stored["encoder"]) != digest:
+                return None
+            middles: FloatArray = stored["middles"].astype(np.float32) * stored["scale"]
+            return middles if middles.ndim == 2 and middles.size and np.isfinite(middles).all() else None
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+
+
+def write_caption_middles(directory: Path, digest: str, middles: FloatArray) -> None:
+    """Makes the file from rows of any length above 0, (captions, m)."""
+    unit = middles / np.linalg.norm(middles, axis=1, keepdims=True)
+    scale = np.abs(unit).max(axis=1, keepdims=True) / 127
+    np.savez_compressed(
+        directory / FILE,
+        allow_pickle=False,
+        encoder=np.array(digest),
+        middles=np.rint(unit / scale).astype(np.int8),
+        scale=scale.astype(np.float32),
+    )

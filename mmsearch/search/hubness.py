@@ -1,0 +1,40 @@
+"""By how much the scores of pictures that lie near every text are corrected: NNN (Bowman et al. 2024), weighed.
+
+A picture's hubness is its mean similarity to its nearest captions, one float a row: captions that the encoder has
+learned from where it brings some (`Encoder.caption_middles`), else generic ones. ``alpha`` times that, times the weight
+of the question, is taken off the scores.
+
+The encoder's own captions lie in the first numbers of its space, and there a caption has nearly all of its length. The
+name of a thing has half of it elsewhere; of that these captions know nothing, and on names the correction does harm. So
+a question counts as far as it is a caption. Generic captions are further from what is asked than those the encoder
+knows, and count half.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmsearch.encoders.base import FloatArray
+from mmsearch.encoders.caption_middles import nearest_mean, nearness
+
+GENERIC = 0.5
+"""What every question counts where only generic captions are known: more loses on captions and on names."""
+
+
+def hubness_of_vectors(vectors: FloatArray, scores: FloatArray, middles: FloatArray | None) -> FloatArray:
+    """How much of a hub each of ``vectors`` (n, dim) is, (n,): by the encoder's own ``middles`` of captions, or by its
+    ``scores`` with the generic ones, (n, captions).
+    """
+    return nearest_mean(scores) if middles is None else nearness(vectors, middles)
+
+
+def weights(questions: FloatArray, learned: int) -> FloatArray:
+    """How much the correction counts for each of ``questions`` (q, dim) of length 1: (q,), 0 to 1.
+
+    ``learned``: how many numbers of the space, from the first, the encoder's own captions have; 0 for generic ones.
+    """
+    if not learned:
+        return np.full(len(questions), GENERIC, dtype=np.float32)
+    first = questions[:, :learned]
+    found: FloatArray = np.clip(2 * np.einsum("ij,ij->i", first, first) - 1, 0, 1).astype(np.float32)
+    return found
