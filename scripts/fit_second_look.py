@@ -90,7 +90,8 @@ class Questions:
             model.parts(row, model.columns(text), mean[nearest], latents[nearest])
             for text, row, nearest in zip(texts, rows, self.candidates, strict=True)
         ])  # fmt: skip
-        self.parts = np.concatenate([own, hubs(mean, middles)[self.candidates][..., None]], axis=2)
+        hub = np.take_along_axis(hubs(rows, mean, middles), self.candidates, 1)
+        self.parts = np.concatenate([own, hub[..., None]], axis=2)
 
     def places(self, weights: FloatArray, mix: float, which: np.ndarray) -> np.ndarray:
         """Where the right picture comes after reranking, 0 for the first place, for some questions."""

@@ -20,7 +20,7 @@ from mmsearch.encoders.views import ManyViews, further_views
 from mmsearch.errors import EncoderError, MmsearchError, ModelMissing, UsageError
 from mmsearch.ingest import IngestOptions
 from mmsearch.rerankers import open_reranker
-from mmsearch.rerankers.second_look import FILE, LEAST, SecondLook, SecondLookModel, has_second_look, terms
+from mmsearch.rerankers.second_look import FILE, LEAST, SecondLook, SecondLookModel, has_second_look, hubs, terms
 from mmsearch.search import SearchOptions
 from mmsearch.search.heat import places_lost
 from tests.colour_folder import DIGEST, NAMES, SIZE, save_encoder
@@ -230,6 +230,10 @@ def test_a_hub_has_to_fit_better(folder: Path, tmp_path: Path) -> None:
     flat = tokens.reshape(len(NAMES), -1)[:, :3].astype(np.float32)
     moved = SecondLook(own).score_tokens("blue", tokens) - plain.score_tokens("blue", tokens)
     np.testing.assert_allclose(moved, -3 * (flat @ red[0]), atol=0.02)
+    texts = np.array([[1, 0, 0], [0, 0.6, 0.8]], dtype=np.float32)
+    np.testing.assert_allclose(
+        hubs(texts, flat, red[:, :2]), [flat[:, :2] @ red[0, :2], np.zeros(len(flat))], atol=1e-6
+    )
 
 
 def test_which_one_a_name_opens(folder: Path, tmp_path: Path) -> None:

@@ -35,6 +35,17 @@ def nearness(vectors: FloatArray, middles: FloatArray) -> FloatArray:
     return nearest_mean(vectors[:, : middles.shape[1]] @ middles.T)
 
 
+def caption_shares(texts: FloatArray, learned: int) -> FloatArray:
+    """How much of a caption each of ``texts`` (q, dim) of length 1 is: (q,), 0 to 1.
+
+    In the first ``learned`` numbers, those of the middles, a caption has nearly all of its length. The name of a thing
+    has half of it elsewhere; of that captions know nothing, and to correct scores with names by them does harm.
+    """
+    first = texts[:, :learned]
+    shares: FloatArray = np.clip(2 * np.einsum("ij,ij->i", first, first) - 1, 0, 1).astype(np.float32)
+    return shares
+
+
 def read_caption_middles(directory: Path, digest: str) -> FloatArray | None:
     """Those in the folder of an encoder, float32 (captions, m); ``None`` where there are none for this ``digest``."""
     try:

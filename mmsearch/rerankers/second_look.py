@@ -32,7 +32,7 @@ import numpy.typing as npt
 
 from mmsearch.encoders.base import EncoderOptions
 from mmsearch.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder
-from mmsearch.encoders.caption_middles import nearness
+from mmsearch.encoders.caption_middles import caption_shares, nearness
 from mmsearch.encoders.views import MIDDLE, further_views
 from mmsearch.errors import EncoderError, ModelMissing
 from mmsearch.rerankers.base import FloatArray, Reranker, RerankerSpec, TokenArray
@@ -216,7 +216,9 @@ class SecondLook(Reranker):
         flat = tokens.reshape(len(tokens), self.spec.token_shape[0] * _CHANNELS).astype(np.float32)
         vector, columns = self._text(text)
         mean, latents = flat[:, : self.dim], flat[:, self.dim : self.dim + self.model.rank]
-        parts = np.column_stack([self.model.parts(vector, columns, mean, latents), hubs(mean, self._middles)])
+        parts = np.column_stack(
+            [self.model.parts(vector, columns, mean, latents), hubs(vector[None], mean, self._middles)[0]]
+        )
         scores: FloatArray = parts @ self.model.weights
         return scores
 
@@ -232,9 +234,13 @@ def mean_of_looks(vectors: FloatArray) -> FloatArray:
     return rows
 
 
-def hubs(vectors: FloatArray, middles: FloatArray | None) -> FloatArray:
-    """How much of a hub each picture is, (n,), from vectors of length 1, (n, dim); 0 where there are no middles."""
-    return np.zeros(len(vectors), dtype=np.float32) if middles is None else nearness(vectors, middles)
+def hubs(texts: FloatArray, vectors: FloatArray, middles: FloatArray | None) -> FloatArray:
+    """How much of a hub each picture is, as far as that counts for each text, (q, n), from vectors of length 1,
+    (q, dim) and (n, dim); 0 where there are no middles.
+    """
+    if middles is None:
+        return np.zeros((len(texts), len(vectors)), dtype=np.float32)
+    return caption_shares(texts, middles.shape[1])[:, None] * nearness(vectors, middles)
 
 
 def has_second_look(directory: Path) -> bool:

@@ -4,10 +4,8 @@ A picture's hubness is its mean similarity to its nearest captions, one float a 
 learned from where it brings some (`Encoder.caption_middles`), else generic ones. ``alpha`` times that, times the weight
 of the question, is taken off the scores.
 
-The encoder's own captions lie in the first numbers of its space, and there a caption has nearly all of its length. The
-name of a thing has half of it elsewhere; of that these captions know nothing, and on names the correction does harm. So
-a question counts as far as it is a caption. Generic captions are further from what is asked than those the encoder
-knows, and count half.
+By the encoder's own captions a question counts as far as it is one: `caption_shares` tells. Generic captions are
+further from what is asked than those the encoder knows, and count half.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmsearch.encoders.base import FloatArray
-from mmsearch.encoders.caption_middles import nearest_mean, nearness
+from mmsearch.encoders.caption_middles import caption_shares, nearest_mean, nearness
 
 GENERIC = 0.5
 """What every question counts where only generic captions are known: more loses on captions and on names."""
@@ -35,6 +33,4 @@ def weights(questions: FloatArray, learned: int) -> FloatArray:
     """
     if not learned:
         return np.full(len(questions), GENERIC, dtype=np.float32)
-    first = questions[:, :learned]
-    found: FloatArray = np.clip(2 * np.einsum("ij,ij->i", first, first) - 1, 0, 1).astype(np.float32)
-    return found
+    return caption_shares(questions, learned)
