@@ -164,9 +164,10 @@ class Candidates:
 
     def _share_of(self, condition: Condition) -> float:
         """About which share of the rows satisfies it, above 0, from a few of them."""
-        if condition.is_wide:
+        if condition.is_wide or not len(self._matrix):
             return 1.0
-        probed = np.linspace(0, len(self._matrix) - 1, min(PROBED, len(self._matrix))).astype(np.int64).tolist()
+        # At random, always the same: rows in equal steps may all be of one kind (every 11th lies in one folder, say).
+        probed = np.unique(np.random.default_rng(0).integers(0, len(self._matrix), PROBED)).tolist()
         holding = {one.row for one in find_rows_where(self._catalogue, self._tower.id, probed, condition)}
         return (len(holding) + 0.5) / (len(probed) + 1)
 
