@@ -224,6 +224,15 @@ def test_an_index_of_the_first_schema_can_be_verified(index: Index, photos: Path
     assert index.verify().clean
 
 
+@pytest.mark.parametrize("lost", ["vector file gone", "not finite"])
+def test_a_row_that_is_lost_and_was_counted_as_dead(index: Index, photos: Path, lost: str) -> None:
+    index.add(photos)
+    sql(index, "INSERT INTO dead_rows VALUES (1, 3)")
+    DAMAGES[lost][1](index)
+    assert index.verify(mend=True).clean
+    assert colours_found(index) == set(COLOURS)
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.sampled_from(sorted(DAMAGES)), min_size=1, max_size=4, unique=True),

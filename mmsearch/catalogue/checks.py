@@ -86,6 +86,8 @@ def mend_rows(catalogue: Catalogue, tower_id: int, rows: int, bad_rows: RowArray
     """Makes the tables agree with a vector file of ``rows`` rows, of which ``bad_rows`` are useless."""
     sql = catalogue.sql
     catalogue.set_row_count(tower_id, rows)
+    # A trigger counts each row deleted here as dead, and one that was so before would be twice.
+    sql.execute("DELETE FROM dead_rows WHERE tower_id = ?", [tower_id])
     sql.execute("DELETE FROM vectors WHERE tower_id = ? AND row >= ?", [tower_id, rows])
     sql.executemany("DELETE FROM vectors WHERE tower_id = ? AND row = ?", [(tower_id, int(row)) for row in bad_rows])
     _mend_dead_rows(catalogue, tower_id, rows)
