@@ -38,7 +38,7 @@ from mmsearch.search import SearchOptions
 from mmsearch.search.background import fit_scale, generic_captions, refresh_background
 from mmsearch.search.fit import TOGETHER, Tops, share_beaten
 from mmsearch.search.heat import GRID, windows_map
-from mmsearch.search.hubness import hubness_of_vectors, weights
+from mmsearch.search.hubness import hubness_of_vectors, learned_numbers, weights
 from mmsearch.search.options import ALPHA, NOTHING_BELOW
 
 PLACES = ("zermatt", "lisbon", "oslo", "kyoto", "marrakesh", "dublin", "quito", "perth")
@@ -109,7 +109,7 @@ def absent(vectors: FloatArray, encoder: Encoder, names: list[str], relevant: np
     bank, asked, scale = encoder.encode_texts(generic_captions()), encoder.encode_texts(names), fit_scale(encoder.spec)
     to_bank = vectors @ bank.T
     middles = encoder.caption_middles()
-    hubness, learned = ALPHA * hubness_of_vectors(vectors, to_bank, middles), 0 if middles is None else middles.shape[1]
+    hubness, learned = ALPHA * hubness_of_vectors(vectors, to_bank, middles), learned_numbers(middles)
     crowd, cosines = scale.crowd(to_bank), asked @ vectors.T
     usual, usual_of_bank = scale.usual(asked), scale.usual(bank)
     corrected = cosines - weights(asked, learned)[:, None] * hubness
@@ -219,8 +219,9 @@ def corrections(
     def hubs(alpha: float, middles: FloatArray | None, are_weighed: bool = True) -> dict[str, float]:
         """NNN; every question counts in full where it is not weighed."""
         shifts = [alpha * hubness_of_vectors(gallery, gallery @ bank.T, middles) for gallery in (images, photos)]
-        learned = 0 if middles is None else middles.shape[1]
-        counts = [weights(asked, learned) if are_weighed else np.ones(len(asked)) for asked in (texts, plain)]
+        counts = [
+            weights(asked, learned_numbers(middles)) if are_weighed else np.ones(len(asked)) for asked in (texts, plain)
+        ]
         return figures(texts, images, shifts[0], plain, photos, shifts[1], counts)
 
     def figures(

@@ -16,7 +16,7 @@ from PIL import Image
 from mmsearch.encoders import open_encoder
 from mmsearch.search.background import generic_captions
 from mmsearch.search.bank_vectors import bank_vectors, captions_digest
-from mmsearch.search.hubness import hubness_of_vectors
+from mmsearch.search.hubness import hubness_of_vectors, learned_numbers
 from mmsearch.search.options import ALPHA
 from mmsearch.search.reference import write_reference
 
@@ -34,8 +34,7 @@ def main(data: Path) -> None:
     vectors = photos.astype(np.float32)
     middles = encoder.caption_middles()
     hubness = hubness_of_vectors(vectors, vectors @ bank.T, middles)
-    learned = 0 if middles is None else middles.shape[1]
-    write_reference(vectors, ALPHA * hubness, learned, encoder.spec.digest, captions_digest(captions))
+    write_reference(vectors, ALPHA * hubness, learned_numbers(middles), encoder.spec.digest, captions_digest(captions))
 
 
 if __name__ == "__main__":

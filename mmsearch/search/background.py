@@ -32,7 +32,7 @@ from mmsearch.encoders.caption_middles import NEIGHBOURS
 from mmsearch.index import IndexDirectory
 from mmsearch.search.bank_vectors import bank_vectors, captions_digest
 from mmsearch.search.fit import TOGETHER, FitScale, Tops, share_beaten
-from mmsearch.search.hubness import hubness_of_vectors, weights
+from mmsearch.search.hubness import hubness_of_vectors, learned_numbers, weights
 from mmsearch.search.options import ALPHA
 from mmsearch.search.reference import load_reference
 from mmsearch.types import EncoderSpec
@@ -70,7 +70,7 @@ class Background:
 
     ``tops``: for each group of rows what generic captions find best in it. ``neighbours``: sorted, how similar the
     nearest other picture is. Both are empty where nothing is known. ``mark`` tells other vectors at the same rows.
-    ``learned``: see `mmsearch.search.hubness.weights`.
+    ``learned``: see `mmsearch.search.hubness.learned_numbers`.
     """
 
     hubness: FloatArray
@@ -200,7 +200,7 @@ def _extended(
 ) -> Background:  # fmt: skip
     captions = bank.astype(np.float32)
     scale, usual = known.scale, known.scale.usual(captions)
-    learned = 0 if middles is None else middles.shape[1]
+    learned = learned_numbers(middles)
     alphas = ALPHA * weights(captions, learned)
     more = np.zeros(len(matrix) - known.rows, dtype=np.float32)
     hubness, crowd = np.concatenate([known.hubness, more]), np.concatenate([known.crowd, more])

@@ -26,10 +26,15 @@ def hubness_of_vectors(vectors: FloatArray, scores: FloatArray, middles: FloatAr
     return nearest_mean(scores) if middles is None else nearness(vectors, middles)
 
 
+def learned_numbers(middles: FloatArray | None) -> int:
+    """How many numbers of the space, from the first, an encoder's own captions have; 0 where it brings none."""
+    return 0 if middles is None else middles.shape[1]
+
+
 def weights(questions: FloatArray, learned: int) -> FloatArray:
     """How much the correction counts for each of ``questions`` (q, dim) of length 1: (q,), 0 to 1.
 
-    ``learned``: how many numbers of the space, from the first, the encoder's own captions have; 0 for generic ones.
+    ``learned``: see `learned_numbers`.
     """
     if not learned:
         return np.full(len(questions), GENERIC, dtype=np.float32)
