@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -14,10 +15,11 @@ from mmsearch import code_file
 from mmsearch.code_file import ZERO, Codes, encode
 from mmsearch.errors import VectorError
 from mmsearch.vector_file import VectorFile
-from mmsearch.vector_index import ExactIndex, by_codes
+from mmsearch.vector_index import ExactIndex, by_codes, code_products, products
 from mmsearch.vector_index import exact as exact_module
 
 BLOCK = 32
+INTEGER_PRODUCTS = code_products.IntegerProducts(), code_products.IntegerProducts(code_products.SHORT)
 
 
 @pytest.fixture
@@ -192,3 +194,74 @@ def test_codes_of_other_vectors_are_refused() -> None:
         ExactIndex(matrix[:90], in_blocks(matrix, 32))
     with pytest.raises(VectorError, match="different centres"):
         ExactIndex(matrix, np.concatenate([encode(matrix[:50]), encode(matrix[50:])]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_codes_change_no_answer_to_many_queries(data: st.DataObject) -> None:
+    """Bit by bit against searching query by query, whatever was allowed, repeated, out of scale or off centre."""
+    n, dim = data.draw(st.integers(300, 900)), data.draw(st.sampled_from([1, 7, 32]))
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    values = unit(n, dim, data.draw(st.integers(0, 99)))
+    kind = data.draw(st.sampled_from(["unit", "off centre", "copies", "near copies", "small", "zeros"]))
+    if kind == "off centre":
+        values[:, 0] = values[:, 0] * 0.01 + 9
+    if "copies" in kind:
+        values = values[random.integers(0, 3, n)]
+    if kind == "near copies":
+        values = values + 1e-3 * random.standard_normal(values.shape)
+    matrix = (values * {"small": 1e-6, "zeros": 0.0}.get(kind, 1.0)).astype(np.float16)
+    queries = unit(40, dim, 5) * data.draw(st.sampled_from([1.0, 1e-30, 1e30, 0.0, 3e38]))
+    queries[::7] *= random.standard_normal()
+    without = data.draw(st.none() | st.lists(st.integers(0, n), max_size=n // 3).map(np.array))
+    k = data.draw(st.integers(1, 20))
+    index = ExactIndex(matrix, in_blocks(matrix, data.draw(st.sampled_from([64, 100, 250]))))
+    plain = ExactIndex(matrix)
+    queries, of_bytes = queries.astype(np.float32), data.draw(st.sampled_from(INTEGER_PRODUCTS))
+    with (
+        mock.patch.multiple(products, ROWS=1, CROWD=data.draw(st.sampled_from([1, 4096]))),
+        mock.patch.object(code_products, "products", lambda: of_bytes),
+        mock.patch.object(code_products, "ROWS", data.draw(st.sampled_from([30, 4096]))),
+    ):
+        assert products.is_worth_it(len(queries), k, n - (0 if without is None else len(without)))
+        found = index.search(queries, k, without=without)
+    for query, one in zip(queries, found, strict=True):
+        (other,) = plain.search(query[None], k, without=without)
+        np.testing.assert_array_equal(one.rows, other.rows)
+        np.testing.assert_array_equal(one.scores, other.scores)
+
+
+def test_many_queries_read_vectors_only_where_codes_leave_a_doubt() -> None:
+    matrix, queries = unit(40_960 + 700, 48).astype(np.float16), unit(50, 48, 3)
+    index, plain = ExactIndex(matrix, in_blocks(matrix, 4096)), ExactIndex(matrix)
+    without, gather = np.arange(0, 9000, 2), mock.Mock(side_effect=index.gather)
+    with mock.patch.object(index, "gather", gather):
+        found = index.search(queries, 20, without=without)
+    assert sum(len(call.args[0]) for call in gather.call_args_list) < len(queries) * len(matrix) / 20
+    for query, one in zip(queries, found, strict=True):
+        np.testing.assert_array_equal(one.rows, plain.search(query[None], 20, without=without)[0].rows)
+
+
+@pytest.mark.parametrize("largest", [63, 127])
+def test_products_of_bytes_are_exact(largest: int) -> None:
+    random = np.random.default_rng(0)
+    rows = random.integers(0, 256, (70, 133)).astype(np.uint8)
+    rows[:9] = 255
+    numbers = random.integers(-largest, largest + 1, (133, 17)).astype(np.int8)
+    numbers[:, :2] = largest, -largest
+    multiply = code_products.IntegerProducts(largest if largest == code_products.SHORT else None)
+    numbers = numbers.clip(-multiply.largest, multiply.largest)
+    np.testing.assert_array_equal(multiply.of(rows, numbers), rows.astype(np.int64) @ numbers.astype(np.int64))
+
+
+def test_the_graph_of_products_is_the_one_node_that_it_says() -> None:
+    from onnx import TensorProto, helper
+
+    def value(name: str, kind: int) -> Any:
+        return helper.make_tensor_value_info(name, kind, None)
+
+    node = helper.make_node("MatMulInteger", ["rows", "queries"], ["products"])
+    taken = [value("rows", TensorProto.UINT8), value("queries", TensorProto.INT8)]
+    graph = helper.make_graph([node], "g", taken, [value("products", TensorProto.INT32)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 10)], ir_version=8)
+    assert model.SerializeToString() == code_products.MATMUL_INTEGER

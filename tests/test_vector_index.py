@@ -17,7 +17,7 @@ from mmsearch.errors import VectorError
 from mmsearch.vector_index import ExactIndex, Neighbours
 from mmsearch.vector_index import exact as exact_module
 from mmsearch.vector_index.base import Allowed
-from mmsearch.vector_index.products import is_worth_it, may_be_best
+from mmsearch.vector_index.products import compare_vectors, is_worth_it, may_be_best
 
 TOLERANCE = 1e-4
 """Scores differ only by the order of float32 additions."""
@@ -152,7 +152,7 @@ def test_products_need_not_know_good_rows_first(order: int) -> None:
 def test_queries_among_crowds_of_equal_rows_are_answered_all_the_same() -> None:
     matrix, queries = np.repeat(vectors(2, 8), 12_000, axis=0), unit(50, 8)
     index = ExactIndex(matrix)
-    crowded = list(may_be_best(lambda: index._blocks(Allowed(len(matrix))), queries, 5))
+    crowded = list(may_be_best(compare_vectors(lambda: index._blocks(Allowed(len(matrix)))), queries, 5))
     assert all(rows is None for rows in crowded)
     same(index.search(queries, 5), alone(index, queries, 5))
 

@@ -44,7 +44,8 @@ LISTED = 20_000
 """Where a vector index answers, so many documents that satisfy a condition are listed, as long as that is cheaper than
 the scan of all rows that would be the next thing to try."""
 PROBED = 64
-"""Where search is exact, so many rows tell how many satisfy a condition, ..."""
+"""Where search is exact, so many rows tell how many satisfy a condition; three times as many where that leaves a doubt
+whether they are few, ..."""
 NARROW = 1 / 24
 """... which is listed before any search where the share of them is smaller, ..."""
 LISTED_FIRST = 2_000
@@ -167,7 +168,12 @@ class Candidates:
         if condition.is_wide or not len(self._matrix):
             return 1.0
         # At random, always the same: rows in equal steps may all be of one kind (every 11th lies in one folder, say).
-        probed = np.unique(np.random.default_rng(0).integers(0, len(self._matrix), PROBED)).tolist()
+        rows = np.random.default_rng(0).integers(0, len(self._matrix), 3 * PROBED)
+        share = self._share_among(rows[:PROBED], condition)
+        return share if share > 2 * NARROW else self._share_among(rows, condition)
+
+    def _share_among(self, rows: RowArray, condition: Condition) -> float:
+        probed = np.unique(rows).tolist()
         holding = {one.row for one in find_rows_where(self._catalogue, self._tower.id, probed, condition)}
         return (len(holding) + 0.5) / (len(probed) + 1)
 

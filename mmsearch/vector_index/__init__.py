@@ -4,6 +4,7 @@ base      what every index speaks: Neighbours, checked queries, allowed rows
 exact     every row is scored, straight from the mapped vector file
 by_codes  which rows those may be that are the best, from codes of one byte a number
 products  the same for many queries at once, from matrix products
+code_products  these products with codes, in whole numbers
 ann       an index built by a recipe proposes rows, the vector file scores them
 ann_file  how such an index lies on disk
 gpu       the same on a GPU, where FAISS finds one

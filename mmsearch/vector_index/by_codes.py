@@ -16,8 +16,9 @@ import numpy as np
 from mmsearch.code_file import STEPS, Codes
 from mmsearch.errors import VectorError
 from mmsearch.vector_index.base import Floats, Mask, Matrix, Rows
+from mmsearch.vector_index.code_products import compare_codes, whole_number_slack
 from mmsearch.vector_index.heaps import Heaps, in_threads, ranges
-from mmsearch.vector_index.products import LARGEST, gamma
+from mmsearch.vector_index.products import Compare, Doubles
 from mmsearch.vector_index.residency import Residency
 
 SAMPLE = 2048
@@ -70,12 +71,16 @@ class CodeScanner:
         scores, rows = zip(*parts, strict=True)
         return np.concatenate(scores), np.concatenate(rows)
 
+    def compare(self, mask: Mask | None) -> Compare:
+        """Compares many queries with the rows at once, or with those that ``mask``, (n,), names."""
+        return compare_codes(self._blocks, mask, self._residency)
+
     def _search_span(
         self, query: Floats, k: int, bits: Any, span: range, left: int, score: Score
     ) -> tuple[Floats, Rows] | None:
         """As `search`, in the blocks ``span``, of which the first ``left`` may stay resident."""
         whole = _WholeNumbers(query, self._blocks[span.start : span.stop])
-        best = _Best(k, whole.slack, score)
+        best = Best(k, whole.slack, score)
         if not np.isfinite(whole.slack):
             return None
         best.floor = self._first_floor(whole, k, bits, span.start)
@@ -140,17 +145,10 @@ class _WholeNumbers:
         """For each block, float32 (blocks, dim)."""
         self._offset = float(exact @ centre)
         lost = np.linalg.norm(stretched - whole * self._unit, axis=1) * blocks["code_length"]
-        error, length, code_length = (float(blocks[name].max()) for name in ("error", "length", "code_length"))
-        query_length = float(np.linalg.norm(exact))
-        summed = query_length * (length + float(np.linalg.norm(centre)))
-        summed += self._unit * STEPS * centre.size**0.5 * code_length
-        self.slack = (
-            query_length * error + float(lost.max()) + 4 * gamma(centre.size) * summed + centre.size * 2.0**-140
-        )
-        """How far the score of a vector may lie from that of its code: Cauchy and Schwarz for what codes and whole
-        numbers lose, and Higham (see `products`) for sums in another order, with room. Infinite: too large to tell."""
-        if not summed < LARGEST:
-            self.slack = float("inf")
+        worst = {name: blocks[name].max() for name in ("error", "length", "code_length")}
+        slack = whole_number_slack(np.linalg.norm(exact), lost.max(), self._unit * STEPS, worst, centre)
+        self.slack = float(slack)
+        """How far the score of a vector may lie from that of its code; infinite: too large to tell."""
 
     def scores(self, found: Floats) -> Floats:
         """What FAISS found as scores of the query, float32."""
@@ -163,7 +161,7 @@ class _WholeNumbers:
         return float(np.nextafter(np.float32((score - self._offset) / self._unit), np.float32(-np.inf)))
 
 
-class _Best:
+class Best:
     """The ``k`` best rows so far, those that tie with them, and the score ``floor`` that they reach."""
 
     def __init__(self, k: int, slack: float, score: Score) -> None:
@@ -172,7 +170,7 @@ class _Best:
         self.floor = -np.inf
         self.scored = 0
 
-    def take(self, codes_say: Floats, rows: Rows) -> None:
+    def take(self, codes_say: Floats | Doubles, rows: Rows) -> None:
         """Scores the rows that matter, the most promising first: these raise the floor for the others."""
         order = np.argsort(-codes_say, kind="stable")
         for part in (order[: 2 * self._k], order[2 * self._k :]):

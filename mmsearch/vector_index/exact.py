@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import faiss
@@ -33,9 +34,9 @@ from mmsearch.vector_index.base import (
     gather,
     nothing,
 )
-from mmsearch.vector_index.by_codes import CodeScanner
+from mmsearch.vector_index.by_codes import Best, CodeScanner
 from mmsearch.vector_index.heaps import Heaps, gathered, in_threads, ranges, worthwhile_threads
-from mmsearch.vector_index.products import is_worth_it, may_be_best
+from mmsearch.vector_index.products import Compare, compare_vectors, is_worth_it, may_be_best
 from mmsearch.vector_index.residency import RELEASED_BYTES, Residency
 from mmsearch.vector_index.row_reader import RowReader
 
@@ -44,6 +45,9 @@ BLOCK = 4096
 
 NARROW = 8
 """Codes are asked first where at most one row in so many is wanted."""
+
+WIDE = 2
+"""Codes serve many queries at once where at least one row in so many may answer."""
 
 
 class ExactIndex:
@@ -134,28 +138,46 @@ class ExactIndex:
 
     def _search_by_products(self, queries: Floats, k: int, keep: int, allowed: Allowed) -> list[Neighbours]:
         """What `_search_by_scans` finds, in a fraction of the time: see `mmsearch.vector_index.products`."""
-        found: list[Neighbours] = []
-        for query, rows in zip(queries, may_be_best(lambda: self._blocks(allowed), queries, k), strict=True):
-            if rows is None:
-                found += self._search_by_scans(query[None], k, keep, allowed, None)
-            else:
-                found.append(best_first(self._score_rows(query, rows), rows, k))
-        return found
+        found: dict[int, Neighbours] = {}
+        for compare in self._ways_to_compare(allowed):
+            left = [place for place in range(len(queries)) if place not in found]
+            for place, likely in zip(left, may_be_best(compare, queries[left], k), strict=True):
+                if likely is not None:
+                    best = Best(k, 0.0, partial(self._score_rows, queries[place]))
+                    best.take(likely[1], likely[0])
+                    found[place] = best_first(best.scores, best.rows, k)
+        for place in range(len(queries)):
+            if place not in found:
+                found[place] = self._search_by_scans(queries[place : place + 1], k, keep, allowed, None)[0]
+        return [found[place] for place in range(len(queries))]
 
-    def _blocks(self, allowed: Allowed) -> Iterator[tuple[Rows, Matrix]]:
-        """All allowed rows, a block at a time, with their numbers."""
+    def _ways_to_compare(self, allowed: Allowed) -> Iterator[Compare]:
+        """What may give up, quickest first."""
+        codes = self._codes
+        if codes is not None and allowed.rows is None and WIDE * allowed.count >= len(self):
+            mask = None if allowed.mask is None else allowed.mask[codes.rows :]
+            rest = Allowed(len(self._rest) if mask is None else int(np.count_nonzero(mask)), mask=mask)
+            of_codes, of_rest = (
+                codes.compare(allowed.mask),
+                compare_vectors(lambda: self._rest._blocks(rest, codes.rows)),
+            )
+            yield lambda queries: chain(of_codes(queries), of_rest(queries))
+        yield compare_vectors(lambda: self._blocks(allowed))
+
+    def _blocks(self, allowed: Allowed, first: int = 0) -> Iterator[tuple[Rows, Matrix]]:
+        """All allowed rows, a block at a time, with their numbers, which begin at ``first``."""
         if allowed.rows is not None:
             for low in range(0, len(allowed.rows), BLOCK):
                 rows = allowed.rows[low : low + BLOCK]
-                yield rows, self.gather(rows)
+                yield first + rows, self.gather(rows)
             return
         kept = self._residency.rows_kept(1)
         for low in range(0, len(self), BLOCK):
             high = min(low + BLOCK, len(self))
             if allowed.mask is None:
-                yield np.arange(low, high, dtype=np.int64), self._matrix[low:high]
+                yield np.arange(first + low, first + high, dtype=np.int64), self._matrix[low:high]
             elif len(rows := low + np.flatnonzero(allowed.mask[low:high])):
-                yield rows, self._matrix[rows]
+                yield first + rows, self._matrix[rows]
             if high > kept:
                 self._residency.release(max(low, kept), high)
 
