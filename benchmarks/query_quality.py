@@ -214,6 +214,8 @@ def corrections(
     prompts = ("a photo of a {}.", "a picture of a {}.", "a {} in a scene.", "a close-up photo of a {}.")
     ensemble = _unit(np.mean([encoder.encode_texts([p.format(n) for n in names]) for p in prompts], axis=0))
     prompted = encoder.encode_texts([prompts[0].format(name) for name in names])
+    reference = fit_scale(encoder.spec).reference
+    nearness = np.zeros(len(texts)) if reference is None else reference.nearness(texts)
     means = (bank.mean(axis=0), images.mean(axis=0), photos.mean(axis=0))
 
     def hubs(alpha: float, middles: FloatArray | None, are_weighed: bool = True) -> dict[str, float]:
@@ -222,17 +224,17 @@ def corrections(
         counts = [
             weights(asked, learned_numbers(middles)) if are_weighed else np.ones(len(asked)) for asked in (texts, plain)
         ]
-        return figures(texts, images, shifts[0], plain, photos, shifts[1], counts)
+        return figures(texts, images, shifts[0], plain, photos, shifts[1], counts, alpha * nearness)
 
     def figures(
         texts: FloatArray, images: FloatArray, shift: Any, queries: FloatArray, photos: FloatArray, other: Any,
-        counts: Any = (0.0, 0.0),
+        counts: Any = (0.0, 0.0), of_texts: Any = 0.0,
     ) -> dict[str, float]:  # fmt: skip
         # A bias a gallery item is one more dimension: [v, -b] and [q, how much it counts].
         queries_plus, photos_plus = _extended(queries, counts[1]), _extended(photos, -other)
         texts_plus, images_plus = _extended(texts, counts[0]), _extended(images, -shift)
         two_way = two_way_recall(texts_plus, images_plus, [[int(i)] for i in owner])
-        back = two_way_recall(texts, images, [[int(i)] for i in owner]).image_to_text
+        back = two_way_recall(_extended(texts, -of_texts), _extended(images, 1.0), [[int(i)] for i in owner])
         scores = queries_plus @ photos_plus.T
         mean_ap = np.mean(
             [
@@ -242,7 +244,7 @@ def corrections(
         )
         return {
             **{f"R@{k} text→image": round(100 * two_way.text_to_image.recall(k), 2) for k in (1, 5, 10)},
-            **{f"R@{k} image→text": round(100 * back.recall(k), 2) for k in (1, 5, 10)},
+            **{f"R@{k} image→text": round(100 * back.image_to_text.recall(k), 2) for k in (1, 5, 10)},
             "mAP object names": round(float(mean_ap), 4),
         }
 

@@ -81,9 +81,9 @@ def _print_run(run: Any, compared: dict[str, Any], *, as_json: bool) -> None:
     print(f"gallery   {run.gallery:,} images and videos; {questions:,} questions, {left_out}")
     print(f"search    {run.recipe}; finds {100 * run.index_recall:.1f} % of the 10 exactly nearest\n")
     if run.two_way:
-        print("by cosines alone, in percent")
+        print("by cosines, in percent")
         for name, value in run.two_way.items():
-            print(f"  {name:16} {value:6.2f}")
+            print(f"  {name:27} {value:6.2f}")
         print("\nas searched (with the hubness correction), 95 % intervals over questions")
     for name, figure in run.figures.items():
         is_rank = name == "median rank"

@@ -2,7 +2,7 @@
 
 Two things are read from it:
 
-- **Hubness.** Some pictures lie near every text; see `mmsearch.search.hubness`.
+- **Hubness.** Some pictures lie near every text, some text passages near every picture; see `mmsearch.search.hubness`.
 - **Relevance.** The best of a million is better than the best of a hundred. So how well a hit fits
   (`mmsearch.search.fit`) is compared with how well the best hits of generic captions fit in this very index: its
   relevance is the share of them that it beats. Text passages and images as questions are compared by cosine, images
@@ -55,7 +55,7 @@ def generic_captions() -> tuple[str, ...]:
 
 def bank_digest() -> str:
     """Names the caption bank and how it is used."""
-    return sha256("\n".join((*generic_captions(), f"{NEIGHBOURS} {ALPHA}")).encode()).hexdigest()[:16]
+    return sha256("\n".join((*generic_captions(), f"{NEIGHBOURS} {ALPHA} passages")).encode()).hexdigest()[:16]
 
 
 @lru_cache(maxsize=8)
@@ -66,7 +66,8 @@ def fit_scale(spec: EncoderSpec) -> FitScale:
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """``hubness`` and ``crowd`` float32 (rows,), 0 for text passages; ``bank`` float16 (captions, dim).
+    """``hubness`` and ``crowd`` float32 (rows,), the latter 0 for text passages; ``is_text`` bool (rows,), which rows
+    are such; ``bank`` float16 (captions, dim).
 
     ``tops``: for each group of rows what generic captions find best in it. ``neighbours``: sorted, how similar the
     nearest other picture is. Both are empty where nothing is known. ``mark`` tells other vectors at the same rows.
@@ -74,6 +75,7 @@ class Background:
     """
 
     hubness: FloatArray
+    is_text: npt.NDArray[np.bool_]
     crowd: FloatArray
     bank: npt.NDArray[np.float16]
     tops: Mapping[Group, Tops]
@@ -87,21 +89,27 @@ class Background:
         """How many rows of the vector file it covers."""
         return len(self.hubness)
 
-    @property
-    def least_hubness(self) -> float:
-        """The smallest correction of any row."""
-        return float(self.hubness.min()) if len(self.hubness) else 0.0
-
-    def hubness_of(self, rows: npt.NDArray[np.int64]) -> FloatArray:
-        """The corrections of some rows; 0 for rows that are not covered yet."""
+    def hubness_of(self, rows: npt.NDArray[np.int64], kind: Kind = "text") -> FloatArray:
+        """The corrections of some rows, where texts ask for pictures or images for passages; 0 for all other rows, and
+        for those that are not covered yet.
+        """
         found = np.zeros(len(rows), dtype=np.float32)
         known = rows < self.rows
+        known[known] = self.is_text[rows[known]] == (kind == "image")
         found[known] = self.hubness[rows[known]]
         return found
 
-    def weights(self, questions: FloatArray) -> FloatArray:
+    def corrects(self, kind: Kind) -> bool:
+        """Whether hubness changes any score of such a question."""
+        return kind == "text" or self._has_passages
+
+    @cached_property
+    def _has_passages(self) -> bool:
+        return bool(self.is_text.any())
+
+    def weights(self, questions: FloatArray, kind: Kind = "text") -> FloatArray:
         """How much hubness counts for each of ``questions``, (q, dim) of length 1: (q,)."""
-        return weights(questions, self.learned)
+        return np.ones(len(questions), np.float32) if kind == "image" else weights(questions, self.learned)
 
     def fits(
         self, kind: Kind, group: Group, question: FloatArray, rows: npt.NDArray[np.int64], cosines: FloatArray
@@ -144,7 +152,8 @@ class Background:
 def empty_background(spec: EncoderSpec, bank: npt.NDArray[np.float16] | None = None) -> Background:
     """One of no rows."""
     none = np.zeros(0, dtype=np.float32)
-    return Background(none, none, np.zeros((0, 1), np.float16) if bank is None else bank, {}, none, fit_scale(spec), "")
+    captions = np.zeros((0, 1), np.float16) if bank is None else bank
+    return Background(none, none.astype(bool), none, captions, {}, none, fit_scale(spec), "")
 
 
 def load_background(index: IndexDirectory, tower: Tower) -> Background:
@@ -159,8 +168,8 @@ def load_background(index: IndexDirectory, tower: Tower) -> Background:
                 for group in GROUPS if f"{group}_scores" in stored
             }  # fmt: skip
             found = Background(
-                stored["hubness"], stored["crowd"], stored["bank"], tops, stored["neighbours"], scale,
-                str(stored["mark"]), int(stored["learned"]),
+                stored["hubness"], stored["is_text"], stored["crowd"], stored["bank"], tops, stored["neighbours"],
+                scale, str(stored["mark"]), int(stored["learned"]),
             )  # fmt: skip
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
         return empty_background(tower.spec)
@@ -209,9 +218,12 @@ def _extended(
         rows = slice(start, min(start + BLOCK, len(matrix)))
         vectors = matrix[rows].astype(np.float32)
         scores = vectors @ captions.T
-        hubness[rows] = np.where(is_text[rows], 0.0, hubness_of_vectors(vectors, scores, middles))
+        of_pictures = np.where(is_text[rows], 0.0, hubness_of_vectors(vectors, scores, middles))
+        hubness[rows] = of_pictures
+        if scale.reference is not None and is_text[rows].any():
+            hubness[rows][is_text[rows]] = scale.reference.nearness(vectors[is_text[rows]])
         crowd[rows] = np.where(is_text[rows], 0.0, scale.crowd(scores))
-        corrected = scores - alphas * hubness[rows][:, None]
+        corrected = scores - alphas * of_pictures.astype(np.float32)[:, None]
         for group, members in zip(GROUPS, (~is_text[rows], is_text[rows]), strict=True):
             alive = np.flatnonzero(members & ~is_dead[rows])
             alive = alive[tops[group].promising(corrected[alive])]
@@ -223,7 +235,7 @@ def _extended(
     pictures = _nearest_neighbours(matrix, np.flatnonzero(~is_text & ~is_dead))
     neighbours = pictures if len(pictures) else known.neighbours
     found = {group: top for group, top in tops.items() if len(top.scores)}
-    return Background(hubness, crowd, bank, found, neighbours, scale, _mark(matrix), learned)
+    return Background(hubness, is_text, crowd, bank, found, neighbours, scale, _mark(matrix), learned)
 
 
 def _nearest_neighbours(matrix: Any, rows: npt.NDArray[np.int64]) -> FloatArray:
@@ -265,8 +277,8 @@ def _save(path: Path, background: Background) -> None:
         try:
             with draft.open("wb") as file:
                 np.savez(
-                    file, hubness=background.hubness, crowd=background.crowd, bank=background.bank,
-                    mark=np.array(background.mark), digest=np.array(_digest(background.scale)),
+                    file, hubness=background.hubness, is_text=background.is_text, crowd=background.crowd,
+                    bank=background.bank, mark=np.array(background.mark), digest=np.array(_digest(background.scale)),
                     learned=np.array(background.learned), **arrays,
                 )  # fmt: skip
             draft.replace(path)

@@ -210,7 +210,7 @@ class Candidates:
 
     def first_wanted(self, need: int, kind: Kind, alpha: float) -> int:
         """How many rows the first vector search asks for."""
-        is_corrected = alpha and kind == "text" and self._vectors.recipe == "exact"
+        is_corrected = alpha and self._background.corrects(kind) and self._vectors.recipe == "exact"
         return max(2 * need + 8, CORRECTED if is_corrected else FIRST)
 
     def looked_up(
@@ -278,9 +278,7 @@ class Candidates:
 
     def corrections(self, rows: RowArray, alpha: float, kind: Kind) -> FloatArray:
         """What hubness takes off the scores of rows, 0 or less."""
-        if not alpha or kind != "text":
-            return np.zeros(len(rows), dtype=np.float32)
-        corrections: FloatArray = -np.float32(alpha) * self._background.hubness_of(rows)
+        corrections: FloatArray = 0 - np.float32(alpha) * self._background.hubness_of(rows, kind)
         return corrections
 
     def _allowed_rows(self, terms: Terms) -> dict[str, Any]:

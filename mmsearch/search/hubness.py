@@ -1,5 +1,8 @@
 """By how much the scores of pictures that lie near every text are corrected: NNN (Bowman et al. 2024), weighed.
 
+Where an image asks for text passages, those are corrected that lie near every photo, in full: by their mean similarity
+to the nearest reference photos (`mmsearch.search.reference`), where such ship for an encoder. For pictures:
+
 A picture's hubness is its mean similarity to its nearest captions, one float a row: captions that the encoder has
 learned from where it brings some (`Encoder.caption_middles`), else generic ones. ``alpha`` times that, times the weight
 of the question, is taken off the scores.

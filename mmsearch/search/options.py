@@ -27,8 +27,9 @@ class SearchOptions:
     ``min_relevance`` leaves out hits below it, 0 to 1, but none whose relevance is not known. ``nothing_below``:
     when neither the best hit nor the first five together reach this relevance, the answer is empty. ``collapse``
     folds near-duplicates into the best of them. ``hubness``: how much of a picture's mean similarity to its nearest
-    captions is taken off its score (``alpha`` of NNN), weighed by `mmsearch.search.hubness.weights`. ``words``: how
-    many standard deviations of the question's scores a document rises whose path, caption or text has all its words.
+    captions is taken off its score (``alpha`` of NNN), weighed by `mmsearch.search.hubness.weights`; where an image
+    asks for texts, of a text's mean similarity to its nearest photos. ``words``: how many standard deviations of the
+    question's scores a document rises whose path, caption or text has all its words.
 
     ``reranker`` names one (see `mmsearch.rerankers.open_reranker`) that puts the first ``rerank_depth`` answers to
     questions in words into a better order, in ``rerank_budget_s`` seconds a question at most (``None``: as long as

@@ -1,9 +1,10 @@
-"""What a question's scores are like among photos that have nothing to do with it.
+"""What a text's scores are like among photos that have nothing to do with it.
 
-Some questions score high everywhere ("a person in a place"), others low. How high a question rises by chance is read
-from photos that no index holds: `reference.npz` has the vectors of a thousand, by one encoder, squeezed to their
-first principal components. `scripts/reference.py` makes it anew when the weights or the captions have changed; until
-then, and for other encoders, nothing is known of it.
+Some questions score high everywhere ("a person in a place"), others low; and some passages lie near every photo and
+answer for photos that they do not describe. How high a text rises by chance is read from photos that no index holds:
+`reference.npz` has the vectors of a thousand, by one encoder, squeezed to their first principal components.
+`scripts/reference.py` makes it anew when the weights or the captions have changed; until then, and for other encoders,
+nothing is known of it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.encoders.base import FloatArray
+from mmsearch.encoders.caption_middles import nearest_mean
 from mmsearch.encoders.views import reads_texts_as
 from mmsearch.search.hubness import weights
 
@@ -42,12 +44,20 @@ class Reference:
 
     def usual(self, questions: FloatArray) -> FloatArray:
         """The corrected score that only few of the photos reach, (q,), for ``questions`` float32 (q, dim)."""
-        scores = (questions @ self.middle)[:, None] + (questions @ self.axes.T) @ self.places.T
+        scores = self._scores(questions)
         scores -= weights(questions, self.learned)[:, None] * self.corrections
         # The quantile itself, not a mean between two neighbours, needs no full sort.
         place = int(USUAL * (scores.shape[1] - 1))
         usual: FloatArray = np.partition(scores, place, axis=1)[:, place].astype(np.float32)
         return usual
+
+    def nearness(self, passages: FloatArray) -> FloatArray:
+        """How much of a hub among photos each of ``passages``, float32 (n, dim), is: (n,)."""
+        return nearest_mean(self._scores(passages))
+
+    def _scores(self, texts: FloatArray) -> FloatArray:
+        scores: FloatArray = (texts @ self.middle)[:, None] + (texts @ self.axes.T) @ self.places.T
+        return scores
 
 
 def load_reference(digest: str, captions: str, path: Path = SHIPPED) -> Reference | None:

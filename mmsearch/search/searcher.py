@@ -87,7 +87,7 @@ class Searcher:
                 vectors = np.stack([self._vector(asked[place]) for place in places])
                 wanted = self._candidates.first_wanted(_need(options), kind, options.hubness)
                 found = self._vectors.search(vectors, wanted, kind=kind, **without)  # type: ignore[arg-type]
-                alphas = options.hubness * self._background.weights(vectors)
+                alphas = options.hubness * self._background.weights(vectors, kind)
                 segments = self._candidates.looked_up(found, _need(options), kind, alphas)
                 first.update((place, First(one, segments, words)) for place, one in zip(places, found, strict=True))
         return [self._answer(one, options, first.get(place), reranking) for place, one in enumerate(asked)]
@@ -209,7 +209,7 @@ class Searcher:
         wanted, alpha = None, 0.0
         if not asked.is_listing:
             vector = self._vector(asked)
-            alpha = options.hubness * float(self._background.weights(vector[None])[0])
+            alpha = options.hubness * float(self._background.weights(vector[None], _kind(asked))[0])
             wanted = (vector, Spread.of(vector, self._sample(group))) if excluded else None
         return Terms(
             kind=_kind(asked),
