@@ -12,11 +12,9 @@ import csv
 import sys
 from pathlib import Path
 
-import faiss
-import numpy as np
-
 from mmsearch.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder
 from mmsearch.encoders.caption_middles import write_caption_middles
+from mmsearch.vector_index.groups import middles_of_groups
 
 LEARNED = 512
 """Dimensions of the learned half, which comes first."""
@@ -30,10 +28,8 @@ def main(flickr: Path) -> None:
         rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         captions = [row["caption"] for row in rows if row["image"] in train]
     encoder = BuiltinEncoder()
-    vectors = np.ascontiguousarray(encoder.encode_texts(captions)[:, :LEARNED])
-    groups = faiss.Kmeans(LEARNED, GROUPS, niter=8, seed=1, min_points_per_centroid=1)
-    groups.train(vectors)
-    write_caption_middles(SHIPPED_WEIGHTS, encoder.spec.digest, groups.centroids)
+    middles = middles_of_groups(encoder.encode_texts(captions)[:, :LEARNED], GROUPS)
+    write_caption_middles(SHIPPED_WEIGHTS, encoder.spec.digest, middles)
 
 
 if __name__ == "__main__":

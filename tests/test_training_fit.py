@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmsearch.encoders import open_encoder
 from mmsearch.errors import UsageError
@@ -19,9 +21,10 @@ open_clip = pytest.importorskip("open_clip")
 
 from mmsearch.training.batches import Batches  # noqa: E402
 from mmsearch.training.fit import TrainOptions, fit, schedule  # noqa: E402
+from mmsearch.training.hubs import write_hubs  # noqa: E402
 from mmsearch.training.losses import LossOptions, Objective  # noqa: E402
 from mmsearch.training.pair_sources import read_pairs  # noqa: E402
-from mmsearch.training.pairs import Pairs  # noqa: E402
+from mmsearch.training.pairs import ImageSource, Pairs  # noqa: E402
 from mmsearch.training.run import TrainRequest, open_towers, train  # noqa: E402
 from mmsearch.training.steps import StepOptions, backward  # noqa: E402
 from mmsearch.training.towers import Freezing, Towers  # noqa: E402
@@ -113,6 +116,9 @@ def test_it_learns_and_the_result_is_an_encoder(model: Path, table: Path, tmp_pa
     encoder = open_encoder(str(output))
     assert encoder.encode_texts(["a red picture"]).shape == (1, 16)
     assert encoder.spec.digest != open_encoder(str(model)).spec.digest
+    photos = encoder.photo_sample()
+    assert photos is not None and photos.shape == (report.images, 16)
+    assert encoder.caption_middles() is None, "sixteen different captions say little of others"
 
 
 def test_a_resumed_run_ends_with_the_same_weights(model: Path, split: tuple[Pairs, Pairs], tmp_path: Path) -> None:
@@ -317,6 +323,29 @@ def test_hard_negatives_come_from_an_index(model: Path, table: Path, tmp_path: P
     assert len(train(request, options).fitted.epochs) == 1
     config = json.loads((tmp_path / "out" / "run" / "config.json").read_text())
     assert len(config["mined"]) == 64
+
+
+def test_the_result_knows_where_its_captions_and_photos_lie(model: Path, table: Path, tmp_path: Path) -> None:
+    """Near every caption there is a middle, and what lies beside the weights is of these weights."""
+    folder = tmp_path / "copied"
+    shutil.copytree(model, folder)
+    paths = sorted(table.parent.glob("[0-9]*.png"))
+    captions = [f"{number} {colour} {thing}" for number in range(20) for colour in COLOURS for thing in ("dog", "car")]
+    pairs = Pairs(tuple(map(ImageSource, paths)), tuple(tuple(captions[n::100]) for n in range(100)))
+    write_hubs(folder, pairs, None)
+    for texts_only in (False, True):
+        encoder = open_encoder(str(folder), texts_only=texts_only)
+        middles, photos = encoder.caption_middles(), encoder.photo_sample()
+        assert middles is not None and middles.shape == (len(captions) // 8, 16) and photos is not None
+        vectors = encoder.encode_texts(captions)
+        nearest, other = (vectors @ middles.T).max(axis=1), (vectors @ np.roll(middles, 3, axis=1).T).max(axis=1)
+        assert nearest.mean() > 0.9 > other.mean()
+        pictures = encoder.encode_images([Image.open(path).convert("RGB") for path in paths])
+        assert (pictures * photos).sum(axis=1).min() > 0.995
+    (folder / "open_clip_pytorch_model.bin").unlink()
+    other_weights = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+    torch.save(other_weights.state_dict(), folder / "open_clip_pytorch_model.bin")
+    assert open_encoder(str(folder)).caption_middles() is None is open_encoder(str(folder)).photo_sample()
 
 
 def test_the_schedule_rises_and_falls() -> None:

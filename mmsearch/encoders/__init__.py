@@ -53,7 +53,7 @@ def open_encoder(name: str = BUILTIN, options: EncoderOptions | None = None, *, 
         whole = _open_whole(local, options)
         export_text_tower(whole)
         return whole
-    return TextFirstEncoder(tower, options, lambda: _open_whole(local, options))
+    return TextFirstEncoder(tower, local, options, lambda: _open_whole(local, options))
 
 
 def _open_whole(local: LocalModel, options: EncoderOptions) -> OpenClipEncoder:

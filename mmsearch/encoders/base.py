@@ -13,6 +13,8 @@ import numpy.typing as npt
 from mmsearch.types import EncoderSpec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from PIL.Image import Image
 
 FloatArray = npt.NDArray[np.float32]
@@ -50,6 +52,8 @@ class Encoder(ABC):
     """How many images one call of ``encode_prepared`` should get."""
     max_text_tokens: int
     """Longer texts are cut by the text tower; passages should be cut before."""
+    directory: Path | None = None
+    """The folder of its weights, where it has one."""
 
     @abstractmethod
     def prepare_image(self, image: Image) -> npt.NDArray[np.generic]:
@@ -81,7 +85,17 @@ class Encoder(ABC):
         """Where captions lie in the space, by which hubs are known: see `mmsearch.encoders.caption_middles`. ``None``
         where that is not known.
         """
-        return None
+        from mmsearch.encoders.caption_middles import read_caption_middles
+
+        return None if self.directory is None else read_caption_middles(self.directory, self.spec.digest)
+
+    def photo_sample(self) -> FloatArray | None:
+        """Where photos lie in the space, (photos, dim), by which texts that are hubs are known. ``None`` where the
+        encoder brings none.
+        """
+        from mmsearch.encoders.caption_middles import read_photo_sample
+
+        return None if self.directory is None else read_photo_sample(self.directory, self.spec.digest)
 
     def prepare_for_queries(self) -> None:  # noqa: B027  (most encoders have nothing to do)
         """Called once after indexing: does what makes the text queries of later processes start quickly."""

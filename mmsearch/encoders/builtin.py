@@ -27,7 +27,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.encoders.base import Encoder, EncoderOptions, FloatArray
-from mmsearch.encoders.caption_middles import read_caption_middles
 from mmsearch.errors import EncoderError, ModelMissing, VectorError
 from mmsearch.system import usable_cores
 from mmsearch.types import EncoderSpec, ScoreType
@@ -163,6 +162,8 @@ class BuiltinEncoder(Encoder):
         EncoderError: its description or a tower cannot be used, or a device other than the CPU is asked for.
     """
 
+    directory: Path
+
     def __init__(self, directory: Path = SHIPPED_WEIGHTS, options: EncoderOptions | None = None) -> None:
         self._options = options or EncoderOptions()
         if self._options.device not in ("auto", "cpu"):
@@ -252,10 +253,6 @@ class BuiltinEncoder(Encoder):
         for members in _similar_lengths([len(ids) for ids in tokens]):
             rows[members] = self._vectors(self._description.text_file, _padded([tokens[i] for i in members]))
         return rows
-
-    def caption_middles(self) -> FloatArray | None:
-        """See :meth:`Encoder.caption_middles`."""
-        return read_caption_middles(self.directory, self.spec.digest)
 
     def count_tokens(self, text: str) -> int:
         """How many tokens a text takes uncut, start, end and the model's prompt included."""

@@ -1,12 +1,13 @@
-"""Where captions lie in the space of one encoder: the middles of groups of many, by which hubs are known.
+"""Where captions lie in the space of one encoder, and where photos lie: by these, hubs are known.
 
 Some pictures lie near whatever caption there is and are found for questions that they do not answer. How near a picture
 lies to captions in general says by how much its scores are to be corrected (NNN: Bowman et al., 2024), and the more the
-captions are like those that the encoder was trained for, the better it says so.
+captions are like those that the encoder was trained for, the better it says so. Texts near whatever photo there is are
+known in the same way.
 
-``caption_middles.npz`` lies beside the weights: ``encoder`` (its digest), ``middles`` int8 (n, m), of length 1 with
-their ``scale`` float32 (n, 1). They have the first m numbers of the space, in which captions are told apart; the
-others count as 0.
+Beside the weights lies ``caption_middles.npz``, the middles of groups of many captions: ``encoder`` (its digest),
+``middles`` int8 (n, m), of length 1 with their ``scale`` float32 (n, 1). They have the first m numbers of the space, in
+which captions are told apart; the others count as 0. ``photo_sample.npz`` is the same of single photos, whole vectors.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import numpy as np
 from mmsearch.encoders.base import FloatArray
 
 FILE = "caption_middles.npz"
+PHOTO_FILE = "photo_sample.npz"
 NEIGHBOURS = 8
-"""So many of the nearest captions tell how much of a hub a picture is."""
+"""So many of the nearest captions tell how much of a hub a picture is, and of the nearest photos, a text."""
 
 
 def nearest_mean(scores: FloatArray) -> FloatArray:
@@ -31,7 +33,7 @@ def nearest_mean(scores: FloatArray) -> FloatArray:
 
 
 def nearness(vectors: FloatArray, middles: FloatArray) -> FloatArray:
-    """How near rows of length 1, (n, dim), lie to captions with these ``middles``, (captions, m): (n,)."""
+    """How near rows of length 1, (n, dim), lie to captions with these ``middles`` (or to photos), (rows, m): (n,)."""
     return nearest_mean(vectors[:, : middles.shape[1]] @ middles.T)
 
 
@@ -48,22 +50,40 @@ def caption_shares(texts: FloatArray, learned: int) -> FloatArray:
 
 def read_caption_middles(directory: Path, digest: str) -> FloatArray | None:
     """Those in the folder of an encoder, float32 (captions, m); ``None`` where there are none for this ``digest``."""
-    try:
-        with (directory / FILE).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            if str(stored["encoder"]) != digest:
-                return None
-            middles: FloatArray = stored["middles"].astype(np.float32) * stored["scale"]
-            return middles if middles.ndim == 2 and middles.size and np.isfinite(middles).all() else None
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        return None
+    return _read(directory / FILE, digest)
+
+
+def read_photo_sample(directory: Path, digest: str) -> FloatArray | None:
+    """As `read_caption_middles`: single photos, float32 (photos, dim)."""
+    return _read(directory / PHOTO_FILE, digest)
 
 
 def write_caption_middles(directory: Path, digest: str, middles: FloatArray) -> None:
     """Makes the file from rows of any length above 0, (captions, m)."""
-    unit = middles / np.linalg.norm(middles, axis=1, keepdims=True)
+    _write(directory / FILE, digest, middles)
+
+
+def write_photo_sample(directory: Path, digest: str, photos: FloatArray) -> None:
+    """Makes the file from rows of any length above 0, (photos, dim)."""
+    _write(directory / PHOTO_FILE, digest, photos)
+
+
+def _read(path: Path, digest: str) -> FloatArray | None:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            if str(stored["encoder"]) != digest:
+                return None
+            rows: FloatArray = stored["middles"].astype(np.float32) * stored["scale"]
+            return rows if rows.ndim == 2 and rows.size and np.isfinite(rows).all() else None
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+
+
+def _write(path: Path, digest: str, rows: FloatArray) -> None:
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     scale = np.abs(unit).max(axis=1, keepdims=True) / 127
     np.savez_compressed(
-        directory / FILE,
+        path,
         allow_pickle=False,
         encoder=np.array(digest),
         middles=np.rint(unit / scale).astype(np.int8),

@@ -48,7 +48,7 @@ class OpenClipEncoder(Encoder):
         options = options or EncoderOptions()
         if options.threads:
             torch.set_num_threads(options.threads)
-        self.local = local
+        self.local, self.directory = local, local.directory
         self.device = choose_device(options.device)
         model, config = load_model(local)
         self.tokenizer = load_tokenizer(local, config)

@@ -86,8 +86,10 @@ class TextTower:
 class TextFirstEncoder(Encoder):
     """An open_clip encoder whose texts go through the exported tower; an image loads the whole model."""
 
-    def __init__(self, tower: TextTower, options: EncoderOptions, open_whole: Callable[[], OpenClipEncoder]) -> None:
-        self._tower = tower
+    def __init__(
+        self, tower: TextTower, local: LocalModel, options: EncoderOptions, open_whole: Callable[[], OpenClipEncoder]
+    ) -> None:
+        self._tower, self.directory = tower, local.directory
         self._open_whole = open_whole
         self._whole: OpenClipEncoder | None = None
         self._lock = threading.Lock()

@@ -100,6 +100,10 @@ class ManyViews(Encoder):
         """See :meth:`Encoder.caption_middles`."""
         return self.inner.caption_middles()
 
+    def photo_sample(self) -> FloatArray | None:
+        """See :meth:`Encoder.photo_sample`."""
+        return self.inner.photo_sample()
+
     def prepare_for_queries(self) -> None:
         """See :meth:`Encoder.prepare_for_queries`."""
         self.inner.prepare_for_queries()

@@ -27,6 +27,7 @@ from mmsearch.metrics import (
     two_way_recall,
 )
 from mmsearch.search.background import fit_scale, load_background
+from mmsearch.search.hubness import hubness_of_passages
 from mmsearch.search.options import ALPHA
 from mmsearch.search.vectors import open_vectors
 
@@ -111,7 +112,7 @@ def evaluate(
         left_out=len(placed) - len(asked),
         per_question=per_question,
         figures=_figures(per_question, options.samples),
-        two_way=_two_way(index, gallery, texts, images, asked, options.alpha) if judged.kind == "captions" else {},
+        two_way=_two_way(encoder, gallery, texts, images, asked, options.alpha) if judged.kind == "captions" else {},
         index_recall=recall,
         recipe=recipe,
         index_loss=index_loss(index, gallery, texts, images, asked, options.alpha),
@@ -190,16 +191,16 @@ def _figures(per_question: dict[str, list[float]], samples: int) -> dict[str, In
 
 
 def _two_way(
-    index: IndexDirectory, gallery: Gallery, texts: FloatArray, images: FloatArray, asked: Asked, alpha: float
+    encoder: Encoder, gallery: Gallery, texts: FloatArray, images: FloatArray, asked: Asked, alpha: float
 ) -> dict[str, float]:
     """R@k both ways, in percent; of a video, the first frame stands for it."""
     heads, owners = images[gallery.starts], [list(places.values()) for _, places in asked]
     recalls = two_way_recall(texts, heads, owners)
     directions = {"text→image": recalls.text_to_image, "image→text": recalls.image_to_text}
-    reference = fit_scale(index.tower().spec).reference
-    if reference is not None and alpha:
+    nearness = hubness_of_passages(texts, encoder.photo_sample(), fit_scale(encoder.spec).reference)
+    if alpha and nearness.any():
         # What is taken off the scores of a text is one more number of it.
-        nearness, counts = reference.nearness(texts), np.full(len(heads), -alpha, dtype=np.float32)
+        counts = np.full(len(heads), -alpha, dtype=np.float32)
         corrected = two_way_recall(np.c_[texts, nearness], np.c_[heads, counts], owners)
         directions["image→text, corrected"] = corrected.image_to_text
     return {f"R@{k} {name}": 100 * direction.recall(k) for name, direction in directions.items() for k in KS}

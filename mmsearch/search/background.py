@@ -32,7 +32,7 @@ from mmsearch.encoders.caption_middles import NEIGHBOURS
 from mmsearch.index import IndexDirectory
 from mmsearch.search.bank_vectors import bank_vectors, captions_digest
 from mmsearch.search.fit import TOGETHER, FitScale, Tops, share_beaten
-from mmsearch.search.hubness import hubness_of_vectors, learned_numbers, weights
+from mmsearch.search.hubness import hubness_of_passages, hubness_of_vectors, learned_numbers, weights
 from mmsearch.search.options import ALPHA
 from mmsearch.search.reference import load_reference
 from mmsearch.types import EncoderSpec
@@ -198,14 +198,14 @@ def refresh_background(
     is_text[texts[texts < len(matrix)]] = True
     is_dead = np.zeros(len(matrix), dtype=bool)
     is_dead[index.catalogue.dead_rows(tower.id)] = True
-    extended = _extended(known, matrix, bank, encoder.caption_middles(), is_text, is_dead)
+    extended = _extended(known, matrix, bank, encoder.caption_middles(), encoder.photo_sample(), is_text, is_dead)
     _save(index.background_file(tower), extended)
     return extended
 
 
 def _extended(
     known: Background, matrix: Any, bank: npt.NDArray[np.float16], middles: FloatArray | None,
-    is_text: npt.NDArray[np.bool_], is_dead: npt.NDArray[np.bool_],
+    photos: FloatArray | None, is_text: npt.NDArray[np.bool_], is_dead: npt.NDArray[np.bool_],
 ) -> Background:  # fmt: skip
     captions = bank.astype(np.float32)
     scale, usual = known.scale, known.scale.usual(captions)
@@ -220,8 +220,7 @@ def _extended(
         scores = vectors @ captions.T
         of_pictures = np.where(is_text[rows], 0.0, hubness_of_vectors(vectors, scores, middles))
         hubness[rows] = of_pictures
-        if scale.reference is not None and is_text[rows].any():
-            hubness[rows][is_text[rows]] = scale.reference.nearness(vectors[is_text[rows]])
+        hubness[rows][is_text[rows]] = hubness_of_passages(vectors[is_text[rows]], photos, scale.reference)
         crowd[rows] = np.where(is_text[rows], 0.0, scale.crowd(scores))
         corrected = scores - alphas * of_pictures.astype(np.float32)[:, None]
         for group, members in zip(GROUPS, (~is_text[rows], is_text[rows]), strict=True):

@@ -1,7 +1,8 @@
 """By how much the scores of pictures that lie near every text are corrected: NNN (Bowman et al. 2024), weighed.
 
 Where an image asks for text passages, those are corrected that lie near every photo, in full: by their mean similarity
-to the nearest reference photos (`mmsearch.search.reference`), where such ship for an encoder. For pictures:
+to the nearest photos that the encoder has learned from (`Encoder.photo_sample`), or of those that ship for it
+(`mmsearch.search.reference`). For pictures:
 
 A picture's hubness is its mean similarity to its nearest captions, one float a row: captions that the encoder has
 learned from where it brings some (`Encoder.caption_middles`), else generic ones. ``alpha`` times that, times the weight
@@ -13,10 +14,15 @@ further from what is asked than those the encoder knows, and count half.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from mmsearch.encoders.base import FloatArray
 from mmsearch.encoders.caption_middles import caption_shares, nearest_mean, nearness
+
+if TYPE_CHECKING:
+    from mmsearch.search.reference import Reference
 
 GENERIC = 0.5
 """What every question counts where only generic captions are known: more loses on captions and on names."""
@@ -27,6 +33,15 @@ def hubness_of_vectors(vectors: FloatArray, scores: FloatArray, middles: FloatAr
     ``scores`` with the generic ones, (n, captions).
     """
     return nearest_mean(scores) if middles is None else nearness(vectors, middles)
+
+
+def hubness_of_passages(vectors: FloatArray, photos: FloatArray | None, reference: Reference | None) -> FloatArray:
+    """How much of a hub among photos each of ``vectors`` (n, dim) of text passages is, (n,): by the ``photos`` that the
+    encoder brings, else by the reference photos; 0 where there are neither.
+    """
+    if photos is not None:
+        return nearness(vectors, photos)
+    return np.zeros(len(vectors), np.float32) if reference is None else reference.nearness(vectors)
 
 
 def learned_numbers(middles: FloatArray | None) -> int:

@@ -255,6 +255,11 @@ class BuiltinTowers(Towers):
         self.text.gate.data.copy_(gate.detach())
         self.text.gate_bias.data.copy_(bias.detach())
 
+    @property
+    def caption_numbers(self) -> int | None:
+        """The learned space, which comes first."""
+        return int(self.image.head.straight.out_features)
+
     def export(self, directory: Path) -> None:
         """Writes a folder of the built-in layout; see ``builtin_export``."""
         from mmsearch.training.builtin_export import export_builtin

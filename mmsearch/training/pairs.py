@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+import numpy as np
+
 from mmsearch.decoders.image_colour import flatten, to_srgb, upright
 from mmsearch.decoders.image_metadata import exif_of
 from mmsearch.decoders.pillow_guard import HEADER_BYTES, describe_content, image_format, open_image, pillow_guard
@@ -18,6 +20,8 @@ from mmsearch.types import Skip
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from mmsearch.encoders.base import Encoder, FloatArray
 
 LARGEST_PIXELS = 89_000_000
 
@@ -149,3 +153,11 @@ def _picture(stream: IO[bytes], min_side: int) -> Image:
             image.draft("RGB" if image.mode in {"RGB", "YCbCr"} else None, (2 * min_side, 2 * min_side))
         image.load()
         return upright(to_srgb(flatten(image), image.info.get("icc_profile")), orientation).copy()
+
+
+def image_vectors(encoder: Encoder, images: Sequence[ImageSource]) -> FloatArray:
+    """n images, a few in memory at a time, to (n, dim) rows of length 1."""
+    vectors = [np.zeros((0, encoder.spec.dim), dtype=np.float32)]
+    for start in range(0, len(images), 64):
+        vectors.append(encoder.encode_images([one.read(encoder.input_size) for one in images[start : start + 64]]))
+    return np.concatenate(vectors)

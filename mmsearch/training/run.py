@@ -20,9 +20,10 @@ from mmsearch.metrics import compare_runs, two_way_recall
 from mmsearch.metrics.two_way import TwoWayRecall
 from mmsearch.training.builtin_towers import BuiltinTowerOptions, BuiltinTowers
 from mmsearch.training.fit import Fitted, Stage, TrainOptions, fit
+from mmsearch.training.hubs import write_hubs
 from mmsearch.training.mining import vectors_of_index
 from mmsearch.training.pair_sources import read_pairs
-from mmsearch.training.pairs import Pairs, without_unreadable
+from mmsearch.training.pairs import Pairs, image_vectors, without_unreadable
 from mmsearch.training.reranker_fit import Reranked, RerankerOptions, train_reranker
 from mmsearch.training.towers import Freezing, Towers
 from mmsearch.types import Skip
@@ -99,6 +100,9 @@ def train(
     progress(Stage("export", 0, 1))
     towers.cpu().export(request.output)
     progress(Stage("export", 1, 1))
+    progress(Stage("learn hubs", 0, 1))
+    write_hubs(request.output, learning, towers.caption_numbers)
+    progress(Stage("learn hubs", 1, 1))
     after = encoder_ranks(open_encoder(os.fspath(request.output)), held_out)
     if not request.keep_cache:
         shutil.rmtree(run / "cache", ignore_errors=True)
@@ -157,12 +161,9 @@ def open_towers(model: str, learns: Freezing, options: BuiltinTowerOptions, seed
 
 def encoder_ranks(encoder: Encoder, pairs: Pairs) -> TwoWayRecall:
     """The places of the right answers in both directions, by an encoder as a search uses it."""
-    vectors = [np.zeros((0, encoder.spec.dim), dtype=np.float32)]
-    for start in range(0, len(pairs), 64):
-        vectors.append(encoder.encode_images([s.read(encoder.input_size) for s in pairs.images[start : start + 64]]))
     texts = [text for captions in pairs.captions for text in captions]
     owners = [[row] for row, captions in enumerate(pairs.captions) for _ in captions]
-    return two_way_recall(encoder.encode_texts(texts), np.concatenate(vectors), owners)
+    return two_way_recall(encoder.encode_texts(texts), image_vectors(encoder, pairs.images), owners)
 
 
 def _reciprocal(found: TwoWayRecall) -> npt.NDArray[np.float64]:

@@ -141,6 +141,11 @@ class Towers(nn.Module, ABC):
         return None
 
     @property
+    def caption_numbers(self) -> int | None:
+        """So many numbers of a vector, from the first, tell captions apart; ``None``: all of them."""
+        return None
+
+    @property
     def scale(self) -> float | None:
         """1 / temperature that the towers were trained with, where they know it."""
         return None

@@ -7,6 +7,7 @@ products  the same for many queries at once, from matrix products
 code_products  these products with codes, in whole numbers
 ann       an index built by a recipe proposes rows, the vector file scores them
 ann_file  how such an index lies on disk
+groups    vectors in groups of near ones, by k-means
 gpu       the same on a GPU, where FAISS finds one
 tuning    search parameters for a recall target, measured on held-out queries
 """

@@ -1,0 +1,48 @@
+"""What a trained encoder brings to know hubs by: where the captions and the photos that it learned from lie.
+
+See `mmsearch.encoders.caption_middles`. The files lie beside the weights and name their digest.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from mmsearch.encoders import open_encoder
+from mmsearch.encoders.caption_middles import write_caption_middles, write_photo_sample
+from mmsearch.training.pairs import Pairs, image_vectors
+from mmsearch.vector_index.groups import middles_of_groups
+
+GROUPS = 1000
+A_GROUP = 8
+"""Captions of a group at least, on average."""
+CAPTIONS = 100_000
+"""So many captions are looked at, one in every so many of a larger set."""
+PHOTOS = 1000
+FEWEST = 64
+"""Fewer different captions, or photos, than this do not say where others lie."""
+
+
+def write_hubs(directory: Path, pairs: Pairs, learned: int | None) -> None:
+    """Encodes captions and photos of ``pairs`` by the encoder in ``directory`` and writes both files there.
+
+    ``learned``: so many numbers of a vector, from the first, tell captions apart; ``None``: all of them.
+    """
+    encoder = open_encoder(os.fspath(directory))
+    captions = list(dict.fromkeys(text for texts in pairs.captions for text in texts))
+    captions = [captions[place] for place in _spread(len(captions), CAPTIONS)]
+    if len(captions) >= FEWEST:
+        vectors = encoder.encode_texts(captions)[:, :learned]
+        middles = middles_of_groups(vectors, min(GROUPS, len(captions) // A_GROUP))
+        write_caption_middles(directory, encoder.spec.digest, middles)
+    if len(pairs) >= FEWEST:
+        photos = image_vectors(encoder, [pairs.images[place] for place in _spread(len(pairs), PHOTOS)])
+        write_photo_sample(directory, encoder.spec.digest, photos)
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Up to ``most`` of so many places, evenly spread."""
+    places: list[int] = np.linspace(0, max(0, count - 1), min(count, most)).astype(int).tolist()
+    return places
