@@ -92,7 +92,7 @@ def signs(photos: Path, index: Index) -> dict[str, float | int]:
     report = index.add(photos, options=IngestOptions(ocr=open_text_reader()))
     after = shares()
     return {
-        "photos": report.unchanged, "photos with text read": report.text_read, "words asked": len(asked),
+        "photos": report.unchanged, "photos read": report.text_read, "words asked": len(asked),
         "found first": round(after[0], 3), "among the first five": round(after[1], 3),
         "found first without reading": round(before[0], 3),
         "among the first five without reading": round(before[1], 3),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,10 @@ import numpy.typing as npt
 
 from mmsearch.asking import Asking, PathLike
 from mmsearch.encoders.base import Encoder, EncoderOptions
-from mmsearch.errors import EncoderError, EncoderMismatch, IndexMissing, UsageError
+from mmsearch.errors import EncoderError, IndexMissing, UsageError
 from mmsearch.home import DEFAULT_INDEX, default_model, locate_index
-from mmsearch.index import IndexDirectory, same_encoder
+from mmsearch.index import IndexDirectory
+from mmsearch.index_encoder import IndexEncoder, name_to_open, opened
 from mmsearch.types import EncoderSpec, Progress, Report
 
 if TYPE_CHECKING:
@@ -45,11 +47,9 @@ class Index(Asking):
 
     def __init__(self, directory: IndexDirectory, encoder: Encoder | None, options: EncoderOptions) -> None:
         self._directory = directory
-        self._encoder = encoder
-        self._text_encoder = encoder
-        self._given = [encoder] if encoder else []
         self._options = options
         self._lock = threading.Lock()
+        self._encoder = IndexEncoder(directory, encoder, options, self._lock)
         self._searcher: tuple[Any, Searcher] | None = None
         self._rerankers: dict[str, Reranker] = {}
 
@@ -76,19 +76,19 @@ class Index(Asking):
         if not IndexDirectory.exists(place):
             if not create:
                 raise IndexMissing(f"there is no index at {place}: make one with `mmsearch index FOLDER`")
-            opened = _opened(encoder or default_model(), options)
-            IndexDirectory.create(place, _name_to_open(encoder, opened), opened.spec)
-            return cls(IndexDirectory.open(place), opened, options)
+            made = opened(encoder or default_model(), options)
+            IndexDirectory.create(place, name_to_open(encoder, made), made.spec)
+            return cls(IndexDirectory.open(place), made, options)
         directory = IndexDirectory.open(place)
         if encoder is None or encoder == directory.manifest.model:
             return cls(directory, None, options)
         try:
-            opened = _opened(encoder, options)
-            directory.check_encoder(opened.spec)
+            found = opened(encoder, options)
+            directory.check_encoder(found.spec)
         except BaseException:
             directory.close()
             raise
-        return cls(directory, opened, options)
+        return cls(directory, found, options)
 
     @property
     def path(self) -> Path:
@@ -146,7 +146,18 @@ class Index(Asking):
     def _after_adding(self, report: Report, encoder: Encoder) -> None:
         if report.indexed or report.updated:
             encoder.prepare_for_queries()
-            self._refresh_background(encoder)
+        self._refresh_background(encoder)  # also what another version of mmsearch left behind
+
+    def _after_importing(self, report: Report) -> Report:
+        """The next search makes up for few new rows by itself; for many, this is the time, if there is an encoder."""
+        from mmsearch.search.background import LAZY_ROWS, rows_without_background
+
+        directory = self._directory
+        directory.refresh()
+        if rows_without_background(directory, directory.tower()) > LAZY_ROWS:
+            with suppress(EncoderError):
+                self._refresh_background(self.encoder(texts_only=True))
+        return report
 
     def remove(self, paths: PathLike | Iterable[PathLike]) -> int:
         """Drops the documents at or below ``paths`` from the index, no file from the disk; returns how many."""
@@ -176,7 +187,7 @@ class Index(Asking):
         """
         from mmsearch.ingest.embeddings import add_embeddings
 
-        return add_embeddings(self._directory, vectors, rows, dataset, normalize=normalize)
+        return self._after_importing(add_embeddings(self._directory, vectors, rows, dataset, normalize=normalize))
 
     def import_folder(
         self,
@@ -188,7 +199,8 @@ class Index(Asking):
         """Takes in a folder of clip-retrieval (npy and parquet); see `mmsearch.ingest.datasets.import_folder`."""
         from mmsearch.ingest.datasets import ImportOptions, import_folder
 
-        return import_folder(self._directory, Path(folder).expanduser(), options or ImportOptions(), progress)
+        chosen = options or ImportOptions()
+        return self._after_importing(import_folder(self._directory, Path(folder).expanduser(), chosen, progress))
 
     def verify(
         self, *, mend: bool = False, read_bytes: bool = False, progress: Callable[[Progress], None] = lambda _: None
@@ -283,17 +295,15 @@ class Index(Asking):
         from mmsearch.search.background import refresh_background
         from mmsearch.switch import SwitchOptions, switch
 
-        opened = _opened(encoder, self._options)
-        with self._lock:
-            others = [given for given in self._given if not same_encoder(given.spec, opened.spec)]
-            self._given = [*others, opened]  # from the moment of the switch on, other threads need it
+        other = opened(encoder, self._options)
+        self._encoder.give(other)
 
         def prepare(tower: Tower) -> None:
-            opened.prepare_for_queries()
-            refresh_background(self._directory, tower, opened)
+            other.prepare_for_queries()
+            refresh_background(self._directory, tower, other)
 
-        name, chosen = _name_to_open(encoder, opened), options or SwitchOptions()
-        return switch(self._directory, opened, chosen, progress, model=name, prepare=prepare)
+        name, chosen = name_to_open(encoder, other), options or SwitchOptions()
+        return switch(self._directory, other, chosen, progress, model=name, prepare=prepare)
 
     def status(self) -> dict[str, Any]:
         """What the index holds, as plain values: counts of documents, encoder, roots, bytes on disk.
@@ -327,36 +337,7 @@ class Index(Asking):
         """The encoder of the index, opened at first need; ``texts_only`` may give one whose text tower alone is
         ready, which is quicker to open.
         """
-        with self._lock:
-            self._directory.refresh()
-            ready = self._text_encoder if texts_only else self._encoder
-            if ready is None or not same_encoder(ready.spec, self._directory.manifest.encoder):
-                ready = self._open_encoder(ready, texts_only=texts_only)
-                self._text_encoder = ready
-                if not texts_only:
-                    self._encoder = ready
-            return ready
-
-    def _open_encoder(self, held: Encoder | None, *, texts_only: bool) -> Encoder:
-        """The encoder that answers: one that was given, else opened by its name. ``held``: the one that did before."""
-        from mmsearch.encoders import open_encoder
-
-        directory = self._directory
-        for given in self._given:
-            if same_encoder(given.spec, directory.manifest.encoder):
-                return given
-        try:
-            opened = open_encoder(directory.manifest.model, self._options, texts_only=texts_only)
-        except EncoderError as error:
-            if held is None:
-                raise
-            raise EncoderMismatch(
-                f"the index {directory.path} was switched from {held.spec.describe()} to "
-                f"{directory.manifest.encoder.describe()}, which cannot be opened here ({error}): open the index "
-                "again with encoder=…"
-            ) from error
-        directory.check_encoder(opened.spec)
-        return opened
+        return self._encoder.get(texts_only=texts_only)
 
     def close(self) -> None:
         """Closes the index; it cannot be used afterwards."""
@@ -370,23 +351,6 @@ class Index(Asking):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _name_to_open(encoder: str | Encoder | None, opened: Encoder) -> str:
-    """What opens the encoder again: of one in a directory that is its path, whatever it calls itself."""
-    if not isinstance(encoder, str):
-        return opened.spec.name
-    from mmsearch.encoders.models import canonical_name
-
-    return canonical_name(encoder)
-
-
-def _opened(encoder: str | Encoder, options: EncoderOptions) -> Encoder:
-    if isinstance(encoder, Encoder):
-        return encoder
-    from mmsearch.encoders import open_encoder
-
-    return open_encoder(encoder, options)
 
 
 def _paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:

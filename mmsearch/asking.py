@@ -15,6 +15,7 @@ import numpy as np
 from mmsearch.encoders.base import Encoder, EncoderOptions
 from mmsearch.errors import EncoderError, UsageError
 from mmsearch.index import IndexDirectory, same_encoder
+from mmsearch.index_encoder import IndexEncoder
 from mmsearch.types import EncoderSpec, Hit, Modality
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Asking(ABC):
     """The part of `mmsearch.Index` that answers. Any number of threads may ask at once."""
 
     _directory: IndexDirectory
-    _text_encoder: Encoder | None
+    _encoder: IndexEncoder
     _lock: threading.Lock
     _searcher: tuple[Any, Searcher] | None
     _options: EncoderOptions
@@ -339,11 +340,11 @@ class Asking(ABC):
         from mmsearch.search.background import LAZY_ROWS, refresh_background
 
         with self._lock:
-            directory, ready = self._directory, self._text_encoder
+            directory, ready = self._directory, self._encoder.ready
             state = (directory.state(), revision(directory.catalogue))
             if self._searcher is None or self._searcher[0] != state:
                 background = None
-                if ready is not None and same_encoder(ready.spec, directory.manifest.encoder):
+                if ready is not None:
                     background = refresh_background(directory, directory.tower(), ready, LAZY_ROWS)
                 self._searcher = (state, Searcher(directory, background))
             return self._searcher[1]

@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmsearch.api import Index
-from mmsearch.errors import UsageError, VectorError
+from mmsearch.errors import EncoderError, UsageError, VectorError
 from mmsearch.ingest import embeddings
 from mmsearch.ingest.datasets import ImportOptions
+from mmsearch.search import background
 from tests.conftest import COLOURS, ColourEncoder
 
 
@@ -49,6 +50,18 @@ def test_adding_the_same_again_changes_nothing(index: Index) -> None:
     assert index.status()["documents"]["image"] == 8
     assert list(documents(index).values()).count("new") == 3
     assert index.verify().clean
+
+
+def test_many_imported_vectors_get_a_background_at_once(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search itself would make up for few of them only, and then never know what a score means here."""
+    monkeypatch.setattr(background, "LAZY_ROWS", 7)
+    index.add_embeddings(colour_vectors(), rows())
+    directory = index._directory
+    assert background.load_background(directory, directory.tower()).rows == 8
+    monkeypatch.setattr(Index, "encoder", lambda self, **more: (_ for _ in ()).throw(EncoderError("not here")))
+    others = [{**row, "path": f"{row['path']}&again"} for row in rows()]
+    assert index.add_embeddings(colour_vectors()[:, ::-1].copy(), others).indexed == 8
+    assert background.load_background(directory, directory.tower()).rows == 8
 
 
 def test_neither_indexing_nor_verifying_misses_files_of_a_dataset(index: Index, photos: Path) -> None:

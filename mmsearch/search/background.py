@@ -178,6 +178,11 @@ def load_background(index: IndexDirectory, tower: Tower) -> Background:
     return found
 
 
+def rows_without_background(index: IndexDirectory, tower: Tower) -> int:
+    """How many committed rows `refresh_background` would have to look at."""
+    return tower.row_count - load_background(index, tower).rows
+
+
 def refresh_background(
     index: IndexDirectory, tower: Tower, encoder: Encoder, most_rows: int | None = None
 ) -> Background:
