@@ -99,7 +99,7 @@ def _print_run(run: Any, compared: dict[str, Any], *, as_json: bool) -> None:
             _print_stage(stage, what)
     print()
     for name, meaning in DEFINITIONS.items():
-        if run.two_way or not name.startswith("R@k"):
+        if not name.startswith("R@k") or name.replace("k", "1", 1) in run.two_way:
             print(f"  {name}: {meaning}")
 
 

@@ -36,7 +36,7 @@ from mmsearch.vector_index.base import (
 )
 from mmsearch.vector_index.by_codes import Best, CodeScanner
 from mmsearch.vector_index.heaps import Heaps, gathered, in_threads, ranges, worthwhile_threads
-from mmsearch.vector_index.products import Compare, compare_vectors, is_worth_it, may_be_best
+from mmsearch.vector_index.products import Compare, Likely, compare_vectors, is_worth_it, may_be_best
 from mmsearch.vector_index.residency import RELEASED_BYTES, Residency
 from mmsearch.vector_index.row_reader import RowReader
 
@@ -141,15 +141,27 @@ class ExactIndex:
         found: dict[int, Neighbours] = {}
         for compare in self._ways_to_compare(allowed):
             left = [place for place in range(len(queries)) if place not in found]
-            for place, likely in zip(left, may_be_best(compare, queries[left], k), strict=True):
-                if likely is not None:
-                    best = Best(k, 0.0, partial(self._score_rows, queries[place]))
-                    best.take(likely[1], likely[0])
-                    found[place] = best_first(best.scores, best.rows, k)
+            likely = dict(zip(left, may_be_best(compare, queries[left], k), strict=True))
+            found.update(self._best_of_likely(queries, {p: one for p, one in likely.items() if one is not None}, k))
         for place in range(len(queries)):
             if place not in found:
                 found[place] = self._search_by_scans(queries[place : place + 1], k, keep, allowed, None)[0]
         return [found[place] for place in range(len(queries))]
+
+    def _best_of_likely(self, queries: Floats, likely: dict[int, Likely], k: int) -> dict[int, Neighbours]:
+        """Of the rows that are likely for some of the queries, by their numbers, the ``k`` best."""
+        places = list(likely)
+
+        def answer(span: range) -> list[Neighbours]:
+            answers = []
+            for place in places[span.start : span.stop]:
+                best = Best(k, 0.0, partial(self._score_rows, queries[place]))
+                best.take(*likely[place])
+                answers.append(best_first(best.scores, best.rows, k))
+            return answers
+
+        spans = list(ranges(len(places), worthwhile_threads(sum(len(rows) for _, rows in likely.values()))))
+        return dict(zip(places, chain.from_iterable(in_threads(answer, spans)), strict=True)) if places else {}
 
     def _ways_to_compare(self, allowed: Allowed) -> Iterator[Compare]:
         """What may give up, quickest first."""

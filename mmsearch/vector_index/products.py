@@ -56,6 +56,8 @@ class Compared:
     error: Doubles
 
 
+Likely = tuple[Doubles, Rows]
+"""What some rows score at most, and the rows."""
 Compare = Callable[[Floats], Iterable[Compared | None]]
 """Compares queries, float32 (q, dim), with all rows, block by block; ``None``: something is too large for that."""
 
@@ -65,9 +67,9 @@ def is_worth_it(queries: int, keep: int, rows: int) -> bool:
     return queries >= SHARED_BY and rows >= ROWS and 8 * keep <= rows and SHARED_BY * keep <= PAIRS
 
 
-def may_be_best(compare: Compare, queries: Floats, keep: int) -> Iterator[tuple[Rows, Doubles] | None]:
-    """For each of ``queries``, float32 (q, dim), the rows that may be among its ``keep`` best, and what each of them
-    scores at most.
+def may_be_best(compare: Compare, queries: Floats, keep: int) -> Iterator[Likely | None]:
+    """For each of ``queries``, float32 (q, dim), what the rows that may be among its ``keep`` best score at most, and
+    the rows.
 
     ``compare`` is called for some of the queries after the other. ``None`` where too many rows come into question to
     list them, or where something is too large to be compared.
@@ -77,7 +79,7 @@ def may_be_best(compare: Compare, queries: Floats, keep: int) -> Iterator[tuple[
         yield from _of_product(compare, queries[start : start + step], keep)
 
 
-def _of_product(compare: Compare, queries: Floats, keep: int) -> Iterable[tuple[Rows, Doubles] | None]:
+def _of_product(compare: Compare, queries: Floats, keep: int) -> Iterable[Likely | None]:
     pool = _Pool(len(queries), keep)
     for block in compare(queries):
         if block is None:
@@ -173,12 +175,12 @@ class _Pool:
         order = keep[_by_number(which[keep])]
         return which[order], rows[order], most[order]
 
-    def rows(self) -> Iterator[tuple[Rows, Doubles] | None]:
-        """For each query its rows, as they came, with what they score at most; ``None`` where they were too many."""
+    def rows(self) -> Iterator[Likely | None]:
+        """For each query what its rows score at most, and the rows; ``None`` where they were too many."""
         which, rows, most = self._together()
         stops = np.searchsorted(which, np.arange(1, len(self._best)))
         for some, scores, crowded in zip(np.split(rows, stops), np.split(most, stops), self._crowded, strict=True):
-            yield None if crowded else (some, scores)
+            yield None if crowded else (scores, some)
 
 
 def _by_number(which: Rows) -> Rows:
