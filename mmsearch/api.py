@@ -18,7 +18,7 @@ from mmsearch.errors import EncoderError, IndexMissing, UsageError
 from mmsearch.home import DEFAULT_INDEX, default_model, locate_index
 from mmsearch.index import IndexDirectory
 from mmsearch.index_encoder import IndexEncoder, name_to_open, opened
-from mmsearch.types import EncoderSpec, Progress, Report
+from mmsearch.types import EncoderSpec, Modality, Progress, Report
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -304,6 +304,13 @@ class Index(Asking):
 
         name, chosen = name_to_open(encoder, other), options or SwitchOptions()
         return switch(self._directory, other, chosen, progress, model=name, prepare=prepare)
+
+    def modality_of(self, path: PathLike) -> Modality | None:
+        """Of the document at ``path``, also of a member of an archive; ``None`` where the index has none there."""
+        from mmsearch.search.explain import find_document
+
+        found = find_document(self._directory, Path(path))
+        return None if found is None else found[1]
 
     def status(self) -> dict[str, Any]:
         """What the index holds, as plain values: counts of documents, encoder, roots, bytes on disk.

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Modality = Literal["image", "video", "text"]
 MODALITIES: tuple[Modality, ...] = ("image", "video", "text")
+
+SCHEMA = 1
+"""Of the JSON that mmsearch gives; raised when a field changes its meaning or goes away."""
 
 ScoreType = Literal["cosine", "sigmoid"]
 """How a model was trained to compare: CLIP-like softmax over cosines, or SigLIP's pairwise sigmoid."""
@@ -145,3 +148,26 @@ class Hit:
     parts: Mapping[str, float] = field(default_factory=dict, hash=False)
     duplicates: tuple[str, ...] = ()
     read: str | None = None
+
+    @property
+    def shown_s(self) -> float | None:
+        """The time of the frame that stands for a moment of a video."""
+        return self.start_s if self.best_s is None else self.best_s
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields as values that JSON knows, as the command line and the server give them; see `SCHEMA`."""
+        return {
+            "rank": self.rank,
+            "score": round(self.score, 6),
+            "path": self.path,
+            "modality": self.modality,
+            "segment": self.segment,
+            "start_s": self.start_s,
+            "end_s": self.end_s,
+            "text": self.text,
+            "relevance": None if self.relevance is None else round(self.relevance, 4),
+            "best_s": self.best_s,
+            "parts": {name: round(value, 6) for name, value in self.parts.items()},
+            "duplicates": list(self.duplicates),
+            "read": self.read,
+        }

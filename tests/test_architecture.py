@@ -18,7 +18,7 @@ ROWS = (
     {"ingest", "search", "training", "optimize", "switch", "verify", "watch"},
     {"evaluate"},
     {"asking"},
-    {"api", "asking", "cli", "__init__", "__main__"},
+    {"api", "asking", "server", "cli", "__init__", "__main__"},
 )  # fmt: skip
 WITHIN_A_ROW = {
     ("migrations", "errors"),
@@ -49,6 +49,8 @@ OWNERS = {
     "open_clip": {"encoders", "rerankers", "training"},
     "rapidocr": {"ocr"},
     "transformers": {"rerankers"},
+    "starlette": {"server"},
+    "uvicorn": {"server"},
 }
 NEVER_AT_IMPORT = {"torch", "open_clip", "transformers", "av", "onnxruntime", "rich", "sqlite_utils", "rapidocr"}
 

@@ -7,14 +7,12 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mmsearch.errors import UsageError
+from mmsearch.types import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mmsearch.types import Hit, Report, Skip
-
-SCHEMA = 1
-"""Of the JSON that is printed; raised when a field changes its meaning or goes away."""
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -99,7 +97,7 @@ def print_hits(hits: list[Hit], style: Style, question: int | None = None) -> No
     """Hits, one a line, or as a table on a terminal. ``question``: the number of the question in a batch."""
     if style.json:
         for hit in hits:
-            print_json(({} if question is None else {"query": question}) | _fields(hit))
+            print_json(({} if question is None else {"query": question}) | hit.as_json())
     elif style.csv:
         _print_csv(hits, question)
     elif style.null:
@@ -117,24 +115,6 @@ def print_hits(hits: list[Hit], style: Style, question: int | None = None) -> No
             print(f"{prefix}{hit.rank}\t{_shown_score(hit)}\t{_where(hit)}{parts}")
 
 
-def _fields(hit: Hit) -> dict[str, Any]:
-    return {
-        "rank": hit.rank,
-        "score": round(hit.score, 6),
-        "path": hit.path,
-        "modality": hit.modality,
-        "segment": hit.segment,
-        "start_s": hit.start_s,
-        "end_s": hit.end_s,
-        "text": hit.text,
-        "relevance": None if hit.relevance is None else round(hit.relevance, 4),
-        "best_s": hit.best_s,
-        "parts": {name: round(value, 6) for name, value in hit.parts.items()},
-        "duplicates": list(hit.duplicates),
-        "read": hit.read,
-    }
-
-
 def _print_csv(hits: list[Hit], question: int | None) -> None:
     import csv
 
@@ -142,7 +122,7 @@ def _print_csv(hits: list[Hit], question: int | None) -> None:
     if question is None or question == 1:
         writer.writerow((() if question is None else ("query",)) + CSV_FIELDS)
     for hit in hits:
-        fields = _fields(hit)
+        fields = hit.as_json()
         writer.writerow([*(() if question is None else (question,)), *(fields[name] for name in CSV_FIELDS)])
 
 

@@ -8,8 +8,6 @@ import os
 import sys
 from typing import TYPE_CHECKING, Literal
 
-from mmsearch.cli.sheet import thumbnail
-
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -39,7 +37,9 @@ def picture_protocol(*, forced: bool = False) -> Protocol | None:
 
 def print_picture(hit: Hit, protocol: Protocol) -> None:
     """Writes a small picture of the hit to the terminal, if it has one."""
-    picture = thumbnail(hit, SIDE)
+    from mmsearch.search.thumbnail import thumbnail
+
+    picture = thumbnail(hit.path, hit.modality, SIDE, hit.shown_s)
     if picture is not None:
         sys.stdout.write(encode_picture(picture, protocol) + "\n")
 

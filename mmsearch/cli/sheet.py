@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.errors import MediaError, MmsearchError, UsageError
+from mmsearch.errors import UsageError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from mmsearch.types import Hit
 
 CELL, CAPTION, GAP = 240, 34, 10
@@ -29,6 +27,8 @@ def draw_sheet(hits: Sequence[Hit], path: Path, columns: int | None = None) -> N
     """
     from PIL import Image, ImageDraw
 
+    from mmsearch.search.thumbnail import thumbnail
+
     across = columns or max(1, math.ceil(math.sqrt(len(hits) * 1.3)))
     down = math.ceil(len(hits) / across)
     size = (GAP + across * (CELL + GAP), GAP + down * (CELL + CAPTION + GAP))
@@ -38,7 +38,7 @@ def draw_sheet(hits: Sequence[Hit], path: Path, columns: int | None = None) -> N
         left = GAP + place % across * (CELL + GAP)
         top = GAP + place // across * (CELL + CAPTION + GAP)
         pen.rectangle((left, top, left + CELL - 1, top + CELL - 1), fill=_FAINT)
-        picture = thumbnail(hit, CELL)
+        picture = thumbnail(hit.path, hit.modality, CELL, hit.shown_s)
         if picture is not None:
             sheet.paste(picture, (left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2))
         for line, text in enumerate(_caption(hit)):
@@ -47,21 +47,6 @@ def draw_sheet(hits: Sequence[Hit], path: Path, columns: int | None = None) -> N
         sheet.save(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"the sheet cannot be written to {path}: {error}") from error
-
-
-def thumbnail(hit: Hit, size: int) -> Image | None:
-    """The hit's picture (of a video the best frame) within ``size`` × ``size`` pixels; ``None`` if there is none."""
-    from mmsearch.search.question import load_picture
-
-    if hit.modality == "text":
-        return None
-    try:
-        picture = load_picture(Path(hit.path), size, at_s=hit.best_s if hit.best_s is not None else hit.start_s)
-    except (MediaError, MmsearchError):
-        return None
-    picture = picture.convert("RGB")
-    picture.thumbnail((size, size))
-    return picture
 
 
 def _caption(hit: Hit) -> tuple[str, str]:

@@ -67,7 +67,10 @@ def explain(
     """
     if asked.is_listing:
         raise UsageError("the question has only filters: there is nothing to explain")
-    document = document_at(index, path)
+    found = find_document(index, path)
+    if found is None:
+        raise UsageError(f"{path} is not in the index: index it first")
+    document = found[0]
     one, relevance, excluded, allowed = searcher.judge(asked, options, document)
     heat = None
     if with_heat and one.segment.modality != "text":
@@ -94,22 +97,22 @@ def explain(
     )
 
 
-def document_at(index: IndexDirectory, path: Path) -> int:
-    """The id of the document at a path.
-
-    Raises:
-        UsageError: there is none.
-    """
-    wanted = Path(path).expanduser().absolute()
-    for place in (wanted, wanted.resolve()):
+def find_document(index: IndexDirectory, path: Path) -> tuple[int, Modality] | None:
+    """The id and the modality of the document at a path; ``None`` where there is none."""
+    try:
+        wanted = Path(path).expanduser().absolute()
+        places = (wanted, wanted.resolve())
+    except (OSError, RuntimeError, ValueError):  # no home of that name, a circle of links, a NUL in it
+        return None
+    for place in places:
         for root in index.catalogue.roots():
             folder = index.root_path(root)
             if folder not in place.parents:
                 continue
             row = index.catalogue.sql.execute(
-                "SELECT id FROM documents WHERE root_id = ? AND path = ?",
+                "SELECT id, modality FROM documents WHERE root_id = ? AND path = ?",
                 [root.id, place.relative_to(folder).as_posix()],
             ).fetchone()
             if row is not None:
-                return int(row[0])
-    raise UsageError(f"{path} is not in the index: index it first")
+                return int(row[0]), row[1]
+    return None

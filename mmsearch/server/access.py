@@ -1,0 +1,69 @@
+"""Who may ask: programs and browsers of this machine that know the token.
+
+Any page of the web can make a browser send requests to an address of this machine, and by renaming its own server to
+that address (DNS rebinding) even read the answers. So a request needs the token, which such a page cannot know, and
+has to name this machine as its host.
+"""
+
+from __future__ import annotations
+
+import hmac
+from http.cookies import SimpleCookie
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+COOKIE = "mmsearch_token"
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "media-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Guard:
+    """Lets requests through to ``app`` that bear ``token``: as ``Authorization: Bearer``, or in the cookie that the
+    address with ``?token=`` leaves in a browser. All others get 401, and those for another host 403.
+    """
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app, self._token = app, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        if headers.get("host", "").rpartition(":")[0] not in LOOPBACK and headers.get("host") not in LOOPBACK:
+            answer: Response = JSONResponse({"error": "this server answers this machine alone"}, 403)
+        elif given and self._is_right(given) and scope["path"] == "/":
+            answer = RedirectResponse("/", 303)
+            answer.set_cookie(COOKIE, given, httponly=True, samesite="strict")
+        elif not self._is_right(_borne(headers)):
+            answer = JSONResponse({"error": "the address that `mmsearch serve` printed has the token for this"}, 401)
+        else:
+            await self._app(scope, receive, send)
+            return
+        answer.headers.update(HEADERS)
+        await answer(scope, receive, send)
+
+    def _is_right(self, token: str) -> bool:
+        return hmac.compare_digest(token.encode(), self._token.encode())
+
+
+def _borne(headers: dict[str, str]) -> str:
+    """The token of a request, empty where it has none."""
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return token.strip()
+    cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    return "" if cookie is None else cookie.value

@@ -1,0 +1,200 @@
+"""What is asked for by address: the page, searches, pictures and files of one index. See the README for the fields."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from mmsearch.errors import MediaError, MmsearchError, UsageError
+from mmsearch.query_language import QueryError
+from mmsearch.search.options import NOTHING_BELOW, SearchOptions
+from mmsearch.search.question import Question
+from mmsearch.server.access import HEADERS, Guard
+from mmsearch.server.pictures import Pictures
+from mmsearch.types import MODALITIES, SCHEMA, Modality
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from starlette.datastructures import QueryParams
+    from starlette.requests import Request
+
+    from mmsearch.api import Index
+
+PAGE = Path(__file__).parent
+MOST = 500
+"""Answers at once."""
+UPLOAD_BYTES = 64 << 20
+_KEPT_BY_BROWSER = {"Cache-Control": "private, max-age=600"}
+
+
+def create_app(index: Index, token: str) -> Starlette:
+    """The application for one open index; see `Guard` for ``token``."""
+    answers = _Answers(index)
+    routes = [
+        Route("/", _file_of_page("page.html")),
+        Route("/page.js", _file_of_page("page.js")),
+        Route("/page.css", _file_of_page("page.css")),
+        Route("/icon.svg", _file_of_page("icon.svg")),
+        Route("/api/search", answers.search, methods=["GET", "POST"]),
+        Route("/api/complete", answers.complete),
+        Route("/api/status", answers.status),
+        Route("/api/thumbnail", answers.thumbnail),
+        Route("/api/file", answers.file),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(Guard, token=token)],
+        exception_handlers={MmsearchError: _refusal, Exception: _failure},
+    )
+
+
+def _refusal(request: Request, error: Exception) -> Response:
+    """What is wrong with a request, and in a question where."""
+    position = {"position": error.position} if isinstance(error, QueryError) else {}
+    return _json({"error": str(error), **position}, 400)
+
+
+def _failure(request: Request, error: Exception) -> Response:
+    """A fault in here: the traceback goes to the terminal, and whoever asked is told."""
+    return _json({"error": f"this could not be answered ({type(error).__name__}: {error})"}, 500)
+
+
+def _file_of_page(name: str) -> Callable[[Request], Response]:
+    def answer(request: Request) -> Response:
+        return FileResponse(PAGE / name, headers=HEADERS)
+
+    return answer
+
+
+class _Answers:
+    """The answers about one index."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._pictures = Pictures()
+
+    async def search(self, request: Request) -> Response:
+        """Hits for ``q`` (several are one question), for the picture in the body, or for what is ``like`` a file."""
+        picture = None
+        if request.method == "POST":
+            data = bytearray()
+            async for part in request.stream():
+                data += part
+                if len(data) > UPLOAD_BYTES:
+                    raise UsageError(f"the picture is larger than {UPLOAD_BYTES >> 20} MB")
+            picture = bytes(data)
+        return await run_in_threadpool(self._search, request.query_params, picture)
+
+    def _search(self, asked: QueryParams, uploaded: bytes | None) -> Response:
+        images: list[Any] = [Path(self._indexed(path)[0]) for path in asked.getlist("like")]
+        if uploaded is not None:
+            images.append(_opened(uploaded))
+        question = Question.of([text for text in asked.getlist("q") if text.strip()], images, raw=_is_on(asked, "raw"))
+        options = _search_options(asked)
+        notes: list[str] = []
+        hits = self._index.search_many([question], options=options, note=notes.append)[0]
+        if asked.getlist("like"):
+            hits = [hit for hit in hits if hit.path not in asked.getlist("like")] or hits
+        is_empty = not hits and options.nothing_below is not None
+        values = {"hits": [hit.as_json() for hit in hits], "nothing_matches_well": is_empty, "notes": notes}
+        return _json(values)
+
+    def complete(self, request: Request) -> Response:
+        """How the question ``q`` that is being typed could go on."""
+        from mmsearch.query_language import complete
+
+        return _json({"completions": complete(request.query_params.get("q", ""))[:20]})
+
+    def status(self, request: Request) -> Response:
+        """What the index holds."""
+        return _json(self._index.status())
+
+    def thumbnail(self, request: Request) -> Response:
+        """A small JPEG of the indexed file ``path``, of a video at ``t`` seconds, within ``size`` pixels."""
+        asked = request.query_params
+        path, modality = self._indexed(asked.get("path", ""))
+        at_s = _number(asked, "t", None, 0, 1e7)
+        data = self._pictures.of(path, modality, int(_number(asked, "size", 320, 1, 10_000) or 0), at_s)
+        if data is None:
+            return _json({"error": f"there is no picture in {path}"}, 404)
+        return Response(data, media_type="image/jpeg", headers=HEADERS | _KEPT_BY_BROWSER)
+
+    def file(self, request: Request) -> Response:
+        """The indexed file ``path`` itself; of videos also parts."""
+        from mmsearch.files import read_sample
+
+        path, modality = self._indexed(request.query_params.get("path", ""))
+        kind = "text/plain; charset=utf-8" if modality == "text" else mimetypes.guess_type(path)[0]
+        if Path(path).is_file():
+            return FileResponse(path, media_type=kind or "application/octet-stream", headers=HEADERS)
+        data = read_sample(Path(path))
+        if data is None:
+            return _json({"error": f"{path} is not there any more"}, 404)
+        return Response(data, media_type=kind or "application/octet-stream", headers=HEADERS)
+
+    def _indexed(self, path: str) -> tuple[str, Modality]:
+        """A path and its modality; nothing else than what the index holds is read from the disk."""
+        modality = self._index.modality_of(path) if path else None
+        if modality is None:
+            raise UsageError(f"{path or 'an empty path'} is not in the index")
+        return path, modality
+
+
+def _search_options(asked: QueryParams) -> SearchOptions:
+    kinds = asked.getlist("modality")
+    if unknown := [kind for kind in kinds if kind not in MODALITIES]:
+        raise UsageError(f"no such modality: {unknown[0]}; there are {', '.join(MODALITIES)}")
+    least = _number(asked, "min_score", None, 0, 1)
+    return SearchOptions(
+        k=int(_number(asked, "k", 20, 1, MOST) or 0),
+        modalities=tuple(kinds) if kinds else None,  # type: ignore[arg-type]  # checked above
+        min_relevance=least,
+        nothing_below=None if _is_on(asked, "all") or least is not None else NOTHING_BELOW,
+        collapse=not _is_on(asked, "no_collapse"),
+        reranker="builtin" if _is_on(asked, "rerank") else None,
+        rerank_budget_s=_number(asked, "rerank_budget_s", 1.0, 0, 60),
+    )
+
+
+def _is_on(asked: QueryParams, name: str) -> bool:
+    return asked.get(name, "0") not in ("0", "", "false")
+
+
+def _number(asked: QueryParams, name: str, otherwise: float | None, least: float, most: float) -> float | None:
+    text = asked.get(name)
+    if text is None:
+        return otherwise
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value <= most:
+        raise UsageError(f"{name} is {text!r}; a number from {least:g} to {most:g} is expected")
+    return value
+
+
+def _opened(data: bytes) -> Image:
+    """A picture that was sent, upright, with the same care as a file."""
+    from mmsearch.decoders.base import DecodeOptions
+    from mmsearch.decoders.image import ImageDecoder
+
+    try:
+        segments = ImageDecoder().decode(Path("picture"), DecodeOptions(cut_wide=False), data).segments
+        picture = next((segment.image for segment in segments), None)
+    except MediaError as error:
+        raise UsageError(f"the picture cannot be read: {error}") from error
+    if picture is None:
+        raise UsageError("the picture cannot be read: there is none in it")
+    return picture
+
+
+def _json(values: dict[str, Any], status: int = 200) -> Response:
+    return JSONResponse({"schema": SCHEMA, **values}, status, headers=HEADERS)

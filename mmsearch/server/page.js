@@ -1,0 +1,250 @@
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const STEP = 40;
+const MOST = 500;
+const asked = { q: "", kind: "", duplicates: false, all: false, like: null, upload: null, k: STEP };
+let latest = 0;
+
+/* ---- asking ---- */
+
+function address(path, values) {
+  const parts = new URLSearchParams();
+  for (const [name, value] of values) if (value !== "" && value !== null) parts.append(name, value);
+  return `${path}?${parts}`;
+}
+
+function searchAddress() {
+  return address("/api/search", [
+    ["q", asked.q], ["k", asked.k], ["modality", asked.kind], ["like", asked.like],
+    ["no_collapse", asked.duplicates ? 1 : ""], ["all", asked.all ? 1 : ""],
+  ]);
+}
+
+async function ask() {
+  const number = ++latest;
+  showQuestion();
+  if (!asked.q && !asked.like && !asked.upload) {
+    $("hits").replaceChildren();
+    $("more").hidden = true;
+    return say("");
+  }
+  const started = performance.now();
+  say("…");
+  let answer, status;
+  try {
+    const response = await fetch(searchAddress(), asked.upload ? { method: "POST", body: asked.upload } : {});
+    status = response.status;
+    answer = await response.json();
+  } catch (error) {
+    return say(`No answer: is mmsearch serve still running? (${error.message})`, true);
+  }
+  if (number !== latest) return;  // a later question is under way
+  if (status !== 200) {
+    $("hits").replaceChildren();
+    $("more").hidden = true;
+    return say(answer.error, true);
+  }
+  const seconds = ((performance.now() - started) / 1000).toFixed(2);
+  $("hits").replaceChildren(...answer.hits.map(cell));
+  $("more").hidden = answer.hits.length < asked.k || asked.k >= MOST;
+  const count = answer.hits.length === 1 ? "1 answer" : `${answer.hits.length} answers`;
+  say([`${count} in ${seconds} s`, ...answer.notes].join("\n"));
+  if (answer.nothing_matches_well) {
+    say("Nothing here matches well. ");
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = "Show the nearest";
+    button.onclick = () => go({ all: true });
+    $("about").append(button);
+  }
+}
+
+/** Changes the question, and remembers it in the address, so that the browser's own back button works. */
+function go(changes) {
+  Object.assign(asked, { all: false, k: STEP }, changes);
+  const kept = address("", [["q", asked.q], ["kind", asked.kind], ["like", asked.like],
+    ["duplicates", asked.duplicates ? 1 : ""], ["all", asked.all ? 1 : ""]]).slice(1);
+  if (`#${kept}` !== location.hash) history.pushState(null, "", `#${kept}`);
+  ask();
+}
+
+function readAddress() {
+  const kept = new URLSearchParams(location.hash.slice(1));
+  Object.assign(asked, {
+    q: kept.get("q") || "", kind: kept.get("kind") || "", like: kept.get("like"), upload: null,
+    duplicates: kept.has("duplicates"), all: kept.has("all"), k: STEP,
+  });
+  ask();
+}
+
+function showQuestion() {
+  $("question").value = asked.q;
+  $("duplicates").checked = asked.duplicates;
+  for (const radio of document.getElementsByName("kind")) radio.checked = radio.value === asked.kind;
+  const is = asked.like !== null || asked.upload !== null;
+  $("like").hidden = !is;
+  if (!is) return;
+  $("like-picture").src = asked.upload ? URL.createObjectURL(asked.upload) : pictureOf({ path: asked.like }, 160);
+  $("like-name").textContent = asked.upload ? asked.upload.name : nameOf(asked.like);
+}
+
+function say(text, isWrong = false) {
+  $("about").textContent = text;
+  $("about").classList.toggle("wrong", isWrong);
+}
+
+/* ---- answers ---- */
+
+const nameOf = (path) => path.slice(path.lastIndexOf("/") + 1);
+
+function pictureOf(hit, size) {
+  const at = hit.best_s ?? hit.start_s ?? null;
+  return address("/api/thumbnail", [["path", hit.path], ["t", at], ["size", size]]);
+}
+
+function clock(seconds, digits) {
+  const hours = Math.floor(seconds / 3600);
+  const minutes = String(Math.floor(seconds / 60) % 60).padStart(hours ? 2 : 1, "0");
+  return `${hours ? `${hours}:` : ""}${minutes}:${(seconds % 60).toFixed(digits).padStart(digits ? 3 + digits : 2, "0")}`;
+}
+
+function momentOf(hit) {
+  if (hit.start_s === null) return "";
+  const digits = hit.end_s - hit.start_s < 10 ? 1 : 0;
+  return hit.end_s > hit.start_s
+    ? `${clock(hit.start_s, digits)}–${clock(hit.end_s, digits)}` : clock(hit.start_s, digits);
+}
+
+function element(name, className, text) {
+  const made = document.createElement(name);
+  made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+function cell(hit) {
+  const button = element("button", "hit");
+  button.type = "button";
+  button.title = hit.path;
+  const frame = element("span", "frame");
+  if (hit.modality === "text") {
+    frame.append(element("span", "passage", (hit.text || "").slice(0, 400)));
+  } else {
+    const picture = element("img", "");
+    picture.loading = "lazy";
+    picture.alt = nameOf(hit.path);
+    picture.src = pictureOf(hit, 320);
+    frame.append(picture);
+  }
+  const below = element("span", "below");
+  below.append(element("span", "name", nameOf(hit.path)));
+  const note = element("span", "note");
+  note.append(element("span", "", [momentOf(hit), copies(hit)].filter(Boolean).join(" · ")));
+  note.append(element("span", "score", (hit.relevance ?? hit.score).toFixed(2)));
+  below.append(note);
+  const bar = element("span", "bar");
+  const filled = document.createElement("i");
+  filled.style.width = `${Math.round(100 * Math.max(0, hit.relevance ?? 0))}%`;
+  bar.style.display = "block";
+  bar.append(filled);
+  button.append(frame, bar, below);
+  button.onclick = () => view(hit);
+  return button;
+}
+
+function copies(hit) {
+  const count = hit.duplicates.length;
+  return count === 0 ? "" : count === 1 ? "+1 near-duplicate" : `+${count} near-duplicates`;
+}
+
+/* ---- one answer ---- */
+
+function view(hit) {
+  const file = address("/api/file", [["path", hit.path]]);
+  let shown;
+  if (hit.modality === "video") {
+    shown = document.createElement("video");
+    shown.controls = shown.autoplay = shown.muted = true;
+    shown.src = `${file}#t=${hit.start_s ?? 0}`;
+    shown.poster = pictureOf(hit, 1280);
+  } else if (hit.modality === "image") {
+    shown = document.createElement("img");
+    shown.src = pictureOf(hit, 1280);  // upright, and of every format that mmsearch reads
+    shown.alt = nameOf(hit.path);
+  } else {
+    shown = element("pre", "", hit.text || "");
+  }
+  $("shown").replaceChildren(shown);
+  $("shown-name").textContent = hit.path;
+  const parts = Object.entries(hit.parts).filter(([, value]) => value).map(([name, value]) => `${name} ${value.toFixed(3)}`);
+  const read = hit.read ? `read in it: “${hit.read.replaceAll("\n", " / ")}”` : "";
+  $("shown-about").textContent = [momentOf(hit), parts.join(" + "), read].filter(Boolean).join(" · ");
+  $("shown-open").href = file;
+  $("shown-like").hidden = hit.modality === "text";
+  $("shown-like").onclick = () => { $("viewer").close(); go({ q: "", like: hit.path, upload: null }); };
+  $("viewer").showModal();
+}
+
+$("viewer").addEventListener("close", () => $("shown").replaceChildren());
+$("viewer").addEventListener("click", (event) => { if (event.target === $("viewer")) $("viewer").close(); });
+$("shown-close").onclick = () => $("viewer").close();
+
+/* ---- what the person does ---- */
+
+$("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  go({ q: $("question").value.trim() });
+});
+$("choices").addEventListener("change", () => {
+  go({ kind: document.querySelector("[name=kind]:checked").value, duplicates: $("duplicates").checked });
+});
+$("more").onclick = () => { asked.k = Math.min(MOST, asked.k + STEP); ask(); };
+$("like-off").onclick = () => go({ like: null, upload: null });
+$("upload").addEventListener("change", () => {
+  if ($("upload").files.length) go({ upload: $("upload").files[0], like: null });
+  $("upload").value = "";
+});
+
+let waiting;
+$("question").addEventListener("input", () => {
+  clearTimeout(waiting);
+  waiting = setTimeout(async () => {
+    const typed = $("question").value;
+    const response = await fetch(address("/api/complete", [["q", typed]]));
+    if (!response.ok || typed !== $("question").value) return;
+    const { completions } = await response.json();
+    $("completions").replaceChildren(...completions.map((text) => {
+      const option = document.createElement("option");
+      option.value = text;
+      return option;
+    }));
+  }, 120);
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "/" && document.activeElement !== $("question") && !$("viewer").open) {
+    event.preventDefault();
+    $("question").select();
+  }
+});
+document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dropping"); });
+document.addEventListener("dragleave", () => document.body.classList.remove("dropping"));
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dropping");
+  const picture = [...event.dataTransfer.files].find((file) => file.type.startsWith("image/"));
+  if (picture) go({ upload: picture, like: null });
+});
+document.addEventListener("paste", (event) => {
+  const picture = [...event.clipboardData.files].find((file) => file.type.startsWith("image/"));
+  if (picture) go({ upload: picture, like: null });
+});
+window.addEventListener("popstate", readAddress);
+
+fetch("/api/status").then((response) => response.json()).then((status) => {
+  const counts = [["image", "photos"], ["video", "videos"], ["text", "texts"]]
+    .filter(([kind]) => status.documents[kind]).map(([kind, name]) => `${status.documents[kind].toLocaleString()} ${name}`);
+  $("holds").textContent = counts.join(", ");
+});
+readAddress();
