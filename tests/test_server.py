@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -169,6 +170,22 @@ def test_pictures_of_the_index_and_of_nothing_else(client: TestClient, files: Pa
             assert answer.status_code == 400 and "not in the index" in answer.json()["error"], path
 
 
+def test_where_a_picture_matches_is_drawn_over_it(client: TestClient, index: Index, files: Path) -> None:
+    half = Image.new("RGB", (400, 200), "white")
+    half.paste((220, 30, 30), (200, 0, 400, 200))
+    half.save(files / "half.png")
+    index.add(files)
+    answer = client.get("/api/heat", params={"path": str(files / "half.png"), "q": "red"})
+    drawn = Image.open(io.BytesIO(answer.content)).convert("RGB")
+    assert answer.headers["content-type"] == "image/jpeg" and drawn.size[0] == 2 * drawn.size[1]
+    tint = np.asarray(drawn).astype(int)[..., 0] - np.asarray(drawn)[..., 2]  # the picture under the map is grey
+    assert tint[:, drawn.width // 2 :].mean() > tint[:, : drawn.width // 2].mean() + 50
+    for path, q, status in (("half.png", "", 400), ("half.png", "after:2020", 400), ("about.txt", "red", 404)):
+        assert client.get("/api/heat", params={"path": str(files / path), "q": q}).status_code == status
+    (files / "half.png").unlink()
+    index.add(files)
+
+
 def test_files_whole_and_in_parts(client: TestClient, files: Path) -> None:
     data = (files / "blue.png").read_bytes()
     whole = client.get("/api/file", params={"path": str(files / "blue.png")})
@@ -204,7 +221,7 @@ def test_what_is_typed_can_be_completed(client: TestClient) -> None:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    address=st.sampled_from(["/api/search", "/api/thumbnail", "/api/file", "/api/complete", "/"]),
+    address=st.sampled_from(["/api/search", "/api/thumbnail", "/api/file", "/api/heat", "/api/complete", "/"]),
     values=st.lists(
         st.tuples(
             st.sampled_from(["q", "k", "modality", "path", "t", "size", "like", "min_score", "all", "rerank", "raw"]),

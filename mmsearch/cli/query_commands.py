@@ -211,7 +211,7 @@ def explain(
     with Index.open(index, options=encoder_options(device)) as opened:
         found = opened.explain(text, path, raw=raw, heat_map=png is not None, reranker=rerank, note=_told_once())
     if png is not None:
-        _draw_heat(found, path, png)
+        _draw_heat(found, png)
     if json_:
         values = {name: value for name, value in vars(found).items() if name != "heat"}
         heat = None if found.heat is None else [[round(float(cell), 3) for cell in row] for row in found.heat]
@@ -232,13 +232,10 @@ def explain(
         print("left out by the filters and exact words of the question")
 
 
-def _draw_heat(found: Any, path: Path, png: Path) -> None:
-    from mmsearch.search.heat import overlay
-    from mmsearch.search.question import load_picture
+def _draw_heat(found: Any, png: Path) -> None:
+    from mmsearch.search.explain import drawn_heat
 
-    if found.heat is None:
-        raise UsageError(f"{path} is a text: there is no picture to draw")
-    picture = overlay(load_picture(path, 640, at_s=found.time_s), found.heat)
+    picture = drawn_heat(found)
     try:
         picture.save(png)
     except (OSError, ValueError) as error:

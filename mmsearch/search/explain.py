@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmsearch.catalogue.matching import words_of_document
 from mmsearch.encoders.base import Encoder, FloatArray
@@ -17,6 +18,9 @@ from mmsearch.search.options import SearchOptions
 from mmsearch.search.question import EncodedQuestion, load_picture
 from mmsearch.search.searcher import Searcher
 from mmsearch.types import Modality
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +99,19 @@ def explain(
         time_s=one.segment.start_s,
         heat_source=None if heat is None else heat.source,
     )
+
+
+def drawn_heat(found: Explanation, side: int = 640) -> Image:
+    """The picture that an explanation is about, its shorter side at most ``side`` pixels, with the heat map over it.
+
+    Raises:
+        UsageError: it is about a text, was made without the map, or the file cannot be read any more.
+    """
+    from mmsearch.search.heat import overlay
+
+    if found.heat is None:
+        raise UsageError(f"{found.path} is a text: there is no picture to draw")
+    return overlay(load_picture(Path(found.path), side, at_s=found.time_s), found.heat)
 
 
 def find_document(index: IndexDirectory, path: Path) -> tuple[int, Modality] | None:

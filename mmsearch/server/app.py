@@ -15,10 +15,11 @@ from starlette.routing import Route
 
 from mmsearch.errors import MediaError, MmsearchError, UsageError
 from mmsearch.query_language import QueryError
+from mmsearch.search.explain import drawn_heat
 from mmsearch.search.options import NOTHING_BELOW, SearchOptions
 from mmsearch.search.question import Question
 from mmsearch.server.access import HEADERS, Guard
-from mmsearch.server.pictures import Pictures
+from mmsearch.server.pictures import Pictures, as_jpeg
 from mmsearch.types import MODALITIES, SCHEMA, Modality
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def create_app(index: Index, token: str) -> Starlette:
         Route("/api/status", answers.status),
         Route("/api/thumbnail", answers.thumbnail),
         Route("/api/file", answers.file),
+        Route("/api/heat", answers.heat),
     ]
     return Starlette(
         routes=routes,
@@ -125,7 +127,7 @@ class _Answers:
         data = self._pictures.of(path, modality, int(_number(asked, "size", 320, 1, 10_000) or 0), at_s)
         if data is None:
             return _json({"error": f"there is no picture in {path}"}, 404)
-        return Response(data, media_type="image/jpeg", headers=HEADERS | _KEPT_BY_BROWSER)
+        return _jpeg(data)
 
     def file(self, request: Request) -> Response:
         """The indexed file ``path`` itself; of videos also parts."""
@@ -139,6 +141,14 @@ class _Answers:
         if data is None:
             return _json({"error": f"{path} is not there any more"}, 404)
         return Response(data, media_type=kind or "application/octet-stream", headers=HEADERS)
+
+    def heat(self, request: Request) -> Response:
+        """A JPEG of the indexed file ``path`` with a map drawn over it of where it matches the text ``q``."""
+        path, modality = self._indexed(request.query_params.get("path", ""))
+        if modality == "text":
+            return _json({"error": f"there is no picture in {path}"}, 404)
+        raw = _is_on(request.query_params, "raw")
+        return _jpeg(as_jpeg(drawn_heat(self._index.explain(request.query_params.get("q", ""), path, raw=raw))))
 
     def _indexed(self, path: str) -> tuple[str, Modality]:
         """A path and its modality; nothing else than what the index holds is read from the disk."""
@@ -194,6 +204,10 @@ def _opened(data: bytes) -> Image:
     if picture is None:
         raise UsageError("the picture cannot be read: there is none in it")
     return picture
+
+
+def _jpeg(data: bytes) -> Response:
+    return Response(data, media_type="image/jpeg", headers=HEADERS | _KEPT_BY_BROWSER)
 
 
 def _json(values: dict[str, Any], status: int = 200) -> Response:

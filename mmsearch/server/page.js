@@ -182,8 +182,23 @@ function view(hit) {
   $("shown-about").textContent = [momentOf(hit), parts.join(" + "), read].filter(Boolean).join(" · ");
   $("shown-open").href = file;
   $("shown-like").hidden = hit.modality === "text";
+  $("shown-where").hidden = hit.modality === "text" || !asked.q;
+  $("shown-where").ariaPressed = "false";
+  $("shown-where").onclick = () => showWhere(hit, shown);
   $("shown-like").onclick = () => { $("viewer").close(); go({ q: "", like: hit.path, upload: null }); };
   $("viewer").showModal();
+}
+
+/** Changes between the picture (or the video) and where in it the question matched. */
+function showWhere(hit, shown) {
+  const on = $("shown-where").ariaPressed !== "true";
+  $("shown-where").ariaPressed = String(on);
+  if (!on) return $("shown").replaceChildren(shown);
+  const map = document.createElement("img");
+  map.alt = "Looking…";
+  map.src = address("/api/heat", [["path", hit.path], ["q", asked.q]]);
+  map.onerror = () => { map.alt = "There is no map for this question: it has only filters, or the file is gone"; };
+  $("shown").replaceChildren(map);
 }
 
 $("viewer").addEventListener("close", () => $("shown").replaceChildren());

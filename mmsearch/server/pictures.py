@@ -6,9 +6,13 @@ import io
 import threading
 from collections import OrderedDict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmsearch.search.thumbnail import thumbnail
 from mmsearch.types import Modality
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 KEPT = 2000
 """Pictures of about 10 kB."""
@@ -33,14 +37,19 @@ class Pictures:
                 return self._kept[key]
         picture, data = thumbnail(path, modality, side, at_s), None
         if picture is not None:
-            file = io.BytesIO()
-            picture.save(file, "JPEG", quality=85)
-            data = file.getvalue()
+            data = as_jpeg(picture)
         with self._lock:
             self._kept[key] = data
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return data
+
+
+def as_jpeg(picture: Image) -> bytes:
+    """An RGB picture as a JPEG file."""
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=85)
+    return file.getvalue()
 
 
 def _changed(path: str) -> int:
