@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from mmsearch.asking import Asking, PathLike
+from mmsearch.asking import PathLike
 from mmsearch.encoders.base import Encoder, EncoderOptions
 from mmsearch.errors import EncoderError, IndexMissing, UsageError
+from mmsearch.evaluating import Evaluating
 from mmsearch.home import DEFAULT_INDEX, default_model, locate_index
 from mmsearch.index import IndexDirectory
 from mmsearch.index_encoder import IndexEncoder, name_to_open, opened
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from mmsearch.verify import Verdict
 
 
-class Index(Asking):
+class Index(Evaluating):
     """An index of photos, videos and texts that can be searched by meaning.
 
     Use `Index.open`, best as a context manager. Searching may be done from several threads at once; adding and

@@ -20,10 +20,10 @@ from mmsearch.encoders.builtin import (
     SHIPPED_WEIGHTS,
     TOKENS_PER_RUN,
     BuiltinEncoder,
-    Framing,
     _similar_lengths,
     digest_of_weights,
 )
+from mmsearch.encoders.builtin_description import Framing
 from mmsearch.errors import EncoderError, ModelMissing, VectorError
 from mmsearch.training.onnx_tensors import read_tensors
 

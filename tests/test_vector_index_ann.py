@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from mmsearch.errors import IndexDamaged, RecipeError, VectorError
 from mmsearch.recipes import Measured, Recipe, choose, list_recipes, load_recipe
-from mmsearch.vector_index import AnnIndex, ExactIndex, GpuIndex, Neighbours, ann_file, gpu_count, tune
+from mmsearch.vector_index import AnnIndex, ExactIndex, GpuIndex, Neighbours, ann_building, ann_file, gpu_count, tune
 from mmsearch.vector_index import ann as ann_module
 from mmsearch.vector_index import gpu as gpu_module
 from mmsearch.vector_index.tuning import confidence, recall_of
@@ -256,7 +256,7 @@ def test_lists_found_through_a_projection_are_nearly_always_the_nearest(
     spectrum = np.arange(1, 257) ** -0.3
     rows = rng.standard_normal((6000, 256)) * spectrum
     matrix = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
-    monkeypatch.setattr(ann_module, "ADD_BLOCK", 2000)
+    monkeypatch.setattr(ann_building, "ADD_BLOCK", 2000)
     recipe = load_recipe(name)
     index = AnnIndex.build(matrix, recipe, threads=1)
     ivf = faiss.downcast_index(index._core)
@@ -267,7 +267,7 @@ def test_lists_found_through_a_projection_are_nearly_always_the_nearest(
     moved = np.abs(sizes - np.bincount(nearest, minlength=ivf.nlist)).sum() / 2
     assert moved <= 0.02 * len(matrix)
     exact = ivf.quantizer
-    with ann_module._quick_assignment(ivf, len(matrix)):
+    with ann_building.quick_assignment(ivf, len(matrix)):
         assert isinstance(faiss.downcast_index(ivf.quantizer), faiss.IndexRefine)
         assert np.mean(ivf.quantizer.assign(matrix.astype(np.float32), 1)[:, 0] == nearest) >= 0.98
     assert ivf.quantizer.this == exact.this
@@ -279,12 +279,12 @@ def test_text_vectors_take_their_share_of_the_training_sample_across_the_gap() -
     recipe = load_recipe("ivf_pq")
     shared = replace(recipe, training=replace(recipe.training, vectors=400, points_per_list=1, text_share=0.1))
     away = QUERIES + 5.0
-    sample = ann_module._training_sample(MATRIX, shared, away, 0)
+    sample = ann_building.training_sample(MATRIX, shared, away, 0)
     assert len(sample) == 400
     images, texts = sample[:360], sample[360:]
     assert {row.tobytes() for row in images} <= {row.tobytes() for row in MATRIX.astype(np.float32)}
     np.testing.assert_allclose(texts.mean(axis=0), images.mean(axis=0), atol=1e-5)
-    plain = ann_module._training_sample(MATRIX, replace(shared, training=recipe.training), away, 0)
+    plain = ann_building.training_sample(MATRIX, replace(shared, training=recipe.training), away, 0)
     assert {row.tobytes() for row in plain} <= {row.tobytes() for row in MATRIX.astype(np.float32)}
 
 

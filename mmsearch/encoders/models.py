@@ -210,7 +210,7 @@ def hub_place(name: str) -> tuple[str, str]:
     if name.startswith(("/", ".", "~")):
         raise EncoderError(f"there is no directory {name}; give the path of a directory that holds a model")
 
-    from mmsearch.encoders.open_clip import pretrained_places
+    from mmsearch.encoders.open_clip_loading import pretrained_places
 
     places = pretrained_places()
     if name not in places:

@@ -187,7 +187,7 @@ def export_text_tower(encoder: OpenClipEncoder) -> Path | None:
 def _write_tower(encoder: OpenClipEncoder, directory: Path) -> None:
     import torch
 
-    from mmsearch.encoders.open_clip import load_model
+    from mmsearch.encoders.open_clip_loading import load_model
     from mmsearch.encoders.text_module import CausalTextModule, text_module
 
     tokenizer = encoder.tokenizer.save(directory)

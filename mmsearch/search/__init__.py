@@ -3,6 +3,7 @@
 options      what to answer with
 question     what is asked: texts, images, exclusions, exact phrases, filters; and its vectors
 vectors      which vector search answers
+meaning      what a question means for an index: vector, terms, spreads
 candidates   the nearest rows that may answer, in growing numbers
 exclusion    what shows, or may show, what must not show
 evidence     what file names, folders, captions and texts say
@@ -15,6 +16,7 @@ searcher     all of it, one question at a time or many
 many         many questions: equal ones once, encoding beside answering
 explain      why a document was found
 heat         where in a picture a question matched
+thumbnail    small pictures of indexed files
 """
 
 from mmsearch.search.options import SearchOptions

@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from mmsearch.catalogue import RowArray, Tower
+from mmsearch.catalogue import Tower
 from mmsearch.catalogue.matching import (
     Condition,
     documents_where,
     list_by_date,
     looks_of_documents,
-    phrase_conditions,
     segments_of_document,
 )
 from mmsearch.encoders.base import FloatArray
-from mmsearch.filters import DOCUMENT_DATE_SQL, register_functions, to_sql
+from mmsearch.filters import DOCUMENT_DATE_SQL
 from mmsearch.index import IndexDirectory
 from mmsearch.search.background import Background, Group, Kind, load_background
 from mmsearch.search.by_vector import nearest_documents
-from mmsearch.search.candidates import Candidate, Candidates, First, Terms, best_segments
+from mmsearch.search.candidates import Candidate, Candidates, First, best_segments
 from mmsearch.search.evidence import Evidence, HoldersOfWords, content_words, find_evidence, lines_read
-from mmsearch.search.exclusion import Spread, scores_over
 from mmsearch.search.fit import TOGETHER
+from mmsearch.search.meaning import Meaning, group_of, kind_of
 from mmsearch.search.moments import Moment, fold_duplicates, moment_around
 from mmsearch.search.options import SearchOptions
-from mmsearch.search.question import EncodedQuestion, Question
+from mmsearch.search.question import EncodedQuestion
 from mmsearch.search.rerank import Reranking, rerank_answers, reranking_of
 from mmsearch.search.vectors import open_vectors
-from mmsearch.types import MODALITIES, Hit, Modality
+from mmsearch.types import MODALITIES, Hit
 
-SAMPLE = 1024
-"""Rows that tell how the scores of a question are spread."""
 EVIDENCE = 2_000
 """Documents with words of the question that are compared with it, the ones with most of them first."""
 
@@ -50,16 +46,12 @@ class Searcher:
         self._tower: Tower = index.tower()
         self._vectors = open_vectors(index, self._tower)
         self._matrix = self._vectors.matrix
-        self._present = index.catalogue.modalities(self._tower.id)
         self._dead = index.catalogue.dead_rows(self._tower.id)
         self._background = background or load_background(index, self._tower)
         self._candidates = Candidates(
             index.catalogue, self._tower, self._vectors, self._matrix, self._background, self._dead
         )
-        self._sampling = threading.Lock()
-        self._samples: dict[Group, FloatArray] = {}
-        self._sampled: dict[Group, RowArray] = {}
-        self._connections = threading.local()
+        self._meaning = Meaning(index, self._tower, self._matrix, self._background, self._candidates)
 
     def search(self, asked: EncodedQuestion, options: SearchOptions, reranking: Reranking | None = None) -> list[Hit]:
         """The best segment of each of the k best documents, best first; a listing is ordered by date."""
@@ -81,10 +73,10 @@ class Searcher:
         first: dict[int, First] = {}
         words = {} if words is None else words
         for kind in ("text", "image"):
-            places = [place for place in plain if _kind(asked[place]) == kind]
+            places = [place for place in plain if kind_of(asked[place]) == kind]
             if places and self._tower.row_count:
                 without = {"without": self._dead} if len(self._dead) else {}
-                vectors = np.stack([self._vector(asked[place]) for place in places])
+                vectors = np.stack([self._meaning.vector(asked[place]) for place in places])
                 wanted = self._candidates.first_wanted(_need(options), kind, options.hubness)
                 found = self._vectors.search(vectors, wanted, kind=kind, **without)  # type: ignore[arg-type]
                 alphas = options.hubness * self._background.weights(vectors, kind)
@@ -96,7 +88,7 @@ class Searcher:
         """The nearest documents to each of ``queries``, float32 (q, dim) of length 1, by cosine alone."""
         allowed = set(options.modalities or ("image", "video"))
         only = None
-        if not self._present <= allowed:
+        if not self._meaning.present <= allowed:
             only = self._candidates.owners.of_modalities(allowed)
         dead = self._dead if len(self._dead) and only is None else None
         return nearest_documents(
@@ -114,7 +106,7 @@ class Searcher:
 
     def vector_of(self, asked: EncodedQuestion) -> FloatArray:
         """The one vector of a question, (dim,) of length 1."""
-        return self._vector(asked)
+        return self._meaning.vector(asked)
 
     def judge(
         self, asked: EncodedQuestion, options: SearchOptions, document: int
@@ -124,15 +116,15 @@ class Searcher:
         Its best segment with the parts of its score, its relevance, which excluded phrases it shows, and whether
         the filters say yes.
         """
-        terms = replace(self._terms(asked, options, None), condition=None, excluded=(), modalities=None)
-        vector = self._vector(asked)
+        terms = replace(self._meaning.terms(asked, options, None), condition=None, excluded=(), modalities=None)
+        vector = self._meaning.vector(asked)
         evidence = find_evidence(self._index.catalogue, self._tower.id, asked.question.texts)
-        group = _group(self._modalities(asked.question, options))
-        most = options.words * self._deviation(vector, group, terms)
+        group = group_of(self._meaning.modalities(asked.question, options))
+        most = options.words * self._meaning.deviation(vector, group, terms)
         [one] = self._candidates.among(
             vector, [document], lambda holder, row: evidence.bonus(holder, row, most), terms, 1
         )
-        conditions = self._terms(asked, options, None)
+        conditions = self._meaning.terms(asked, options, None)
         row = np.array([one.segment.row], dtype=np.int64)
         one = one._replace(excluded=float(self._candidates.judged(row, conditions)[1][0]))
         shown = tuple(
@@ -140,7 +132,7 @@ class Searcher:
             for phrase, each in zip(asked.question.excluded, conditions.excluded, strict=True)
             if self._candidates.judged(row, replace(conditions, excluded=(each,)))[0][0]
         )
-        condition = self._condition(asked.question)
+        condition = self._meaning.condition(asked.question)
         allowed = condition is None or bool(documents_where(self._index.catalogue, condition, [document]))
         return one, self._relevance(asked, [one], options)[0], shown, allowed
 
@@ -176,73 +168,22 @@ class Searcher:
 
     def _is_plain(self, asked: EncodedQuestion, options: SearchOptions) -> bool:
         is_free = not asked.question.filters and not asked.question.exact and not asked.question.excluded
-        return not asked.is_listing and is_free and self._modalities(asked.question, options) is None
-
-    # What may answer
-
-    def _modalities(self, question: Question, options: SearchOptions) -> tuple[Modality, ...] | None:
-        """The kinds that may answer; ``None`` where that leaves out nothing that is there."""
-        allowed = options.modalities or question.modalities or ("image", "video")
-        return None if self._present <= set(allowed) else tuple(sorted(set(allowed)))
-
-    def _condition(self, question: Question) -> Condition | None:
-        """Filters and phrases as one condition; ``None`` where there are none."""
-        if not question.filters and not question.exact and not question.excluded:
-            return None
-        self._register_functions()
-        filters, values = to_sql(question.filters)
-        phrases = phrase_conditions(question.exact, question.excluded)
-        only_excludes = not question.filters and not question.exact
-        return Condition(f"({filters}) AND ({phrases.sql})", {**values, **phrases.parameters}, only_excludes)
-
-    def _register_functions(self) -> None:
-        """Teaches this thread's connection the functions of the filters, once."""
-        connection = self._index.catalogue.sql
-        if getattr(self._connections, "taught", None) is not connection:
-            register_functions(connection)
-            self._connections.taught = connection
-
-    def _terms(self, asked: EncodedQuestion, options: SearchOptions, first: First | None) -> Terms:
-        modalities = self._modalities(asked.question, options)
-        group: Group = "text" if modalities == ("text",) else "visual"
-        excluded = [(vector, Spread.of(vector, self._sample(group))) for vector in asked.excluded]
-        wanted, alpha = None, 0.0
-        if not asked.is_listing:
-            vector = self._vector(asked)
-            alpha = options.hubness * float(self._background.weights(vector[None], _kind(asked))[0])
-            wanted = (vector, Spread.of(vector, self._sample(group))) if excluded else None
-        return Terms(
-            kind=_kind(asked),
-            modalities=modalities,
-            condition=self._condition(asked.question),
-            excluded=tuple(excluded),
-            wanted=wanted,
-            alpha=alpha,
-            first=first,
-        )
+        return not asked.is_listing and is_free and self._meaning.modalities(asked.question, options) is None
 
     # The ranking
-
-    def _vector(self, asked: EncodedQuestion) -> FloatArray:
-        """The vector of a question; texts and images mixed are first brought to the same spread of scores."""
-        if not len(asked.texts) or not len(asked.images):
-            return asked.vector()
-        sample = self._sample("visual")
-        spreads = [np.mean([Spread.of(row, sample).deviation for row in rows]) for rows in (asked.texts, asked.images)]
-        return asked.vector(float(spreads[1] / spreads[0]))
 
     def _ranked(
         self, asked: EncodedQuestion, options: SearchOptions, need: int, first: First | None
     ) -> list[Candidate]:
-        vector = self._vector(asked)
-        terms = self._terms(asked, options, first)
+        vector = self._meaning.vector(asked)
+        terms = self._meaning.terms(asked, options, first)
         ranked = self._candidates.best(vector, need, terms)
         evidence = Evidence({}, ())
         if options.words:
             evidence = find_evidence(self._index.catalogue, self._tower.id, asked.question.texts, first and first.words)
         if not evidence.shares:
             return ranked
-        most = options.words * self._deviation(vector, _group(terms.modalities), terms)
+        most = options.words * self._meaning.deviation(vector, group_of(terms.modalities), terms)
         strongest = sorted(evidence.shares, key=lambda document: -evidence.shares[document])[:EVIDENCE]
         known = set(strongest)
         ranked = [one for one in ranked if one.segment.document_id not in known]
@@ -264,20 +205,22 @@ class Searcher:
         self, asked: EncodedQuestion, ranked: Sequence[Candidate], options: SearchOptions
     ) -> list[float | None]:
         """The calibrated relevance of each candidate; all words of the question in its texts are relevance too."""
-        kind = _kind(asked)
+        kind = kind_of(asked)
         found: list[float | None] = [None] * len(ranked)
         if len(asked.texts) + len(asked.images) > 1:
             return found  # nothing is known of how scores of sums are distributed
         for group in ("visual", "text"):
-            places = [i for i, one in enumerate(ranked) if _group((one.segment.modality,)) == group]
+            places = [i for i, one in enumerate(ranked) if group_of((one.segment.modality,)) == group]
             if not places:
                 continue
             shares = self._background.relevance(kind, group, self._fits(asked, [ranked[i] for i in places], group))
             for place, share in zip(places, [] if shares is None else shares.tolist(), strict=False):
                 found[place] = share
         if options.words and any(one.words for one in ranked):
-            terms = self._terms(asked, options, None)
-            most = options.words * self._deviation(self._vector(asked), _group(terms.modalities), terms)
+            terms = self._meaning.terms(asked, options, None)
+            most = options.words * self._meaning.deviation(
+                self._meaning.vector(asked), group_of(terms.modalities), terms
+            )
             most = float(np.float32(most))  # as the bonuses are
             found = [
                 value if not one.words else max(value or 0.0, min(1.0, one.words / most))
@@ -289,43 +232,21 @@ class Searcher:
         """How well candidates of one group fit a question of one text or image."""
         rows = np.array([one.segment.row for one in some], dtype=np.int64)
         cosines = np.array([one.cosine for one in some], dtype=np.float32)
-        return self._background.fits(_kind(asked), group, self._vector(asked), rows, cosines)
+        return self._background.fits(kind_of(asked), group, self._meaning.vector(asked), rows, cosines)
 
     def _relevance_together(self, asked: EncodedQuestion, ranked: Sequence[Candidate]) -> float | None:
         """How relevant the first pictures, or else passages, are together."""
         if not ranked or len(asked.texts) + len(asked.images) > 1:
             return None
         group: Group = "visual" if any(one.segment.modality != "text" for one in ranked) else "text"
-        first = [one for one in ranked if _group((one.segment.modality,)) == group][:TOGETHER]
-        return self._background.relevance_together(_kind(asked), group, self._fits(asked, first, group))
-
-    def _deviation(self, vector: FloatArray, group: Group, terms: Terms) -> float:
-        """The standard deviation of a vector's corrected scores over the index."""
-        sample = self._sample(group)
-        if len(sample) < 2:
-            return 1.0
-        totals = scores_over(sample, vector) + self._candidates.corrections(
-            self._sampled[group], terms.alpha, terms.kind
-        )
-        return max(float(totals.std()), 1e-6)
-
-    def _sample(self, group: Group) -> FloatArray:
-        """Some rows of pictures or of passages, (rows, dim) float32; always the same ones."""
-        with self._sampling:
-            if group not in self._samples:
-                kinds: list[Modality] = ["text"] if group == "text" else ["image", "video"]
-                rows = self._candidates.owners.of_modalities(kinds)
-                if len(rows) > SAMPLE:
-                    rows = np.sort(np.random.default_rng(0).choice(rows, SAMPLE, replace=False))
-                self._sampled[group] = rows
-                self._samples[group] = self._matrix[rows].astype(np.float32)
-            return self._samples[group]
+        first = [one for one in ranked if group_of((one.segment.modality,)) == group][:TOGETHER]
+        return self._background.relevance_together(kind_of(asked), group, self._fits(asked, first, group))
 
     # Hits
 
     def _listing(self, asked: EncodedQuestion, options: SearchOptions) -> list[Hit]:
         """Documents by date: everything is listed that the conditions allow, of any kind unless one is named."""
-        terms = self._terms(asked, replace(options, modalities=options.modalities or MODALITIES), None)
+        terms = self._meaning.terms(asked, replace(options, modalities=options.modalities or MODALITIES), None)
         if asked.question.modalities is not None and options.modalities is None:
             terms = replace(terms, modalities=None)  # the filter itself says it
         condition = terms.condition or Condition("TRUE", {})
@@ -379,7 +300,7 @@ class Searcher:
     def _moment(self, asked: EncodedQuestion, one: Candidate) -> Moment | None:
         segments = segments_of_document(self._index.catalogue, self._tower.id, one.segment.document_id)
         rows = np.array([segment.row for segment in segments], dtype=np.int64)
-        scores = self._candidates.scores(self._vector(asked), rows)
+        scores = self._candidates.scores(self._meaning.vector(asked), rows)
         best = next((i for i, segment in enumerate(segments) if segment.row == one.segment.row), None)
         return None if best is None else moment_around(segments, scores, best)
 
@@ -387,12 +308,3 @@ class Searcher:
 def _need(options: SearchOptions) -> int:
     """Documents to look for: the first ones speak together for an index, and near-duplicates take places."""
     return max(options.k, TOGETHER) if not options.collapse else options.k + 8
-
-
-def _kind(asked: EncodedQuestion) -> Kind:
-    """A question with an image in it has scores like an image's: images lie nearer to each other."""
-    return "image" if len(asked.images) else "text"
-
-
-def _group(modalities: Sequence[Modality] | None) -> Group:
-    return "text" if modalities is not None and tuple(modalities) == ("text",) else "visual"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmsearch.encoders.builtin import BuiltinDescription
+from mmsearch.encoders.builtin_description import BuiltinDescription
 from mmsearch.errors import EncoderError
 from mmsearch.training.builtin_modules import (
     CLASSES,

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmsearch.encoders.open_clip import _preprocessing, load_model, load_tokenizer
+from mmsearch.encoders.open_clip import _preprocessing
+from mmsearch.encoders.open_clip_loading import load_model, load_tokenizer
 from mmsearch.encoders.weights import CONFIG_FILE, LocalModel, hub_file
 from mmsearch.errors import UsageError
 from mmsearch.training.low_rank import add_low_rank, merge_low_rank

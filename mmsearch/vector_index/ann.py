@@ -9,8 +9,7 @@ they are scored exactly until `AnnIndex.add` takes them in.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ import numpy.typing as npt
 from mmsearch.code_file import Codes
 from mmsearch.errors import RecipeError, VectorError
 from mmsearch.recipes.base import Recipe
-from mmsearch.system import usable_cores
-from mmsearch.vector_index import ann_file
+from mmsearch.vector_index import ann_building, ann_file
+from mmsearch.vector_index.ann_building import omp_threads, prepared, quick_assignment, training_sample
 from mmsearch.vector_index.base import (
     Allowed,
     Floats,
@@ -34,19 +33,9 @@ from mmsearch.vector_index.base import (
     best_first,
     check_k,
     check_queries,
-    gather,
     nothing,
 )
 from mmsearch.vector_index.exact import ExactIndex
-
-ADD_BLOCK = 16_384
-"""Vectors widened to float32 at a time while adding: 32 MB at 512-d."""
-
-PROJECTED = 64
-"""Dimensions in which building looks for the list of a vector."""
-
-COMPARED = 8
-"""Lists found in the projection that are compared in full."""
 
 EXACT_ROWS = 50_000
 """Filters that allow no more rows than this are answered exactly (at most about 2 ms)."""
@@ -106,12 +95,12 @@ class AnnIndex:
         if recipe.kind != "ann" or recipe.needs_gpu:
             raise RecipeError(f"recipe {recipe.name} is not one that builds an index on the CPU")
         factory = recipe.factory_for(len(matrix), matrix.shape[1])
-        sample = _training_sample(matrix, recipe, text_vectors, seed)
+        sample = training_sample(matrix, recipe, text_vectors, seed)
         # Product quantisers train in many short parallel steps, which crawl where other work shares the cores.
-        with _omp_threads(threads if recipe.training.lists_per_root else 1):
+        with omp_threads(threads if recipe.training.lists_per_root else 1):
             try:
                 core = faiss.index_factory(matrix.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-                with _prepared(core, sample, seed):
+                with prepared(core, sample, seed):
                     core.train(sample)
             except RuntimeError as error:
                 raise RecipeError(
@@ -177,9 +166,9 @@ class AnnIndex:
         if self._mapped:
             raise VectorError("a mapped index cannot take in vectors; open it with mapped=False to add")
         start = self.covered
-        with _omp_threads(threads), _quick_assignment(self._base, len(self) - start):
-            for low in range(start, len(self), ADD_BLOCK):
-                self._core.add(self._matrix[low : low + ADD_BLOCK].astype(np.float32))
+        with omp_threads(threads), quick_assignment(self._base, len(self) - start):
+            for low in range(start, len(self), ann_building.ADD_BLOCK):
+                self._core.add(self._matrix[low : low + ann_building.ADD_BLOCK].astype(np.float32))
                 self._covered = int(self._core.ntotal)
         return self.covered - start
 
@@ -208,7 +197,7 @@ class AnnIndex:
         narrow = not allowed.everything and (allowed.count <= EXACT_ROWS or allowed.count < EXACT_SHARE * len(self))
         if narrow or not self.covered or k >= self.covered:
             return self._exact.search_allowed(checked, k, allowed, threads)
-        with _omp_threads(1 if len(checked) == 1 else threads):
+        with omp_threads(1 if len(checked) == 1 else threads):
             proposed = self._propose(checked, k, settings, allowed)
         tail = self._tail(allowed)
         return [self._answer(checked[i : i + 1], k, rows, tail, allowed, threads) for i, rows in enumerate(proposed)]
@@ -264,86 +253,6 @@ class AnnIndex:
         return best_first(scores, rows, k)
 
 
-def _training_sample(matrix: Matrix, recipe: Recipe, text: npt.ArrayLike | None, seed: int) -> Floats:
-    """Vectors to train on, float32 (s, dim): a random sample, of which ``text_share`` are text vectors.
-
-    Text vectors are first moved by the difference of the means, across the modality gap. Left where they are,
-    they draw centroids to a place without images, and text queries then visit empty lists (measured).
-    """
-    training = recipe.training
-    lists = recipe.lists(len(matrix)) if training.lists_per_root else 0
-    size = min(len(matrix), max(lists * training.points_per_list, training.vectors))
-    random = np.random.default_rng(seed)
-    texts = np.empty((0, matrix.shape[1]), np.float32)
-    if text is not None and training.text_share:
-        texts = check_queries(text, matrix.shape[1])
-        texts = texts[random.permutation(len(texts))[: int(size * training.text_share)]]
-    rows = np.sort(random.choice(len(matrix), size - len(texts), replace=False))
-    images = gather(matrix, rows).astype(np.float32)
-    if len(texts):
-        texts = texts + (images.mean(axis=0) - texts.mean(axis=0))
-    return np.concatenate([images, texts])
-
-
-@contextmanager
-def _prepared(core: Any, sample: Floats, seed: int) -> Iterator[None]:
-    """Bound k-means to the sample, and make it repeatable and quick. (Of a new index, before anyone shares it.)"""
-    base: Any = faiss.downcast_index(core)
-    if isinstance(base, faiss.IndexHNSW):
-        base.hnsw.efConstruction = 80
-    if not isinstance(base, faiss.IndexIVF):
-        yield
-        return
-    base.cp.seed = seed + 1
-    base.cp.max_points_per_centroid = max(39, -(-len(sample) // base.nlist))
-    base.cp.niter = 10
-    ivf: Any = base
-    if _is_worth_projecting(ivf):
-        projected = faiss.IndexPreTransform(_projection(sample), faiss.IndexFlat(PROJECTED, ivf.metric_type))
-        ivf.clustering_index = projected
-    try:
-        yield
-    finally:
-        ivf.clustering_index = None
-
-
-def _is_worth_projecting(ivf: Any) -> bool:
-    return bool(ivf.d >= 4 * PROJECTED and ivf.nlist >= PROJECTED)
-
-
-def _projection(vectors: Floats) -> Any:
-    """A trained PCA to `PROJECTED` dimensions of ``vectors``, float32 (m, dim)."""
-    pca = faiss.PCAMatrix(vectors.shape[1], PROJECTED)
-    pca.train(vectors[:: max(1, len(vectors) // (64 * PROJECTED))])
-    return pca
-
-
-@contextmanager
-def _quick_assignment(base: Any, vectors: int) -> Iterator[None]:
-    """While many vectors are added, find their lists through a projection of the centroids.
-
-    Comparing every vector with every list is most of what building takes. The nearest few lists of the projection
-    are compared in full, so nearly every vector still comes to its nearest list (`benchmarks/build_time.py`).
-    Queries always see all centroids in full.
-    """
-    if not isinstance(base, faiss.IndexIVF) or vectors < ADD_BLOCK or not _is_worth_projecting(base):
-        yield
-        return
-    exact = base.quantizer
-    centroids = exact.reconstruct_n(0, base.nlist)
-    coarse = faiss.IndexPreTransform(_projection(centroids), faiss.IndexFlat(PROJECTED, base.metric_type))
-    coarse.add(centroids)
-    full = faiss.IndexFlat(base.d, base.metric_type)
-    full.add(centroids)
-    both = faiss.IndexRefine(coarse, full)
-    both.k_factor = COMPARED
-    base.quantizer = both
-    try:
-        yield
-    finally:
-        base.quantizer = exact
-
-
 def _takes_selector(base: Any) -> bool:
     """Flat fast-scan indexes cannot skip rows while they scan; their answers are filtered afterwards."""
     return isinstance(base, faiss.IndexIVF | faiss.IndexHNSW | faiss.IndexRaBitQ)
@@ -361,23 +270,6 @@ def _search_parameters(base: Any, settings: Mapping[str, int], selector: Any, wa
     if isinstance(base, faiss.IndexRaBitQ):
         return make.RaBitQSearchParameters(sel=selector)
     return None
-
-
-@contextmanager
-def _omp_threads(threads: int | None) -> Iterator[None]:
-    """Let FAISS use ``threads`` threads (default: the cores of this process) for calls of this thread.
-
-    OpenMP keeps this number for each thread apart, so no other thread notices; it is put back at the end.
-    """
-    before, wanted = faiss.omp_get_max_threads(), max(1, threads or usable_cores())
-    if before == wanted:
-        yield
-        return
-    faiss.omp_set_num_threads(wanted)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 def _reason(error: RuntimeError) -> str:

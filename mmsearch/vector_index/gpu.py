@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from mmsearch.errors import RecipeError
 from mmsearch.recipes.base import Recipe
-from mmsearch.vector_index.ann import ADD_BLOCK, MIN_K
+from mmsearch.vector_index.ann import MIN_K
+from mmsearch.vector_index.ann_building import ADD_BLOCK
 from mmsearch.vector_index.base import (
     Neighbours,
     allowed_rows,

@@ -1,55 +1,25 @@
-"""What is on disk: walking folders, what is ignored, and the identity of a file."""
+"""Walking folders: every file that counts, in order, with its size, its times and its sidecars."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pathspec import GitIgnoreSpec
+from mmsearch.files.base import ARCHIVE_SUFFIX, FileEntry, Unreadable, WalkRules, reason_of
+from mmsearch.files.ignoring import Ignore
 
-from mmsearch.errors import MediaError, UsageError
-
-IGNORE_FILE = ".mmsearchignore"
 ALWAYS_IGNORED = frozenset(
     {"@eaDir", "node_modules", "__MACOSX", "__pycache__", "$RECYCLE.BIN", "System Volume Information"}
 )
 """Folders of other programs that hold no photos of anybody."""
-_NO_PATTERN = (ValueError, re.error)
-"""What pathspec raises for a line that is no pattern."""
 
 
-ARCHIVE_SUFFIX = ".tar"
-"""An archive is walked like a file, but sorts like a folder, because its samples lie below its name."""
 MAX_SIDECAR_BYTES = 65_536
 """A longer text beside a photo is a text of its own."""
 _SIDECAR_SUFFIXES = (".txt", ".xmp")
-
-
-class FileEntry(NamedTuple):
-    """A regular file; ``path`` is POSIX and relative to the root.
-
-    ``sidecars`` names the captions that lie beside it, with sizes and times: it changes when they do.
-    """
-
-    path: str
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    sidecars: str = ""
-
-
-class Unreadable(NamedTuple):
-    """Something that was seen and cannot be read; ``is_directory`` when all below it is unknown."""
-
-    path: str
-    reason: str
-    is_directory: bool
 
 
 class _Below(NamedTuple):
@@ -57,19 +27,7 @@ class _Below(NamedTuple):
 
     directory: str
     relative: str
-    ignore: _Ignore
-
-
-@dataclass(frozen=True)
-class WalkRules:
-    """What the walk leaves out.
-
-    Hidden names (leading dot) are left out unless ``hidden``. ``exclude`` holds patterns in gitignore syntax,
-    relative to the root; a file ``.mmsearchignore`` in any folder adds patterns for what lies below it.
-    """
-
-    hidden: bool = False
-    exclude: tuple[str, ...] = ()
+    ignore: Ignore
 
 
 def walk(
@@ -85,7 +43,7 @@ def walk(
     and ``photo.xmp`` belong to ``photo.jpg`` in the same folder, and are not met as files of their own.
     """
     start = root / below if below else root
-    ignore = _Ignore(rules, root, below)
+    ignore = Ignore(rules, root, below)
     if not os.path.isdir(start):  # noqa: PTH112  (Path.is_dir raises where it may not look)
         try:
             status = start.stat()
@@ -94,7 +52,7 @@ def walk(
                 yield Unreadable(below, "there is no such folder", is_directory=True)
             return
         except OSError as error:
-            yield Unreadable(below, _reason(error), is_directory=False)
+            yield Unreadable(below, reason_of(error), is_directory=False)
             return
         found = [_stamp(name, start.parent / name) for name in _sidecar_names(start.name, captioned)]
         yield FileEntry(below, status.st_size, status.st_mtime_ns, status.st_ctime_ns, "/".join(filter(None, found)))
@@ -111,7 +69,7 @@ def is_left_out(root: Path, rules: WalkRules, below: str) -> bool:
         is_directory = depth < len(parts) or os.path.isdir(place)  # noqa: PTH112
         if (name.startswith(".") and not rules.hidden) or name in ALWAYS_IGNORED:
             return True
-        if _Ignore(rules, root, path).matches(path, is_directory) or (is_directory and _is_index(str(place))):
+        if Ignore(rules, root, path).matches(path, is_directory) or (is_directory and _is_index(str(place))):
             return True
         if is_directory and place.is_symlink():
             return True
@@ -127,7 +85,7 @@ class _Walker:
         self._hidden = rules.hidden
         self._linked: set[tuple[int, int]] = set()
 
-    def walk(self, directory: str, relative: str, ignore: _Ignore) -> Iterator[FileEntry | Unreadable]:
+    def walk(self, directory: str, relative: str, ignore: Ignore) -> Iterator[FileEntry | Unreadable]:
         """Depth first with a stack of its own: folders may be nested deeper than Python calls may be."""
         open_folders = [self._folder(directory, relative, ignore)]
         while open_folders:
@@ -139,12 +97,12 @@ class _Walker:
             else:
                 yield met
 
-    def _folder(self, directory: str, relative: str, ignore: _Ignore) -> Iterator[FileEntry | Unreadable | _Below]:
+    def _folder(self, directory: str, relative: str, ignore: Ignore) -> Iterator[FileEntry | Unreadable | _Below]:
         """What lies in one folder, sorted; its subfolders stand for what lies in them."""
         try:
             entries = sorted(os.scandir(directory), key=_sort_key)
         except OSError as error:
-            yield Unreadable(_shown(relative), _reason(error), is_directory=True)
+            yield Unreadable(_shown(relative), reason_of(error), is_directory=True)
             return
         ignore = ignore.with_file_in(directory, relative)
         prefix = relative + "/" if relative else ""
@@ -163,7 +121,7 @@ class _Walker:
             elif entry.name not in captions:
                 yield _file(entry, path, sidecars.get(entry.name, ""))
 
-    def _counts(self, entry: os.DirEntry[str], prefix: str, ignore: _Ignore) -> bool:
+    def _counts(self, entry: os.DirEntry[str], prefix: str, ignore: Ignore) -> bool:
         if (entry.name[0] == "." and not self._hidden) or entry.name in ALWAYS_IGNORED:
             return False
         return not (ignore.matches_anything and ignore.matches(prefix + entry.name, _is_directory(entry)))
@@ -227,7 +185,7 @@ def _file(entry: os.DirEntry[str], path: str, sidecars: str) -> FileEntry | Unre
     except FileNotFoundError:
         return Unreadable(path, "a link that leads nowhere", is_directory=False)
     except OSError as error:
-        return Unreadable(path, _reason(error), is_directory=False)
+        return Unreadable(path, reason_of(error), is_directory=False)
     if not stat.S_ISREG(status.st_mode):
         return Unreadable(path, "not a regular file", is_directory=False)
     return FileEntry(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, sidecars)
@@ -253,132 +211,3 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
 def _sort_key(entry: os.DirEntry[str]) -> str:
     """A folder sorts as its name with the slash that follows it in paths: so whole paths come out sorted."""
     return entry.name + "/" if entry.name.endswith(ARCHIVE_SUFFIX) or _is_directory(entry) else entry.name
-
-
-class _Ignore:
-    """The ignore patterns in force in one folder: those of the run and of every ``.mmsearchignore`` above."""
-
-    def __init__(self, rules: WalkRules, root: Path, below: str) -> None:
-        self._specs: tuple[tuple[int, GitIgnoreSpec], ...] = ()
-        if rules.exclude:
-            self._specs = ((0, _excluding(rules.exclude)),)
-        parts = Path(below).parts if below else ()
-        for depth in range(len(parts)):  # files in the folders above the start hold for it too
-            above = "/".join(parts[:depth])
-            self._specs = self.with_file_in(str(root / above), above)._specs
-
-    def with_file_in(self, directory: str, relative: str) -> _Ignore:
-        try:
-            lines = (Path(directory) / IGNORE_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            return self
-        deeper = object.__new__(_Ignore)
-        start = len(relative) + 1 if relative else 0
-        deeper._specs = (*self._specs, (start, _lenient(lines)))
-        return deeper
-
-    @property
-    def matches_anything(self) -> bool:
-        return bool(self._specs)
-
-    def matches(self, path: str, is_directory: bool) -> bool:
-        name = path + "/" if is_directory else path
-        return any(spec.match_file(name[start:]) for start, spec in self._specs)
-
-
-def _excluding(patterns: Sequence[str]) -> GitIgnoreSpec:
-    try:
-        return GitIgnoreSpec.from_lines(patterns)
-    except _NO_PATTERN as error:
-        raise UsageError(f"a pattern to exclude makes no sense: {error}; write it as in a .gitignore file") from error
-
-
-def _lenient(lines: Sequence[str]) -> GitIgnoreSpec:
-    """As git does: a line that is no pattern excludes nothing, the others hold."""
-    try:
-        return GitIgnoreSpec.from_lines(lines)
-    except _NO_PATTERN:
-        return GitIgnoreSpec.from_lines([line for line in lines if _is_pattern(line)])
-
-
-def _is_pattern(line: str) -> bool:
-    try:
-        GitIgnoreSpec.from_lines([line])
-    except _NO_PATTERN:
-        return False
-    return True
-
-
-def content_hash(path: Path, expected: FileEntry, stopped: Callable[[], bool] = lambda: False) -> bytes:
-    """BLAKE2b (160 bits) of all bytes of a file.
-
-    Raises:
-        MediaError: the file cannot be read, or changed since ``expected`` was seen.
-    """
-    digest = _new_hash()
-    try:
-        with path.open("rb", buffering=0) as file:
-            while not stopped() and (block := file.read(1 << 20)):
-                digest.update(block)
-            status = os.fstat(file.fileno())
-    except OSError as error:
-        raise MediaError(_reason(error)) from error
-    _check_unchanged(status, expected)
-    return digest.digest()
-
-
-def read_whole(path: Path, expected: FileEntry) -> tuple[bytes, bytes]:
-    """All bytes of a small file, read once, and their `content_hash`.
-
-    Raises:
-        MediaError: the file cannot be read, or changed since ``expected`` was seen.
-    """
-    try:
-        with path.open("rb", buffering=0) as file:
-            data = file.readall()
-            status = os.fstat(file.fileno())
-    except OSError as error:
-        raise MediaError(_reason(error)) from error
-    _check_unchanged(status, expected)
-    return data, hash_of(data)
-
-
-def read_sample(path: Path) -> bytes | None:
-    """The bytes of a sample inside an archive, ``…/00000.tar/000000012.jpg``; ``None`` if there is no such archive or
-    sample. Reads the headers of all that lies before it.
-    """
-    import tarfile
-
-    archive = next((one for one in path.parents if one.suffix == ARCHIVE_SUFFIX and one.is_file()), None)
-    if archive is None:
-        return None
-    name = path.relative_to(archive).as_posix()
-    try:
-        with tarfile.open(archive, "r:") as tar:
-            found = next((member for member in tar if member.name == name and member.isfile()), None)
-            reader = tar.extractfile(found) if found is not None else None
-            return reader.read() if reader is not None else None
-    except (tarfile.TarError, OSError, EOFError, UnicodeError):
-        return None
-
-
-def hash_of(data: bytes) -> bytes:
-    """The `content_hash` of a file with these bytes."""
-    digest = _new_hash()
-    digest.update(data)
-    return digest.digest()
-
-
-def _new_hash() -> hashlib.blake2b:
-    return hashlib.blake2b(digest_size=20)
-
-
-def _check_unchanged(status: os.stat_result, expected: FileEntry) -> None:
-    if (status.st_size, status.st_mtime_ns) != (expected.size, expected.mtime_ns):
-        raise MediaError("it changed while it was being read: it will be read at the next run")
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, PermissionError):
-        return "permission denied"
-    return (error.strerror or type(error).__name__).lower()

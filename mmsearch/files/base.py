@@ -1,0 +1,49 @@
+"""What a walk gives and what it leaves out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+ARCHIVE_SUFFIX = ".tar"
+"""An archive is walked like a file, but sorts like a folder, because its samples lie below its name."""
+
+
+class FileEntry(NamedTuple):
+    """A regular file; ``path`` is POSIX and relative to the root.
+
+    ``sidecars`` names the captions that lie beside it, with sizes and times: it changes when they do.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    sidecars: str = ""
+
+
+class Unreadable(NamedTuple):
+    """Something that was seen and cannot be read; ``is_directory`` when all below it is unknown."""
+
+    path: str
+    reason: str
+    is_directory: bool
+
+
+@dataclass(frozen=True)
+class WalkRules:
+    """What the walk leaves out.
+
+    Hidden names (leading dot) are left out unless ``hidden``. ``exclude`` holds patterns in gitignore syntax,
+    relative to the root; a file ``.mmsearchignore`` in any folder adds patterns for what lies below it.
+    """
+
+    hidden: bool = False
+    exclude: tuple[str, ...] = ()
+
+
+def reason_of(error: OSError) -> str:
+    """Why something cannot be read, in plain words."""
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    return (error.strerror or type(error).__name__).lower()
