@@ -2,78 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
-from mmsearch.catalogue.row_owners import RowArray, RowOwners, are_right, seal_blocks
 from mmsearch.catalogue.rows import FOUND, Found, KnownDocument, NewContent, Root, Tower
-from mmsearch.catalogue.scopes import ScopeTables
-from mmsearch.types import MODALITIES, EncoderSpec, Modality
+from mmsearch.catalogue.tower_tables import TowerTables, marks
+from mmsearch.types import Modality
 
 _MANY = 30_000
 """Values bound to one statement at most; SQLite allows 32,766."""
 
 
-class Catalogue(ScopeTables):
+class Catalogue(TowerTables):
     """The database of one index directory."""
-
-    # Towers
-
-    def add_tower(self, spec: EncoderSpec, file: str) -> Tower:
-        """Registers an encoder and the vector file that will hold its vectors."""
-        cursor = self.sql.execute(
-            "INSERT INTO towers (spec, dim, file) VALUES (?, ?, ?)",
-            [json.dumps(asdict(spec)), spec.dim, file],
-        )
-        return Tower(int(cursor.lastrowid or 0), spec, file, 0)
-
-    def rename_tower(self, tower: Tower, name: str) -> None:
-        """Remembers another name that opens the tower's encoder; its vectors are the same."""
-        spec = asdict(replace(tower.spec, name=name))
-        self.sql.execute("UPDATE towers SET spec = ? WHERE id = ?", [json.dumps(spec), tower.id])
-
-    def towers(self) -> list[Tower]:
-        """All encoders of the index, in the order of their arrival."""
-        rows = self.sql.execute("SELECT id, spec, file, row_count FROM towers ORDER BY id")
-        return [Tower(id_, EncoderSpec(**json.loads(spec)), file, count) for id_, spec, file, count in rows]
-
-    def row_count(self, tower_id: int) -> int:
-        """Committed rows of a tower's vector file."""
-        return int(self._scalar("SELECT row_count FROM towers WHERE id = ?", [tower_id]))
-
-    def state(self, tower_id: int) -> tuple[int, int]:
-        """A pair that changes whenever vectors of the tower come or go."""
-        row = self.sql.execute(
-            "SELECT row_count, (SELECT count(*) FROM dead_rows d WHERE d.tower_id = t.id) FROM towers t WHERE t.id = ?",
-            [tower_id],
-        ).fetchone()
-        return (0, 0) if row is None else (int(row[0]), int(row[1]))
-
-    def dead_rows(self, tower_id: int) -> RowArray:
-        """Rows of the vector file that no segment owns any more, ascending."""
-        rows = self.sql.execute("SELECT row FROM dead_rows WHERE tower_id = ? ORDER BY row", [tower_id])
-        return np.fromiter((row[0] for row in rows), dtype=np.int64)
-
-    def rows_of_modalities(self, tower_id: int, modalities: Iterable[Modality]) -> RowArray:
-        """Live rows whose segment is of one of the modalities, ascending."""
-        wanted = list(modalities)
-        rows = self.sql.execute(
-            f"SELECT row FROM vectors WHERE tower_id = ? AND modality IN ({_marks(wanted)})",
-            [tower_id, *wanted],
-        )
-        return np.sort(np.fromiter((row[0] for row in rows), dtype=np.int64))
-
-    def modalities(self, tower_id: int) -> set[Modality]:
-        """Which modalities have vectors at all."""
-        return {
-            name
-            for name in MODALITIES
-            if self._scalar("SELECT 1 FROM vectors WHERE tower_id = ? AND modality = ? LIMIT 1", [tower_id, name])
-        }
 
     # Roots
 
@@ -101,7 +43,7 @@ class Catalogue(ScopeTables):
         """Forgets roots without documents and without skipped files."""
         kept = list(keep)
         self.sql.execute(
-            f"""DELETE FROM roots WHERE id NOT IN ({_marks(kept)})
+            f"""DELETE FROM roots WHERE id NOT IN ({marks(kept)})
                 AND NOT EXISTS (SELECT 1 FROM documents WHERE root_id = roots.id)
                 AND NOT EXISTS (SELECT 1 FROM skipped WHERE root_id = roots.id)""",
             kept,
@@ -166,7 +108,7 @@ class Catalogue(ScopeTables):
         info = asdict(content.info)
         columns = ["hash", "decoding", "modality", *info]
         cursor = self.sql.execute(
-            f"INSERT INTO contents ({', '.join(columns)}) VALUES ({_marks(columns)})",
+            f"INSERT INTO contents ({', '.join(columns)}) VALUES ({marks(columns)})",
             [content.hash, content.decoding, content.modality, *info.values()],
         )
         content_id = int(cursor.lastrowid or 0)
@@ -203,42 +145,6 @@ class Catalogue(ScopeTables):
                 "INSERT INTO vectors (tower_id, row, segment_id, modality) VALUES (?, ?, ?, ?)",
                 [tower.id, segment.row, cursor.lastrowid, content.modality],
             )
-
-    def renumber_rows(self, tower_id: int, alive: RowArray, file: str) -> None:
-        """The vectors now lie in ``file``: what was row ``alive[i]`` is row i, and no row is dead any more."""
-        self.sql.execute("CREATE TEMP TABLE renumbered (old INTEGER PRIMARY KEY, new INTEGER NOT NULL)")
-        self.sql.executemany(
-            "INSERT INTO renumbered VALUES (?, ?)", zip(alive.tolist(), range(len(alive)), strict=True)
-        )
-        # In two steps, as (tower, row) is unique at every moment: first beyond all old rows, then down again.
-        shift = int(alive[-1]) + 1 if len(alive) else 0
-        self.sql.execute(
-            """UPDATE vectors SET row = ? + (SELECT new FROM renumbered WHERE old = vectors.row) WHERE tower_id = ?""",
-            [shift, tower_id],
-        )
-        self.sql.execute("UPDATE vectors SET row = row - ? WHERE tower_id = ?", [shift, tower_id])
-        self.sql.execute("DROP TABLE renumbered")
-        self.sql.execute("DELETE FROM dead_rows WHERE tower_id = ?", [tower_id])
-        self.sql.execute("UPDATE towers SET file = ? WHERE id = ?", [file, tower_id])
-        self.set_row_count(tower_id, len(alive))
-
-    def set_row_count(self, tower_id: int, rows: int) -> None:
-        """Declares the first ``rows`` rows of the tower's vector file committed; their owners stand here already."""
-        self.sql.execute("UPDATE towers SET row_count = ? WHERE id = ?", [rows, tower_id])
-        seal_blocks(self.sql, tower_id, rows)
-
-    def row_owners(self, tower_id: int, row_count: int, dead: RowArray) -> RowOwners:
-        """Whose the first ``row_count`` rows of a tower are, of which those ``dead`` are nobody's."""
-        return RowOwners.read(self.sql, tower_id, row_count, dead)
-
-    def has_wrong_blocks(self, tower: Tower) -> bool:
-        """Whether `row_owners` of a tower are not what the tables say."""
-        return not are_right(self.sql, tower.id, tower.row_count, self.dead_rows(tower.id))
-
-    def renew_blocks(self, tower: Tower) -> None:
-        """Takes what `row_owners` reads from the tables anew."""
-        self.sql.execute("DELETE FROM row_blocks WHERE tower_id = ?", [tower.id])
-        seal_blocks(self.sql, tower.id, tower.row_count)
 
     def put_document(
         self, root_id: int, path: str, modality: Modality, size: int, mtime_ns: int, content_id: int,
@@ -332,7 +238,7 @@ class Catalogue(ScopeTables):
                 f"""SELECT {FOUND}
                     FROM vectors v JOIN segments s ON s.id = v.segment_id
                     JOIN documents d ON d.content_id = s.content_id JOIN roots r ON r.id = d.root_id
-                    WHERE v.tower_id = ? AND v.row IN ({_marks(part)})""",
+                    WHERE v.tower_id = ? AND v.row IN ({marks(part)})""",
                 [tower_id, *part],
             )
             found.extend(map(Found.of, cursor))
@@ -345,10 +251,6 @@ class Catalogue(ScopeTables):
         for table in ("segments", "skipped", "dead_rows"):
             numbers[table] = self._scalar(f"SELECT count(*) FROM {table}")
         return numbers
-
-
-def _marks(values: Sequence[Any]) -> str:
-    return ", ".join("?" * len(values))
 
 
 def _below(prefix: str) -> tuple[str, list[str]]:

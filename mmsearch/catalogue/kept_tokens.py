@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmsearch.catalogue.catalogue import Catalogue, _marks
+from mmsearch.catalogue.catalogue import Catalogue
 from mmsearch.catalogue.row_owners import RowArray
 from mmsearch.catalogue.rows import Root
+from mmsearch.catalogue.tower_tables import marks
 
 
 class TokenTable(NamedTuple):
@@ -86,7 +87,7 @@ def places_of_rows(
     found = catalogue.sql.execute(
         f"""SELECT v.row, t.place, f.id, f.reranker, f.digest, f.shape, f.file, f.row_count
             FROM token_files f JOIN tokens t ON t.file_id = f.id JOIN vectors v ON v.segment_id = t.segment_id
-            WHERE f.digest = ? AND v.tower_id = ? AND v.row IN ({_marks(rows)})""",
+            WHERE f.digest = ? AND v.tower_id = ? AND v.row IN ({marks(rows)})""",
         [digest, tower_id, *(int(row) for row in rows)],
     ).fetchall()
     if not found:
