@@ -123,7 +123,7 @@ def main() -> int:
     try:
         index = arguments.index or make_index(work, arguments.images, arguments.tower)
         codes = {
-            "query": command("query", "mountain lake", "--index", str(index)),
+            "query": command("query", "mountain lake", "--all", "--index", str(index)),
             "help": command("--help"),
             "import": "import mmsearch",
             "empty interpreter": "pass",
