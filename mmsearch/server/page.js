@@ -3,8 +3,11 @@
 const $ = (id) => document.getElementById(id);
 const STEP = 40;
 const MOST = 500;
+const EVERYTHING = "before:9999";  // a question of filters alone lists what they allow, the newest first
 const asked = { q: "", kind: "", duplicates: false, all: false, like: null, upload: null, k: STEP };
 let latest = 0;
+let answers = [];
+let viewed = null;
 
 /* ---- asking ---- */
 
@@ -16,7 +19,7 @@ function address(path, values) {
 
 function searchAddress() {
   return address("/api/search", [
-    ["q", asked.q], ["k", asked.k], ["modality", asked.kind], ["like", asked.like],
+    ["q", asked.q || (asked.like || asked.upload ? "" : EVERYTHING)], ["k", asked.k], ["modality", asked.kind], ["like", asked.like],
     ["no_collapse", asked.duplicates ? 1 : ""], ["all", asked.all ? 1 : ""],
   ]);
 }
@@ -24,11 +27,6 @@ function searchAddress() {
 async function ask() {
   const number = ++latest;
   showQuestion();
-  if (!asked.q && !asked.like && !asked.upload) {
-    $("hits").replaceChildren();
-    $("more").hidden = true;
-    return say("");
-  }
   const started = performance.now();
   say("…");
   let answer, status;
@@ -46,10 +44,12 @@ async function ask() {
     return say(answer.error, true);
   }
   const seconds = ((performance.now() - started) / 1000).toFixed(2);
-  $("hits").replaceChildren(...answer.hits.map(cell));
+  answers = answer.hits;
+  $("hits").replaceChildren(...answers.map(cell));
   $("more").hidden = answer.hits.length < asked.k || asked.k >= MOST;
   const count = answer.hits.length === 1 ? "1 answer" : `${answer.hits.length} answers`;
-  say([`${count} in ${seconds} s`, ...answer.notes].join("\n"));
+  const isQuestion = asked.q || asked.like || asked.upload;
+  say([isQuestion ? `${count} in ${seconds} s` : "The newest", ...answer.notes].join("\n"));
   if (answer.nothing_matches_well) {
     say("Nothing here matches well. ");
     const button = document.createElement("button");
@@ -141,7 +141,8 @@ function cell(hit) {
   below.append(element("span", "name", nameOf(hit.path)));
   const note = element("span", "note");
   note.append(element("span", "", [momentOf(hit), copies(hit)].filter(Boolean).join(" · ")));
-  note.append(element("span", "score", (hit.relevance ?? hit.score).toFixed(2)));
+  const score = hit.relevance ?? (Object.keys(hit.parts).length ? hit.score : null);  // a listing has none
+  note.append(element("span", "score", score === null ? "" : score.toFixed(2)));
   below.append(note);
   const bar = element("span", "bar");
   const filled = document.createElement("i");
@@ -161,6 +162,7 @@ function copies(hit) {
 /* ---- one answer ---- */
 
 function view(hit) {
+  viewed = hit;
   const file = address("/api/file", [["path", hit.path]]);
   let shown;
   if (hit.modality === "video") {
@@ -186,7 +188,13 @@ function view(hit) {
   $("shown-where").ariaPressed = "false";
   $("shown-where").onclick = () => showWhere(hit, shown);
   $("shown-like").onclick = () => { $("viewer").close(); go({ q: "", like: hit.path, upload: null }); };
-  $("viewer").showModal();
+  if (!$("viewer").open) $("viewer").showModal();
+}
+
+/** The answer before or after the one that is shown. */
+function step(by) {
+  const next = answers[answers.indexOf(viewed) + by];
+  if (next) view(next);
 }
 
 /** Changes between the picture (or the video) and where in it the question matched. */
@@ -238,6 +246,8 @@ $("question").addEventListener("input", () => {
 });
 
 document.addEventListener("keydown", (event) => {
+  const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  if (by && $("viewer").open && !(event.target instanceof HTMLMediaElement)) step(by);
   if (event.key === "/" && document.activeElement !== $("question") && !$("viewer").open) {
     event.preventDefault();
     $("question").select();
