@@ -4,7 +4,7 @@ const $ = (id) => document.getElementById(id);
 const STEP = 40;
 const MOST = 500;
 const EVERYTHING = "before:9999";  // a question of filters alone lists what they allow, the newest first
-const asked = { q: "", kind: "", duplicates: false, all: false, like: null, upload: null, k: STEP };
+const asked = { q: "", kind: "", duplicates: false, closer: false, all: false, like: null, upload: null, k: STEP };
 let latest = 0;
 let answers = [];
 let viewed = null;
@@ -21,6 +21,7 @@ function searchAddress() {
   return address("/api/search", [
     ["q", asked.q || (asked.like || asked.upload ? "" : EVERYTHING)], ["k", asked.k], ["modality", asked.kind], ["like", asked.like],
     ["no_collapse", asked.duplicates ? 1 : ""], ["all", asked.all ? 1 : ""],
+    ["rerank", asked.closer && asked.q ? 1 : ""],
   ]);
 }
 
@@ -64,7 +65,7 @@ async function ask() {
 function go(changes) {
   Object.assign(asked, { all: false, k: STEP }, changes);
   const kept = address("", [["q", asked.q], ["kind", asked.kind], ["like", asked.like],
-    ["duplicates", asked.duplicates ? 1 : ""], ["all", asked.all ? 1 : ""]]).slice(1);
+    ["duplicates", asked.duplicates ? 1 : ""], ["closer", asked.closer ? 1 : ""], ["all", asked.all ? 1 : ""]]).slice(1);
   if (`#${kept}` !== location.hash) history.pushState(null, "", `#${kept}`);
   ask();
 }
@@ -73,14 +74,14 @@ function readAddress() {
   const kept = new URLSearchParams(location.hash.slice(1));
   Object.assign(asked, {
     q: kept.get("q") || "", kind: kept.get("kind") || "", like: kept.get("like"), upload: null,
-    duplicates: kept.has("duplicates"), all: kept.has("all"), k: STEP,
+    duplicates: kept.has("duplicates"), closer: kept.has("closer"), all: kept.has("all"), k: STEP,
   });
   ask();
 }
 
 function showQuestion() {
   $("question").value = asked.q;
-  $("duplicates").checked = asked.duplicates;
+  for (const name of ["duplicates", "closer"]) $(name).checked = asked[name];
   for (const radio of document.getElementsByName("kind")) radio.checked = radio.value === asked.kind;
   const is = asked.like !== null || asked.upload !== null;
   $("like").hidden = !is;
@@ -220,7 +221,8 @@ $("ask").addEventListener("submit", (event) => {
   go({ q: $("question").value.trim() });
 });
 $("choices").addEventListener("change", () => {
-  go({ kind: document.querySelector("[name=kind]:checked").value, duplicates: $("duplicates").checked });
+  const kind = document.querySelector("[name=kind]:checked").value;
+  go({ kind, duplicates: $("duplicates").checked, closer: $("closer").checked });
 });
 $("more").onclick = () => { asked.k = Math.min(MOST, asked.k + STEP); ask(); };
 $("like-off").onclick = () => go({ like: null, upload: null });
