@@ -101,7 +101,7 @@ def test_of_an_older_index_only_wide_pictures_are_read_again(tmp_path: Path, mon
     with monkeypatch.context() as patch:
         before = migrations.STEPS.index(migrations.m007_wide_pictures_in_parts)
         patch.setattr(migrations, "STEPS", migrations.STEPS[:before])
-        patch.setattr(mmsearch.catalogue.catalogue, "seal_blocks", lambda *_: None)  # nor were there blocks of rows
+        patch.setattr(mmsearch.catalogue.tower_tables, "seal_blocks", lambda *_: None)  # nor were there blocks of rows
         patch.setattr(ImageDecoder, "version", 1)
         with Index.open(tmp_path / "index", create=True, encoder=ColourEncoder()) as index:
             index.add(tmp_path / "photos")
