@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import mmsearch.catalogue.catalogue
+import mmsearch.catalogue.tower_tables
 from mmsearch import migrations
 from mmsearch.api import Index
 from mmsearch.decoders import DecodeOptions
