@@ -25,8 +25,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmsearch.api import Index
 from mmsearch.ingest import IngestOptions
-from mmsearch.ocr import open_text_reader
+from mmsearch.ocr import TextReader, open_text_reader
 
+PHOTOS = Path(os.environ.get("MMSEARCH_TEST_DATA", "")) / "photos" / "images"
 _WORDS = """
     bakery museum station library pharmacy harbour festival exit market theatre garden school hospital airport bridge
     castle church hotel laundry butcher florist tailor cinema stadium tunnel
@@ -44,8 +45,7 @@ SIGNS = """
 
 def background(number: int) -> Image.Image:
     """A photo, else noise."""
-    folder = Path(os.environ.get("MMSEARCH_TEST_DATA", "")) / "photos" / "images"
-    photos = sorted(folder.glob("*.jpg"))
+    photos = sorted(PHOTOS.glob("*.jpg"))
     if photos:
         return Image.open(photos[number % len(photos)]).convert("RGB").resize((640, 480))
     noise = np.random.default_rng(number).integers(0, 255, (12, 16, 3)).astype(np.uint8)
@@ -78,7 +78,7 @@ def words_on_signs() -> list[tuple[str, str]]:
     return [(f"{photo}.jpg", word) for photo, *words in photos for word in words]
 
 
-def signs(photos: Path, index: Index) -> dict[str, float | int]:
+def signs(index: Index, reader: TextReader) -> dict[str, float | int]:
     """What words in real photos find, before and after their text is read."""
     asked = words_on_signs()
 
@@ -87,9 +87,9 @@ def signs(photos: Path, index: Index) -> dict[str, float | int]:
         firsts = [name in names[:1] for (name, _), names in zip(asked, found, strict=True)]
         return float(np.mean(firsts)), float(np.mean([name in n for (name, _), n in zip(asked, found, strict=True)]))
 
-    index.add(photos)
+    index.add(PHOTOS)
     before = shares()
-    report = index.add(photos, options=IngestOptions(ocr=open_text_reader()))
+    report = index.add(PHOTOS, options=IngestOptions(ocr=reader))
     after = shares()
     return {
         "photos": report.unchanged, "photos read": report.text_read, "words asked": len(asked),
@@ -104,7 +104,6 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, default=24)
     count = parser.parse_args().images
-    photos = Path(os.environ.get("MMSEARCH_TEST_DATA", "")) / "photos" / "images"
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "signs"
         folder.mkdir()
@@ -135,9 +134,9 @@ def main() -> None:
                 "CPU seconds an image, read": round(spent / count, 3),
                 "reader": reader.name,
             }
-        if photos.is_dir():
+        if PHOTOS.is_dir():
             with Index.open(Path(temporary) / "photos", create=True, encoder="builtin") as index:
-                found["words in photos"] = signs(photos, index)
+                found["words in photos"] = signs(index, reader)
     print(found)
     write_result("ocr", found)
 

@@ -38,7 +38,7 @@ from mmsearch.search import SearchOptions
 from mmsearch.search.background import fit_scale, generic_captions, refresh_background
 from mmsearch.search.fit import TOGETHER, Tops, share_beaten
 from mmsearch.search.heat import GRID, windows_map
-from mmsearch.search.hubness import hubness_of_vectors, learned_numbers, weights
+from mmsearch.search.hubness import hubness_of_passages, hubness_of_vectors, learned_numbers, weights
 from mmsearch.search.options import ALPHA, NOTHING_BELOW
 
 PLACES = ("zermatt", "lisbon", "oslo", "kyoto", "marrakesh", "dublin", "quito", "perth")
@@ -214,8 +214,7 @@ def corrections(
     prompts = ("a photo of a {}.", "a picture of a {}.", "a {} in a scene.", "a close-up photo of a {}.")
     ensemble = _unit(np.mean([encoder.encode_texts([p.format(n) for n in names]) for p in prompts], axis=0))
     prompted = encoder.encode_texts([prompts[0].format(name) for name in names])
-    reference = fit_scale(encoder.spec).reference
-    nearness = np.zeros(len(texts)) if reference is None else reference.nearness(texts)
+    nearness = hubness_of_passages(texts, encoder.photo_sample(), fit_scale(encoder.spec).reference)
     means = (bank.mean(axis=0), images.mean(axis=0), photos.mean(axis=0))
 
     def hubs(alpha: float, middles: FloatArray | None, are_weighed: bool = True) -> dict[str, float]:

@@ -153,9 +153,7 @@ class Index(Evaluating):
         """The next search makes up for few new rows by itself; for many, this is the time, if there is an encoder."""
         from mmsearch.search.background import LAZY_ROWS, rows_without_background
 
-        directory = self._directory
-        directory.refresh()
-        if rows_without_background(directory, directory.tower()) > LAZY_ROWS:
+        if rows_without_background(self._directory, self._directory.tower()) > LAZY_ROWS:
             with suppress(EncoderError):
                 self._refresh_background(self.encoder(texts_only=True))
         return report

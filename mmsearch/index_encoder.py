@@ -57,7 +57,7 @@ class IndexEncoder:
             if same_encoder(given.spec, directory.manifest.encoder):
                 return given
         try:
-            opened = open_encoder(directory.manifest.model, self._options, texts_only=texts_only)
+            found = open_encoder(directory.manifest.model, self._options, texts_only=texts_only)
         except EncoderError as error:
             if held is None:
                 raise
@@ -66,8 +66,8 @@ class IndexEncoder:
                 f"{directory.manifest.encoder.describe()}, which cannot be opened here ({error}): open the index "
                 "again with encoder=…"
             ) from error
-        directory.check_encoder(opened.spec)
-        return opened
+        directory.check_encoder(found.spec)
+        return found
 
 
 def opened(encoder: str | Encoder, options: EncoderOptions) -> Encoder:
@@ -75,6 +75,6 @@ def opened(encoder: str | Encoder, options: EncoderOptions) -> Encoder:
     return encoder if isinstance(encoder, Encoder) else open_encoder(encoder, options)
 
 
-def name_to_open(encoder: str | Encoder | None, opened: Encoder) -> str:
+def name_to_open(encoder: str | Encoder | None, found: Encoder) -> str:
     """What opens the encoder again: of one in a directory that is its path, whatever it calls itself."""
-    return canonical_name(encoder) if isinstance(encoder, str) else opened.spec.name
+    return canonical_name(encoder) if isinstance(encoder, str) else found.spec.name

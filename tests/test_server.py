@@ -91,6 +91,7 @@ def test_the_printed_address_lets_a_browser_in(index: Index) -> None:
     page = client.get("/?token=secret")
     assert page.status_code == 200 and page.url.path == "/" and "token" not in str(page.url)
     assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert client.get("/none").headers["content-security-policy"] == page.headers["content-security-policy"]
     assert client.get("/api/status").json()["documents"]["image"] == len(COLOURS) + 1
     cookie = client.get("/?token=secret", follow_redirects=False).headers["set-cookie"].lower()
     assert "httponly" in cookie and "samesite=strict" in cookie

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from mmsearch.encoders.base import Encoder, EncoderOptions, FloatArray
 from mmsearch.encoders.builtin_description import BuiltinDescription
 from mmsearch.errors import EncoderError, VectorError
-from mmsearch.system import usable_cores
+from mmsearch.system import session_settings
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -218,13 +218,9 @@ def open_session(path: Path, threads: int | None, *, fuse: bool = True, widen: b
     """
     import onnxruntime
 
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = threads or usable_cores()
-    settings.log_severity_level = 3
+    settings = session_settings(threads)
     if not fuse:
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    # Spinning threads would take the cores from the workers that decode the next pictures.
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(
             str(path), settings, providers=["CPUExecutionProvider"],

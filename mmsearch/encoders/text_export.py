@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import shutil
 import tempfile
 import threading
@@ -30,6 +29,7 @@ from mmsearch.encoders.base import Encoder, EncoderOptions, FloatArray
 from mmsearch.encoders.tokenizer import TokenArray, end_positions, open_tokenizer
 from mmsearch.encoders.weights import LocalModel, cache_dir, read_json, write_json
 from mmsearch.errors import EncoderError
+from mmsearch.system import session_settings
 from mmsearch.types import EncoderSpec
 
 if TYPE_CHECKING:
@@ -59,11 +59,10 @@ class TextTower:
         self.input_size = int(settings["input_size"])
         self.tokenizer = open_tokenizer(directory, settings["tokenizer"])
         self._cuts, self._end_id = bool(settings["cuts"]), settings["end_id"]
-        session_options = onnxruntime.SessionOptions()
-        session_options.intra_op_num_threads = options.threads or len(_usable_cpus())
-        session_options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
-            str(directory / "tower.onnx"), session_options, providers=["CPUExecutionProvider"]
+            str(directory / "tower.onnx"),
+            session_settings(options.threads, spins=True),
+            providers=["CPUExecutionProvider"],
         )
 
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
@@ -251,10 +250,3 @@ def _quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-
-
-def _usable_cpus() -> range | set[int]:
-    """The CPU cores that this process may use."""
-    with contextlib.suppress(AttributeError):
-        return os.sched_getaffinity(0)
-    return range(os.cpu_count() or 1)

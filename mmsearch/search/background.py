@@ -223,11 +223,11 @@ def _extended(
         rows = slice(start, min(start + BLOCK, len(matrix)))
         vectors = matrix[rows].astype(np.float32)
         scores = vectors @ captions.T
-        of_pictures = np.where(is_text[rows], 0.0, hubness_of_vectors(vectors, scores, middles))
+        of_pictures = np.where(is_text[rows], np.float32(0), hubness_of_vectors(vectors, scores, middles))
         hubness[rows] = of_pictures
         hubness[rows][is_text[rows]] = hubness_of_passages(vectors[is_text[rows]], photos, scale.reference)
         crowd[rows] = np.where(is_text[rows], 0.0, scale.crowd(scores))
-        corrected = scores - alphas * of_pictures.astype(np.float32)[:, None]
+        corrected = scores - alphas * of_pictures[:, None]
         for group, members in zip(GROUPS, (~is_text[rows], is_text[rows]), strict=True):
             alive = np.flatnonzero(members & ~is_dead[rows])
             alive = alive[tops[group].promising(corrected[alive])]

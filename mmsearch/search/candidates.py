@@ -168,14 +168,15 @@ class Candidates:
         if condition.is_wide or not len(self._matrix):
             return 1.0
         # At random, always the same: rows in equal steps may all be of one kind (every 11th lies in one folder, say).
-        rows = np.random.default_rng(0).integers(0, len(self._matrix), 3 * PROBED)
-        share = self._share_among(rows[:PROBED], condition)
-        return share if share > 2 * NARROW else self._share_among(rows, condition)
+        rows = np.random.default_rng(0).integers(0, len(self._matrix), 3 * PROBED).tolist()
+        first, more = set(rows[:PROBED]), set(rows) - set(rows[:PROBED])
+        holding, probed = self._count_holding(first, condition), len(first)
+        if holding + 0.5 <= 2 * NARROW * (probed + 1):
+            holding, probed = holding + self._count_holding(more, condition), probed + len(more)
+        return (holding + 0.5) / (probed + 1)
 
-    def _share_among(self, rows: RowArray, condition: Condition) -> float:
-        probed = np.unique(rows).tolist()
-        holding = {one.row for one in find_rows_where(self._catalogue, self._tower.id, probed, condition)}
-        return (len(holding) + 0.5) / (len(probed) + 1)
+    def _count_holding(self, rows: set[int], condition: Condition) -> int:
+        return len({one.row for one in find_rows_where(self._catalogue, self._tower.id, sorted(rows), condition)})
 
     def _listed_first(self, terms: Terms) -> tuple[set[int], dict[str, Any]] | None:
         """What satisfies the condition, as `_listed` gives it, where that are few and the database leads to them."""

@@ -12,10 +12,11 @@ from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 COOKIE = "mmsearch_token"
@@ -30,7 +31,8 @@ HEADERS = {
 
 class Guard:
     """Lets requests through to ``app`` that bear ``token``: as ``Authorization: Bearer``, or in the cookie that the
-    address with ``?token=`` leaves in a browser. All others get 401, and those for another host 403.
+    address with ``?token=`` leaves in a browser. All others get 401, and those for another host 403. All answers bear
+    `HEADERS`.
     """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
@@ -41,6 +43,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        send = _with_headers(send)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if headers.get("host", "").rpartition(":")[0] not in LOOPBACK and headers.get("host") not in LOOPBACK:
@@ -53,11 +56,21 @@ class Guard:
         else:
             await self._app(scope, receive, send)
             return
-        answer.headers.update(HEADERS)
         await answer(scope, receive, send)
 
     def _is_right(self, token: str) -> bool:
         return hmac.compare_digest(token.encode(), self._token.encode())
+
+
+def _with_headers(send: Send) -> Send:
+    """Every answer bears `HEADERS`."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).update(HEADERS)
+        await send(message)
+
+    return sending
 
 
 def _borne(headers: dict[str, str]) -> str:

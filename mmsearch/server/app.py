@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -18,9 +18,9 @@ from mmsearch.query_language import QueryError
 from mmsearch.search.explain import drawn_heat
 from mmsearch.search.options import NOTHING_BELOW, SearchOptions
 from mmsearch.search.question import Question
-from mmsearch.server.access import HEADERS, Guard
-from mmsearch.server.pictures import Pictures, as_jpeg
-from mmsearch.types import MODALITIES, SCHEMA, Modality
+from mmsearch.server.access import Guard
+from mmsearch.server.pictures import as_jpeg, small_picture
+from mmsearch.types import SCHEMA, Modality
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from mmsearch.api import Index
 
+Otherwise = TypeVar("Otherwise", float, None)
 PAGE = Path(__file__).parent
 MOST = 500
 """Answers at once."""
@@ -71,7 +72,7 @@ def _failure(request: Request, error: Exception) -> Response:
 
 def _file_of_page(name: str) -> Callable[[Request], Response]:
     def answer(request: Request) -> Response:
-        return FileResponse(PAGE / name, headers=HEADERS)
+        return FileResponse(PAGE / name)
 
     return answer
 
@@ -81,7 +82,6 @@ class _Answers:
 
     def __init__(self, index: Index) -> None:
         self._index = index
-        self._pictures = Pictures()
 
     async def search(self, request: Request) -> Response:
         """Hits for ``q`` (several are one question), for the picture in the body, or for what is ``like`` a file."""
@@ -96,15 +96,15 @@ class _Answers:
         return await run_in_threadpool(self._search, request.query_params, picture)
 
     def _search(self, asked: QueryParams, uploaded: bytes | None) -> Response:
-        images: list[Any] = [Path(self._indexed(path)[0]) for path in asked.getlist("like")]
+        like = asked.getlist("like")
+        images: list[Any] = [Path(self._indexed(path)[0]) for path in like]
         if uploaded is not None:
             images.append(_opened(uploaded))
         question = Question.of([text for text in asked.getlist("q") if text.strip()], images, raw=_is_on(asked, "raw"))
         options = _search_options(asked)
         notes: list[str] = []
         hits = self._index.search_many([question], options=options, note=notes.append)[0]
-        if asked.getlist("like"):
-            hits = [hit for hit in hits if hit.path not in asked.getlist("like")] or hits
+        hits = [hit for hit in hits if hit.path not in like] or hits
         is_empty = not hits and options.nothing_below is not None
         values = {"hits": [hit.as_json() for hit in hits], "nothing_matches_well": is_empty, "notes": notes}
         return _json(values)
@@ -124,7 +124,7 @@ class _Answers:
         asked = request.query_params
         path, modality = self._indexed(asked.get("path", ""))
         at_s = _number(asked, "t", None, 0, 1e7)
-        data = self._pictures.of(path, modality, int(_number(asked, "size", 320, 1, 10_000) or 0), at_s)
+        data = small_picture(path, modality, int(_number(asked, "size", 320, 1, 10_000)), at_s)
         if data is None:
             return _json({"error": f"there is no picture in {path}"}, 404)
         return _jpeg(data)
@@ -136,11 +136,11 @@ class _Answers:
         path, modality = self._indexed(request.query_params.get("path", ""))
         kind = "text/plain; charset=utf-8" if modality == "text" else mimetypes.guess_type(path)[0]
         if Path(path).is_file():
-            return FileResponse(path, media_type=kind or "application/octet-stream", headers=HEADERS)
+            return FileResponse(path, media_type=kind or "application/octet-stream")
         data = read_sample(Path(path))
         if data is None:
             return _json({"error": f"{path} is not there any more"}, 404)
-        return Response(data, media_type=kind or "application/octet-stream", headers=HEADERS)
+        return Response(data, media_type=kind or "application/octet-stream")
 
     def heat(self, request: Request) -> Response:
         """A JPEG of the indexed file ``path`` with a map drawn over it of where it matches the text ``q``."""
@@ -160,12 +160,10 @@ class _Answers:
 
 def _search_options(asked: QueryParams) -> SearchOptions:
     kinds = asked.getlist("modality")
-    if unknown := [kind for kind in kinds if kind not in MODALITIES]:
-        raise UsageError(f"no such modality: {unknown[0]}; there are {', '.join(MODALITIES)}")
     least = _number(asked, "min_score", None, 0, 1)
     return SearchOptions(
-        k=int(_number(asked, "k", 20, 1, MOST) or 0),
-        modalities=tuple(kinds) if kinds else None,  # type: ignore[arg-type]  # checked above
+        k=int(_number(asked, "k", 20, 1, MOST)),
+        modalities=tuple(kinds) if kinds else None,  # type: ignore[arg-type]
         min_relevance=least,
         nothing_below=None if _is_on(asked, "all") or least is not None else NOTHING_BELOW,
         collapse=not _is_on(asked, "no_collapse"),
@@ -178,7 +176,7 @@ def _is_on(asked: QueryParams, name: str) -> bool:
     return asked.get(name, "0") not in ("0", "", "false")
 
 
-def _number(asked: QueryParams, name: str, otherwise: float | None, least: float, most: float) -> float | None:
+def _number(asked: QueryParams, name: str, otherwise: Otherwise, least: float, most: float) -> float | Otherwise:
     text = asked.get(name)
     if text is None:
         return otherwise
@@ -207,8 +205,8 @@ def _opened(data: bytes) -> Image:
 
 
 def _jpeg(data: bytes) -> Response:
-    return Response(data, media_type="image/jpeg", headers=HEADERS | _KEPT_BY_BROWSER)
+    return Response(data, media_type="image/jpeg", headers=_KEPT_BY_BROWSER)
 
 
 def _json(values: dict[str, Any], status: int = 200) -> Response:
-    return JSONResponse({"schema": SCHEMA, **values}, status, headers=HEADERS)
+    return JSONResponse({"schema": SCHEMA, **values}, status)

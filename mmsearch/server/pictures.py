@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import threading
-from collections import OrderedDict
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,29 +19,16 @@ SIZES = (160, 320, 640, 1280)
 """Pixels of the longer side that may be asked for; others become the next larger one."""
 
 
-class Pictures:
-    """Makes and keeps small pictures. Any number of threads may ask."""
+def small_picture(path: str, modality: Modality, size: int, at_s: float | None) -> bytes | None:
+    """The picture of a file, or of a video at a time, as JPEG; ``None`` where there is none. Any thread may ask."""
+    side = next((one for one in SIZES if one >= size), SIZES[-1])
+    return _made(path, modality, side, at_s, _changed(path))
 
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, float | None, int, int], bytes | None] = OrderedDict()
-        self._lock = threading.Lock()
 
-    def of(self, path: str, modality: Modality, size: int, at_s: float | None) -> bytes | None:
-        """The picture of a file, or of a video at a time, as JPEG; ``None`` where there is none."""
-        side = next((one for one in SIZES if one >= size), SIZES[-1])
-        key = (path, at_s, side, _changed(path))
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        picture, data = thumbnail(path, modality, side, at_s), None
-        if picture is not None:
-            data = as_jpeg(picture)
-        with self._lock:
-            self._kept[key] = data
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        return data
+@lru_cache(maxsize=KEPT)
+def _made(path: str, modality: Modality, side: int, at_s: float | None, changed: int) -> bytes | None:
+    picture = thumbnail(path, modality, side, at_s)
+    return None if picture is None else as_jpeg(picture)
 
 
 def as_jpeg(picture: Image) -> bytes:

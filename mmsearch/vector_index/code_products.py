@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.code_file import STEPS, ZERO, Codes
-from mmsearch.system import usable_cores
+from mmsearch.system import session_settings
 from mmsearch.vector_index.base import Floats, Mask
 from mmsearch.vector_index.products import LARGEST, Compare, Compared, Doubles, gamma
 from mmsearch.vector_index.residency import Residency
@@ -114,11 +114,9 @@ class IntegerProducts:
     def __init__(self, largest: int | None = None) -> None:
         import onnxruntime
 
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = usable_cores()
-        settings.log_severity_level = 3
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(MATMUL_INTEGER, settings, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(
+            MATMUL_INTEGER, session_settings(), providers=["CPUExecutionProvider"]
+        )
         self.largest = largest or (STEPS if self._adds_up(STEPS) else SHORT)
 
     def of(self, rows: npt.NDArray[np.uint8], numbers: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:

@@ -129,12 +129,16 @@ class ExactIndex:
     def _search_rest(self, queries: Floats, k: int, allowed: Allowed, threads: int | None) -> list[Neighbours]:
         """The best of the rows that have no codes yet."""
         assert self._codes is not None
-        mask = None if allowed.mask is None else allowed.mask[self._codes.rows :]
-        count = len(self._rest) if mask is None else int(np.count_nonzero(mask))
-        if not count:
+        rest = self._allowed_of_rest(allowed, self._codes.rows)
+        if not rest.count:
             return nothing(len(queries))
-        found = self._rest.search_allowed(queries, k, Allowed(count, mask=mask), threads)
+        found = self._rest.search_allowed(queries, k, rest, threads)
         return [Neighbours(one.scores, one.rows + self._codes.rows) for one in found]
+
+    def _allowed_of_rest(self, allowed: Allowed, first: int) -> Allowed:
+        """Which of the rows from ``first`` on, those without codes, may answer where these are ``allowed``."""
+        mask = None if allowed.mask is None else allowed.mask[first:]
+        return Allowed(len(self._rest) if mask is None else int(np.count_nonzero(mask)), mask=mask)
 
     def _search_by_products(self, queries: Floats, k: int, keep: int, allowed: Allowed) -> list[Neighbours]:
         """What `_search_by_scans` finds, in a fraction of the time: see `mmsearch.vector_index.products`."""
@@ -167,12 +171,9 @@ class ExactIndex:
         """What may give up, quickest first."""
         codes = self._codes
         if codes is not None and allowed.rows is None and WIDE * allowed.count >= len(self):
-            mask = None if allowed.mask is None else allowed.mask[codes.rows :]
-            rest = Allowed(len(self._rest) if mask is None else int(np.count_nonzero(mask)), mask=mask)
-            of_codes, of_rest = (
-                codes.compare(allowed.mask),
-                compare_vectors(lambda: self._rest._blocks(rest, codes.rows)),
-            )
+            rest = self._allowed_of_rest(allowed, codes.rows)
+            of_codes = codes.compare(allowed.mask)
+            of_rest = compare_vectors(lambda: self._rest._blocks(rest, codes.rows))
             yield lambda queries: chain(of_codes(queries), of_rest(queries))
         yield compare_vectors(lambda: self._blocks(allowed))
 
