@@ -16,7 +16,7 @@ import numpy as np
 from environment import write_result
 from synthetic import Source
 
-from mmsearch.vector_index import ann
+from mmsearch.store.local.vector_index import ann
 
 ROWS, TRAINED = 16_384, 32_768
 

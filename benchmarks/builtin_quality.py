@@ -26,15 +26,15 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from mmsearch.encoders.base import Encoder, EncoderOptions, FloatArray
-from mmsearch.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder
-from mmsearch.encoders.views import ManyViews
+from mmsearch.models.encoders.base import Encoder, EncoderOptions, FloatArray
+from mmsearch.models.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder
+from mmsearch.models.encoders.views import ManyViews
 
 RESULT = Path(__file__).parent / "results" / "builtin_quality.json"
 COLD = """
 import time; start = time.perf_counter()
 from pathlib import Path
-from mmsearch.encoders.builtin import BuiltinEncoder
+from mmsearch.models.encoders.builtin import BuiltinEncoder
 BuiltinEncoder(Path({directory!r})).encode_texts(["mountain lake"])
 print(time.perf_counter() - start)
 """

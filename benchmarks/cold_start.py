@@ -1,7 +1,7 @@
 """A query from a cold process: ``python benchmarks/cold_start.py [--images 10000] [--rounds 11]``.
 
 Makes an index of small generated files, each with bytes of its own, through the ordinary pipeline, so that the
-catalogue and the vector file are as large as they would be; only the image tower is spared: the vectors are
+catalogue and the vector file are as large as they would be; only the image encoder is spared: the vectors are
 random, which costs a query as much as any others (``--tower`` runs it after all). Then measures the wall time of
 whole processes: ``mmsearch query``, ``mmsearch --help`` and ``import mmsearch``, the rounds taking turns, and lists
 the heavy modules each imports. An empty interpreter is measured beside them. The files are in the system's cache,
@@ -29,7 +29,7 @@ from environment import write_result
 from PIL import Image
 
 from mmsearch import Index, open_encoder
-from mmsearch.encoders.base import Encoder
+from mmsearch.models.encoders.base import Encoder
 
 HEAVY = ("torch", "open_clip", "torchvision", "faiss", "onnxruntime", "tokenizers", "numpy", "PIL", "av", "pandas",
          "sqlite_utils", "typer", "rich", "pathspec")  # fmt: skip

@@ -15,9 +15,9 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from mmsearch.code_file import CodeFile
-from mmsearch.recipes import list_recipes, load_recipe
-from mmsearch.vector_index import AnnIndex, ExactIndex
+from mmsearch.store.local.files.codes import CodeFile
+from mmsearch.store.local.recipes import list_recipes, load_recipe
+from mmsearch.store.local.vector_index import AnnIndex, ExactIndex
 
 Search = Callable[[np.ndarray], np.ndarray]
 """One query (1, dim) → rows (k,)."""

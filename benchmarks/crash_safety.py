@@ -31,7 +31,7 @@ from environment import write_result
 from photo_source import real_photos, write_jpegs, write_videos
 
 from mmsearch import Index
-from mmsearch.index import IndexDirectory
+from mmsearch.store.local.directory import IndexDirectory
 
 COMMIT_SECONDS = 1.0
 """How often a run commits; a life must be able to outlast it."""
@@ -89,7 +89,7 @@ def committed(place: Path, tally: Tally) -> Vectors:
         return {}
     index = IndexDirectory.open(place)
     try:
-        tower = index.tower()
+        tower = index.space()
         matrix = index.matrix(tower)
         found = index.catalogue.find_rows(tower.id, range(tower.row_count))
         documents = [

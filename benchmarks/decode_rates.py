@@ -29,9 +29,9 @@ from environment import write_result
 from photo_source import pictures, write_jpegs
 from PIL import Image, ImageOps
 
-from mmsearch.decoders.base import DecodeOptions
-from mmsearch.decoders.image import ImageDecoder
-from mmsearch.decoders.video import VideoDecoder
+from mmsearch.media.base import DecodeOptions
+from mmsearch.media.image.reader import ImageDecoder
+from mmsearch.media.video.reader import VideoDecoder
 
 SIDE = 224
 SCENE_S = 10
@@ -88,7 +88,7 @@ def measure_jpegs(count: int, folder: Path) -> dict[str, Any]:
 def embedding_cosine(pairs: list[tuple[Image.Image, Image.Image]]) -> float | None:
     """The smallest cosine between embeddings of the two ways to decode, by the built-in encoder."""
     try:
-        from mmsearch.encoders import open_encoder
+        from mmsearch.models.encoders import open_encoder
 
         encoder = open_encoder("builtin")
     except Exception as error:

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from environment import write_result
 
-from mmsearch.index import IndexDirectory
+from mmsearch.core.types import EncoderSpec
 from mmsearch.ingest.datasets import import_folder
-from mmsearch.types import EncoderSpec
+from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.verify import verify
 
 PART = 250_000

@@ -25,13 +25,13 @@ import numpy as np
 from environment import write_result
 from PIL import Image
 
-from mmsearch.decoders.base import DecodeOptions
-from mmsearch.decoders.image import ImageDecoder
-from mmsearch.encoders.base import Encoder, FloatArray
-from mmsearch.files import FileEntry, WalkRules, walk
-from mmsearch.index import IndexDirectory
+from mmsearch.core.types import EncoderSpec
 from mmsearch.ingest import IngestOptions, ingest
-from mmsearch.types import EncoderSpec
+from mmsearch.media.base import DecodeOptions
+from mmsearch.media.image.reader import ImageDecoder
+from mmsearch.models.encoders.base import Encoder, FloatArray
+from mmsearch.sources import FileEntry, WalkRules, walk
+from mmsearch.store.local.directory import IndexDirectory
 
 DIM = 16
 
@@ -77,7 +77,7 @@ def fill_catalogue(index: IndexDirectory, folder: Path) -> int:
     """As indexing would: a content, a segment, a vector and a document for each file."""
     decoding = ImageDecoder().signature(DecodeOptions())
     with index.writing() as writable, writable.catalogue.transaction():
-        sql, tower = writable.catalogue.sql, writable.tower()
+        sql, tower = writable.catalogue.sql, writable.space()
         root = writable.catalogue.add_root(str(folder), is_relative=False)
         writable.catalogue.keep_scope(root.id, "", IngestOptions().kept())
         count = 0

@@ -41,7 +41,7 @@ def write_variants(folder: Path, count: int) -> None:
 def cosines(index: Index, folder: Path, count: int) -> np.ndarray:
     """(photos, 8): every orientation's vector against that of orientation 1."""
     directory = index._directory
-    tower = directory.tower()
+    tower = directory.space()
     matrix = directory.matrix(tower).astype(np.float32)
     rows = {Path(found.path).name: found.row for found in directory.catalogue.find_rows(tower.id, range(len(matrix)))
             if found.path.startswith(folder.name)}  # fmt: skip

@@ -3,7 +3,7 @@
     pip download --no-deps -d DIR rclip clip-retrieval && cd DIR && for f in *.whl; do unzip -qo $f -d x; done
     python benchmarks/ingest_peers.py --peers DIR/x [--images 64] [--rounds 3]
 
-Each reads all JPEGs of a folder (in the system's cache) and hands batches to the same stand-in for an image tower: it
+Each reads all JPEGs of a folder (in the system's cache) and hands batches to the same stand-in for an image encoder: it
 sleeps a fixed time an image, as if a GPU worked, so that only reading competes for the processor. Ours is the whole of
 `Index.add`: walking, hashing, decoding with EXIF orientation and colour profiles, and the commits. rclip's is its
 loader (hash, decode, resize to its model's 256 pixels; threads), clip-retrieval's its `FilesReader` with as many worker
@@ -31,8 +31,8 @@ from photo_source import real_photos, write_jpegs
 from PIL import Image
 
 from mmsearch import Index
-from mmsearch.encoders.base import Encoder, FloatArray
-from mmsearch.types import EncoderSpec
+from mmsearch.core.types import EncoderSpec
+from mmsearch.models.encoders.base import Encoder, FloatArray
 
 SETS = {"640x480": (640, 480), "12 megapixels": (4000, 3000)}
 BATCH = 32

@@ -1,7 +1,7 @@
-"""Indexing end to end against the image tower alone: ``python benchmarks/ingest_rate.py [--rounds 5]``.
+"""Indexing end to end against the image encoder alone: ``python benchmarks/ingest_rate.py [--rounds 5]``.
 
 Both are measured in one process with the same encoder object, taking turns, so that a machine that slows down
-slows both. Tower alone: ``encode_prepared`` over arrays that are ready in memory, in the same batch size, a batch
+slows both. Space alone: ``encode_prepared`` over arrays that are ready in memory, in the same batch size, a batch
 after the other. End to end: ``Index.add`` of a new index from JPEG files (in the system's cache) to the last
 commit and whatever `add` does after it; ``ratio_of_pipeline`` leaves out what is done once an index, not once an
 image (``once_an_index_s``), which weighs the less the larger the folder.
@@ -31,11 +31,11 @@ from environment import write_result
 from photo_source import real_photos, write_jpegs
 
 from mmsearch import EncoderOptions, Index, IngestOptions, open_encoder
-from mmsearch.decoders import decoder_for
-from mmsearch.decoders.base import DecodeOptions
-from mmsearch.encoders.base import Encoder
-from mmsearch.files import hash_of
 from mmsearch.ingest import ingest
+from mmsearch.media import decoder_for
+from mmsearch.media.base import DecodeOptions
+from mmsearch.models.encoders.base import Encoder
+from mmsearch.sources import hash_of
 
 SETS = {"640x480": (640, 480), "12 megapixels": (4000, 3000)}
 BARS = {"640x480": 0.90, "12 megapixels": 0.70}

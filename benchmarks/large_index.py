@@ -5,7 +5,7 @@
 
 Vectors are those of the Flickr8k images through the built-in encoder, replicated: each copy takes a random step of
 length ``--noise`` and is brought back to length 1. They are committed through `Index.add_embeddings`. Queries are
-the captions of the dev split through the text tower; none of them has a part in tuning, which uses the captions that
+the captions of the dev split through the text encoder; none of them has a part in tuning, which uses the captions that
 ship with mmsearch. The open_clip index has synthetic vectors (synthetic.py).
 """
 
@@ -30,8 +30,8 @@ from environment import write_result
 from synthetic import Source, write_matrix
 
 from mmsearch import Index
-from mmsearch.encoders import open_encoder
-from mmsearch.optimize import OptimizeOptions
+from mmsearch.models.encoders import open_encoder
+from mmsearch.store.local.optimize import OptimizeOptions
 
 
 def flickr8k(folder: Path, cache: Path) -> tuple[np.ndarray, np.ndarray, str]:
@@ -161,7 +161,7 @@ def timed(call: Callable[[int], object], times: int) -> dict[str, float]:
 
 def filters(index: Index, rows: np.ndarray, encoder: Any, repeats: int) -> list[dict[str, Any]]:
     """Filters of several selectivities against brute force over the same rows, through the query language."""
-    from mmsearch.search import SearchOptions
+    from mmsearch.query import SearchOptions
 
     text = "a dog runs through water"
     query = encoder.encode_texts([text])[0]
@@ -194,7 +194,7 @@ def clip_index(folder: Path, count: int) -> Path:
         (model / "open_clip_config.json").write_text(json.dumps(config))
         with Index.open(folder / "clip", create=True, encoder=f"local-dir:{model}") as index:
             fill(index, write_matrix(folder / "clip.f16", count, Source()))
-            index.search("export the text tower")
+            index.search("export the text encoder")
     return folder / "clip"
 
 

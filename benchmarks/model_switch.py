@@ -36,8 +36,8 @@ from photo_source import write_jpegs
 from PIL import Image
 
 from mmsearch import Index, SearchOptions, SwitchOptions, open_encoder
-from mmsearch.encoders import Encoder
-from mmsearch.types import EncoderSpec, Modality
+from mmsearch.core.types import EncoderSpec, Modality
+from mmsearch.models.encoders import Encoder
 
 K = 10
 TOLERANCE = 2e-3
@@ -202,7 +202,7 @@ class Truth:
 def truth(index: Index, encoder: Encoder, is_old: Callable[[str], bool]) -> Truth:
     """Brute force over the vectors that the index holds of one encoder."""
     directory = index._directory
-    tower = directory.tower_of(encoder.spec)
+    tower = directory.space_of(encoder.spec)
     assert tower is not None
     matrix = np.asarray(directory.matrix(tower), dtype=np.float32)
     found = directory.catalogue.find_rows(tower.id, range(tower.row_count))
@@ -214,7 +214,7 @@ def truth(index: Index, encoder: Encoder, is_old: Callable[[str], bool]) -> Trut
 def wrong_vectors(index: Index, encoder: Encoder, truth_: Truth, count: int = 300) -> int:
     """Of some documents, how many do not have the vector that their file has when it is encoded by itself."""
     directory = index._directory
-    tower = directory.tower_of(encoder.spec)
+    tower = directory.space_of(encoder.spec)
     assert tower is not None
     chosen = set(np.random.default_rng(0).choice(truth_.paths, min(count, len(truth_.paths)), replace=False).tolist())
     matrix, wrong = directory.matrix(tower), 0
@@ -392,8 +392,8 @@ def with_texts(work: Path, count: int, more_count: int, readers: int, kills: int
         first, second = truth(index, first_encoder, is_old), truth(index, second_encoder, is_old)
         texts = {row["path"]: row["text"] for row in (*rows, *more)}
         found = np.array([second_encoder.encode_texts([texts[path]])[0] for path in second.paths[::300]])
-        matrix = index._directory.matrix(index._directory.tower())
-        segments = index._directory.catalogue.find_rows(index._directory.tower().id, range(len(matrix)))
+        matrix = index._directory.matrix(index._directory.space())
+        segments = index._directory.catalogue.find_rows(index._directory.space().id, range(len(matrix)))
         stored = np.array([matrix[segment.row] for segment in segments[::300]], dtype=np.float32)
         return {
             "documents": report.coverage.documents,

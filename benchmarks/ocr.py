@@ -25,7 +25,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmsearch.api import Index
 from mmsearch.ingest import IngestOptions
-from mmsearch.ocr import TextReader, open_text_reader
+from mmsearch.media.ocr import TextReader, open_text_reader
 
 PHOTOS = Path(os.environ.get("MMSEARCH_TEST_DATA", "")) / "photos" / "images"
 _WORDS = """

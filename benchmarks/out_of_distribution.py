@@ -25,9 +25,9 @@ import numpy as np
 from environment import write_result
 from synthetic import Source, write_matrix
 
-from mmsearch.recipes import load_recipe
-from mmsearch.vector_index import AnnIndex, ExactIndex
-from mmsearch.vector_index.tuning import recall_of
+from mmsearch.store.local.recipes import load_recipe
+from mmsearch.store.local.vector_index import AnnIndex, ExactIndex
+from mmsearch.store.local.vector_index.tuning import recall_of
 
 VECTORS, QUERIES, SHARES, PROBES = 100_000, 500, (0.0, 0.1, 0.3, 0.6), (16, 64, 256)
 

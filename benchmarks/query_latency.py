@@ -26,9 +26,9 @@ import numpy as np
 from environment import write_result
 
 from mmsearch.api import Index
-from mmsearch.catalogue import NewContent, NewSegment
-from mmsearch.search import background
-from mmsearch.types import MediaInfo
+from mmsearch.core.types import MediaInfo
+from mmsearch.query.calibrate import calibration as background
+from mmsearch.store.local.catalogue import NewContent, NewSegment
 
 _SUBJECTS = "dog cat lake mountain car street child flower boat bridge horse beach snow guitar kitchen train"
 SUBJECTS = _SUBJECTS.split()
@@ -56,7 +56,7 @@ def fill(index: Index, count: int) -> None:
     random = np.random.default_rng(0)
     centres = _centres(index, random)
     with index._directory.writing() as writer:
-        tower = writer.tower()
+        tower = writer.space()
         vectors = centres[random.integers(len(centres), size=count)]
         vectors = (
             vectors + 0.3 * random.standard_normal((count, tower.spec.dim)).astype(np.float32) / tower.spec.dim**0.5
@@ -158,7 +158,7 @@ def main() -> None:
         Index.open(Path(folder) / "index", create=True, encoder="builtin") as index,
     ):
         fill(index, count)
-        background.refresh_background(index._directory, index._directory.tower(), index.encoder())
+        background.refresh_background(index._directory, index._directory.space(), index.encoder())
         index.search("warm up")
         figures = {
             "documents": count,

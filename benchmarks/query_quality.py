@@ -31,15 +31,15 @@ from environment import write_result
 from PIL import Image
 
 from mmsearch.api import Index
-from mmsearch.encoders.base import Encoder, FloatArray
 from mmsearch.evaluate import EvaluationOptions
-from mmsearch.metrics import average_precision, two_way_recall
-from mmsearch.search import SearchOptions
-from mmsearch.search.background import fit_scale, generic_captions, refresh_background
-from mmsearch.search.fit import TOGETHER, Tops, share_beaten
-from mmsearch.search.heat import GRID, windows_map
-from mmsearch.search.hubness import hubness_of_passages, hubness_of_vectors, learned_numbers, weights
-from mmsearch.search.options import ALPHA, NOTHING_BELOW
+from mmsearch.evaluate.metrics import average_precision, two_way_recall
+from mmsearch.models.encoders.base import Encoder, FloatArray
+from mmsearch.query import SearchOptions
+from mmsearch.query.calibrate.calibration import fit_scale, generic_captions, refresh_background
+from mmsearch.query.calibrate.fit import TOGETHER, Tops, share_beaten
+from mmsearch.query.calibrate.hubness import hubness_of_passages, hubness_of_vectors, learned_numbers, weights
+from mmsearch.query.heat import GRID, windows_map
+from mmsearch.query.options import ALPHA, NOTHING_BELOW
 
 PLACES = ("zermatt", "lisbon", "oslo", "kyoto", "marrakesh", "dublin", "quito", "perth")
 _OBJECTS = """
@@ -108,8 +108,8 @@ def absent(vectors: FloatArray, encoder: Encoder, names: list[str], relevant: np
     """Leave-one-out galleries; what generic captions find is worked out for each gallery as an index would."""
     bank, asked, scale = encoder.encode_texts(generic_captions()), encoder.encode_texts(names), fit_scale(encoder.spec)
     to_bank = vectors @ bank.T
-    middles = encoder.caption_middles()
-    hubness, learned = ALPHA * hubness_of_vectors(vectors, to_bank, middles), learned_numbers(middles)
+    centroids = encoder.caption_centroids()
+    hubness, learned = ALPHA * hubness_of_vectors(vectors, to_bank, centroids), learned_numbers(centroids)
     crowd, cosines = scale.crowd(to_bank), asked @ vectors.T
     usual, usual_of_bank = scale.usual(asked), scale.usual(bank)
     corrected = cosines - weights(asked, learned)[:, None] * hubness
@@ -217,11 +217,12 @@ def corrections(
     nearness = hubness_of_passages(texts, encoder.photo_sample(), fit_scale(encoder.spec).reference)
     means = (bank.mean(axis=0), images.mean(axis=0), photos.mean(axis=0))
 
-    def hubs(alpha: float, middles: FloatArray | None, are_weighed: bool = True) -> dict[str, float]:
+    def hubs(alpha: float, centroids: FloatArray | None, are_weighed: bool = True) -> dict[str, float]:
         """NNN; every question counts in full where it is not weighed."""
-        shifts = [alpha * hubness_of_vectors(gallery, gallery @ bank.T, middles) for gallery in (images, photos)]
+        shifts = [alpha * hubness_of_vectors(gallery, gallery @ bank.T, centroids) for gallery in (images, photos)]
         counts = [
-            weights(asked, learned_numbers(middles)) if are_weighed else np.ones(len(asked)) for asked in (texts, plain)
+            weights(asked, learned_numbers(centroids)) if are_weighed else np.ones(len(asked))
+            for asked in (texts, plain)
         ]
         return figures(texts, images, shifts[0], plain, photos, shifts[1], counts, alpha * nearness)
 
@@ -254,10 +255,10 @@ def corrections(
     ]
     return {
         "cosines alone": figures(texts, images, none_i, plain, photos, none_p),
-        f"NNN, own captions, alpha {ALPHA} (the default)": hubs(ALPHA, encoder.caption_middles()),
-        "NNN, own captions, alpha 0.25": hubs(0.25, encoder.caption_middles()),
-        "NNN, own captions, alpha 0.75": hubs(0.75, encoder.caption_middles()),
-        f"NNN, own captions, alpha {ALPHA}, not weighed": hubs(ALPHA, encoder.caption_middles(), are_weighed=False),
+        f"NNN, own captions, alpha {ALPHA} (the default)": hubs(ALPHA, encoder.caption_centroids()),
+        "NNN, own captions, alpha 0.25": hubs(0.25, encoder.caption_centroids()),
+        "NNN, own captions, alpha 0.75": hubs(0.75, encoder.caption_centroids()),
+        f"NNN, own captions, alpha {ALPHA}, not weighed": hubs(ALPHA, encoder.caption_centroids(), are_weighed=False),
         f"NNN, generic captions, alpha {ALPHA}": hubs(ALPHA, None),
         "centring, half": figures(centred[0], centred[1], none_i, centred[3], centred[2], none_p),
         "one prompt (names only)": figures(texts, images, none_i, prompted, photos, none_p),
@@ -345,7 +346,7 @@ def _vectors(index: Index, names: list[str]) -> FloatArray:
             "JOIN vectors v ON v.segment_id = s.id"
         ).fetchall()
     )
-    return directory.matrix(directory.tower())[[rows[name] for name in names]].astype(np.float32)
+    return directory.matrix(directory.space())[[rows[name] for name in names]].astype(np.float32)
 
 
 def main() -> None:
@@ -370,7 +371,7 @@ def main() -> None:
             encoder = photos.encoder()
             photos.add(data / "photos" / "images")
             flickr.add(work / "dev")
-            refresh_background(photos._directory, photos._directory.tower(), encoder)
+            refresh_background(photos._directory, photos._directory.space(), encoder)
             place = {name: number for number, name in enumerate(dev)}
             lines = [line.split("\t", 1) for line in (data / "flickr8k" / "captions.tsv").read_text().splitlines()]
             captions = [(place[image], caption) for image, caption in lines if image in place]

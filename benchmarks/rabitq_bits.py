@@ -20,7 +20,7 @@ import numpy as np
 from environment import write_result
 from synthetic import Source, write_matrix
 
-from mmsearch.vector_index import ExactIndex
+from mmsearch.store.local.vector_index import ExactIndex
 
 FACTORIES = ("RaBitQ", "RaBitQfs", "RaBitQ2", "RaBitQfs2", "RaBitQ4", "RaBitQfs4", "PQ256x4fs")
 K, FACTORS = 10, (2, 5, 10, 20, 50, 100, 200, 500)

@@ -30,9 +30,9 @@ import numpy as np
 from environment import write_result
 
 from mmsearch.api import Index
-from mmsearch.encoders.base import EncoderOptions
 from mmsearch.ingest import IngestOptions
-from mmsearch.search import SearchOptions, searcher
+from mmsearch.models.encoders.base import EncoderOptions
+from mmsearch.query import SearchOptions, searcher
 
 BUDGETS = (0.05, 0.1, 0.2, 0.5, 1.0)
 DEPTH = 50

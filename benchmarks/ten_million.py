@@ -4,7 +4,7 @@
 
 Image vectors of synthetic.py, written in chunks as a vector file (10 GB at 512-d). The index directory around it is
 a real one, except that its catalogue commits the rows without naming documents: vectors are what is measured. One
-process builds (`mmsearch.optimize.optimize` with the recipe that `auto` takes), another opens and searches; each says
+process builds (`optimize.optimize` with the recipe that `auto` takes), another opens and searches; each says
 its peak memory, apart for what it allocated and for pages of files, which the system takes back when it needs them.
 Text queries for tuning and those asked afterwards are different draws.
 """
@@ -25,13 +25,13 @@ import numpy as np
 from environment import Memory, write_result
 from synthetic import Source, write_matrix
 
-from mmsearch.encoders.base import Encoder
-from mmsearch.index import IndexDirectory
-from mmsearch.optimize import OptimizeOptions, optimize
-from mmsearch.types import EncoderSpec
-from mmsearch.vector_index import ExactIndex
-from mmsearch.vector_index.tuning import confidence, latency_of, recall_of
-from mmsearch.vectors import Vectors
+from mmsearch.core.types import EncoderSpec
+from mmsearch.models.encoders.base import Encoder
+from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.store.local.optimize import OptimizeOptions, optimize
+from mmsearch.store.local.vector_index import ExactIndex
+from mmsearch.store.local.vector_index.tuning import confidence, latency_of, recall_of
+from mmsearch.store.local.vectors import Vectors
 
 CAPTIONS = 4_000
 """Text vectors that stand for the shipped captions."""
@@ -66,7 +66,7 @@ def make(folder: Path, vectors: int) -> IndexDirectory:
     if not IndexDirectory.exists(folder):
         IndexDirectory.create(folder, "synthetic", encoder.spec)
     index = IndexDirectory.open(folder)
-    tower = index.tower()
+    tower = index.space()
     if tower.row_count != vectors:
         write_matrix(folder / tower.file, vectors, Source())
         # Not through `writing`, which would cut off the rows that are about to be committed.
@@ -132,7 +132,7 @@ def ask(folder: Path, vectors: int, queries: int) -> dict[str, Any]:
     before = Memory.now()
     started = time.perf_counter()
     index = IndexDirectory.open(folder)
-    opened = Vectors(index, index.tower())
+    opened = Vectors(index, index.space())
     open_ms = (time.perf_counter() - started) * 1000
     started = time.perf_counter()
     opened.search(asked["text"][:1], 10, kind="text", threads=1)
@@ -146,7 +146,7 @@ def ask(folder: Path, vectors: int, queries: int) -> dict[str, Any]:
         latency = latency_of(lambda q, kind=kind: opened.search(q, 10, kind=kind, threads=1), rows)
         result[kind] = {"p50_ms": latency.p50_ms, "p95_ms": latency.p95_ms, "p99_ms": latency.p99_ms}
     result["after_mb"] = Memory.now()._asdict()
-    exact = ExactIndex(index.matrix(index.tower()), index.codes(index.tower()))
+    exact = ExactIndex(index.matrix(index.space()), index.codes(index.space()))
     for kind, rows in asked.items():
         recalls = recall_of(found[kind], exact.search(rows, 10))
         result[kind] |= {"recall@10": float(recalls.mean()), "interval": confidence(recalls, 10)}

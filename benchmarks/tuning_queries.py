@@ -24,12 +24,12 @@ from large_index import flickr8k, replicate
 from synthetic import Source, write_matrix
 
 from mmsearch import open_encoder
-from mmsearch.optimize import _query_sets
-from mmsearch.recipes import load_recipe
-from mmsearch.search.background import generic_captions
-from mmsearch.search.bank_vectors import bank_vectors
-from mmsearch.vector_index import AnnIndex, ExactIndex
-from mmsearch.vector_index.tuning import recall_of
+from mmsearch.query.calibrate.calibration import generic_captions
+from mmsearch.query.calibrate.caption_bank import bank_vectors
+from mmsearch.store.local.optimize import _query_sets
+from mmsearch.store.local.recipes import load_recipe
+from mmsearch.store.local.vector_index import AnnIndex, ExactIndex
+from mmsearch.store.local.vector_index.tuning import recall_of
 
 SETTINGS = {
     "ivf_pq": [

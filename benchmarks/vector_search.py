@@ -36,8 +36,8 @@ from contenders import OURS, PEERS, Ours, Search  # noqa: E402
 from environment import Memory, describe  # noqa: E402
 from synthetic import Source, write_matrix  # noqa: E402
 
-from mmsearch.encoders import open_encoder  # noqa: E402
-from mmsearch.vector_index import ExactIndex  # noqa: E402
+from mmsearch.models.encoders import open_encoder  # noqa: E402
+from mmsearch.store.local.vector_index import ExactIndex  # noqa: E402
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 SECONDS = 4.0

@@ -6,10 +6,10 @@ other; everything that its photos show is asked by name ("a photo of a NAME."). 
 - now one vector of the whole, its aspect ratio cut to the root (what one vector did before), of the centre square,
   or of the whole squeezed into a square; the mean of the vectors of the parts;
 - a vector for each part, the best one of a picture counting: squares without and with overlap, pieces of 4:3, the whole
-  beside the squares, and `mmsearch.decoders.wide.parts`, which is what indexing does.
+  beside the squares, and `mmsearch.media.image.wide.parts`, which is what indexing does.
 
 ``mixed`` galleries hold as many plain photos again, so that pictures with several vectors compete with others.
-``strips`` are the middles of single photos, cut to an aspect ratio: there is nothing to gain there, only to lose.
+``strips`` are the centroids of single photos, cut to an aspect ratio: there is nothing to gain there, only to lose.
 mAP over object names, and the share of names that the first / one of the first five answers shows.
 """
 
@@ -28,10 +28,10 @@ import numpy as np
 from environment import write_result
 from PIL import Image
 
-from mmsearch.decoders import wide
-from mmsearch.encoders.base import EncoderOptions, FloatArray
-from mmsearch.encoders.builtin import BuiltinEncoder
-from mmsearch.metrics import average_precision
+from mmsearch.evaluate.metrics import average_precision
+from mmsearch.media import wide
+from mmsearch.models.encoders.base import EncoderOptions, FloatArray
+from mmsearch.models.encoders.builtin import BuiltinEncoder
 
 SIDE = 480
 CASES = {

@@ -17,33 +17,33 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from mmsearch.api import Index as Index
-    from mmsearch.encoders import open_encoder as open_encoder
-    from mmsearch.encoders.base import EncoderOptions as EncoderOptions
-    from mmsearch.errors import MmsearchError as MmsearchError
+    from mmsearch.core.errors import MmsearchError as MmsearchError
+    from mmsearch.core.types import Hit as Hit
+    from mmsearch.core.types import Progress as Progress
+    from mmsearch.core.types import Report as Report
+    from mmsearch.core.types import Skip as Skip
     from mmsearch.ingest import IngestOptions as IngestOptions
-    from mmsearch.search import Question as Question
-    from mmsearch.search import SearchOptions as SearchOptions
+    from mmsearch.models.encoders import open_encoder as open_encoder
+    from mmsearch.models.encoders.base import EncoderOptions as EncoderOptions
+    from mmsearch.query import Question as Question
+    from mmsearch.query import SearchOptions as SearchOptions
     from mmsearch.switch import SwitchOptions as SwitchOptions
-    from mmsearch.types import Hit as Hit
-    from mmsearch.types import Progress as Progress
-    from mmsearch.types import Report as Report
-    from mmsearch.types import Skip as Skip
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Index": "mmsearch.api",
-    "open_encoder": "mmsearch.encoders",
-    "EncoderOptions": "mmsearch.encoders.base",
-    "MmsearchError": "mmsearch.errors",
+    "Index": "mmsearch.api.index",
+    "open_encoder": "mmsearch.models.encoders",
+    "EncoderOptions": "mmsearch.models.encoders.base",
+    "MmsearchError": "mmsearch.core.errors",
     "IngestOptions": "mmsearch.ingest",
-    "Question": "mmsearch.search",
-    "SearchOptions": "mmsearch.search",
+    "Question": "mmsearch.query",
+    "SearchOptions": "mmsearch.query",
     "SwitchOptions": "mmsearch.switch",
-    "Hit": "mmsearch.types",
-    "Progress": "mmsearch.types",
-    "Report": "mmsearch.types",
-    "Skip": "mmsearch.types",
+    "Hit": "mmsearch.core.types",
+    "Progress": "mmsearch.core.types",
+    "Report": "mmsearch.core.types",
+    "Skip": "mmsearch.core.types",
 }
 __all__ = ["__version__", *_HOMES]
 

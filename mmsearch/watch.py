@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmsearch.encoders.base import Encoder
-from mmsearch.errors import EncoderMismatch, IndexBusy, UsageError
-from mmsearch.index import IndexDirectory
+from mmsearch.core.errors import EncoderMismatch, IndexBusy, UsageError
+from mmsearch.core.types import Progress, Report
 from mmsearch.ingest import IngestOptions, ingest
-from mmsearch.types import Progress, Report
+from mmsearch.models.encoders.base import Encoder
+from mmsearch.store.local.directory import IndexDirectory
 
 
 @dataclass(frozen=True)

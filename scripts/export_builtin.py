@@ -70,7 +70,7 @@ class Layer(nn.Module):
         return self.down_norm(x + self.down(functional.gelu(self.up(x))))
 
 
-class TextTower(nn.Module):
+class TextEncoder(nn.Module):
     """all-MiniLM-L6-v2: (n, length) token ids and mask → (n, 384) rows of length 1, mean over real tokens."""
 
     def __init__(self, weights: dict[str, torch.Tensor]) -> None:
@@ -155,7 +155,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def embed_classes(tower: TextTower, tokenizer: Tokenizer, classes: list[tuple[str, str]]) -> np.ndarray:
+def embed_classes(tower: TextEncoder, tokenizer: Tokenizer, classes: list[tuple[str, str]]) -> np.ndarray:
     """The (1000, 384) matrix of ConSE: mean over "a photo of a SYNONYM." plus names with definition, centred.
 
     The definition tells homonyms apart (a crane that flies and one that lifts). Centring takes away what
@@ -172,7 +172,7 @@ def embed_classes(tower: TextTower, tokenizer: Tokenizer, classes: list[tuple[st
     return rows - rows.mean(0)
 
 
-def embed(tower: TextTower, tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
+def embed(tower: TextEncoder, tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
     """n texts to (n, 384) rows of length 1, by the fp32 tower; texts of one length share a batch."""
     tokens = [tokenizer.encode(text).ids for text in texts]
     rows = np.zeros((len(texts), DIM), dtype=np.float32)
@@ -205,7 +205,7 @@ def export(tower: nn.Module, example: tuple, names: list[str], outputs: list[str
     return model
 
 
-def export_text(tower: TextTower) -> onnx.ModelProto:
+def export_text(tower: TextEncoder) -> onnx.ModelProto:
     """The text graph: input_ids, attention_mask → vector."""
     n, length = torch.export.Dim("n", min=1, max=4096), torch.export.Dim("length", min=2, max=MAX_TOKENS)
     ids = torch.randint(1, 30522, (2, 9))
@@ -228,7 +228,7 @@ def export_image(tower: ImageTower) -> onnx.ModelProto:
 
 
 def write_description(target: Path) -> None:
-    """Writes encoder.json; mmsearch/encoders/builtin.py explains its fields."""
+    """Writes encoder.json; mmsearch/models/encoders/builtin.py explains its fields."""
     digest = hashlib.sha256()
     for name in WEIGHTS:
         digest.update((target / name).read_bytes())
@@ -264,7 +264,7 @@ def main(target: Path) -> None:
     lines = "".join(f"{names}\t{definition}\n" for names, definition in classes)
     (target / "classes.tsv").write_text(lines, encoding="utf-8")
 
-    text = TextTower(load_file(source / "model.safetensors")).eval()
+    text = TextEncoder(load_file(source / "model.safetensors")).eval()
     matrix = embed_classes(text, tokenizer, classes)
     onnx.save(export_text(text), target / "text.onnx")
     onnx.save(export_image(ImageTower(matrix.astype(np.float32))), target / "image.onnx")

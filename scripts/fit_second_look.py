@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmsearch.encoders.base import EncoderOptions, FloatArray
-from mmsearch.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder
-from mmsearch.encoders.views import further_views
-from mmsearch.rerankers.base import standard
-from mmsearch.rerankers.second_look import FILE, SecondLookModel, hubs, mean_of_looks
+from mmsearch.models.encoders.base import EncoderOptions, FloatArray
+from mmsearch.models.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder
+from mmsearch.models.encoders.views import further_views
+from mmsearch.models.rerankers.base import standard
+from mmsearch.models.rerankers.second_look import FILE, SecondLookModel, hubs, mean_of_looks
 from mmsearch.training.second_look import fit_second_look, fit_weights, word_shares
 
 DEPTH = 50
@@ -75,9 +75,9 @@ class Questions:
     """Captions of pictures, each with its first candidates by the whole look and what speaks for them."""
 
     def __init__(self, model: SecondLookModel, texts: list[str], owner: np.ndarray, rows: FloatArray, looks: FloatArray,
-                 logits: FloatArray, middles: FloatArray | None) -> None:  # fmt: skip
+                 logits: FloatArray, centroids: FloatArray | None) -> None:  # fmt: skip
         """``rows`` (texts, dim); ``looks`` and ``logits`` (pictures, 3, …), the first one that of the first stage;
-        ``middles``: see `Encoder.caption_middles`."""
+        ``centroids``: see `Encoder.caption_centroids`."""
         cosines = rows @ looks[:, 0].T
         self.candidates = np.argsort(-cosines, axis=1, kind="stable")[:, :DEPTH]
         self.first = np.take_along_axis(cosines, self.candidates, 1)
@@ -90,7 +90,7 @@ class Questions:
             model.parts(row, model.columns(text), mean[nearest], latents[nearest])
             for text, row, nearest in zip(texts, rows, self.candidates, strict=True)
         ])  # fmt: skip
-        hub = np.take_along_axis(hubs(rows, mean, middles), self.candidates, 1)
+        hub = np.take_along_axis(hubs(rows, mean, centroids), self.candidates, 1)
         self.parts = np.concatenate([own, hub[..., None]], axis=2)
 
     def places(self, weights: FloatArray, mix: float, which: np.ndarray) -> np.ndarray:
@@ -128,16 +128,16 @@ def main(flickr: Path, output: Path, folder: Path | None) -> None:
     known = seen(encoder, flickr, "train", folder)
     vocabulary, shares = word_shares([captions[name] for name in train])
     first = np.cumsum([0, *(len(captions[name]) for name in train[:-1])])
-    middles = np.add.reduceat(known["texts"][:, :LEARNED], first) / np.array([[len(captions[n])] for n in train])
+    centroids = np.add.reduceat(known["texts"][:, :LEARNED], first) / np.array([[len(captions[n])] for n in train])
     inputs = np.concatenate([known["vectors"], known["logits"]], axis=2)
-    model = fit_second_look(encoder.spec.digest, inputs, vocabulary, shares, middles)
+    model = fit_second_look(encoder.spec.digest, inputs, vocabulary, shares, centroids)
     model.write(output)
     model = SecondLookModel.read(output)  # as int8 holds it
     new = seen(encoder, flickr, "dev", folder)
     texts = [text for name in dev for text in captions[name]]
     owner = np.repeat(np.arange(len(dev)), [len(captions[name]) for name in dev])
     questions = Questions(model, texts, owner, new["texts"], new["vectors"], new["logits"],
-                          encoder.caption_middles())  # fmt: skip
+                          encoder.caption_centroids())  # fmt: skip
     weights, mix = fit_weights(questions.first, questions.parts, questions.right)
     replace(model, weights=weights, mix=mix).write(output)
     everything = np.arange(len(texts))

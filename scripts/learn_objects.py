@@ -1,7 +1,7 @@
 """Makes version 3 of the built-in encoder: ``python scripts/learn_objects.py FLICKR8K DETECTOR VERSION2 OUTPUT``.
 
 FLICKR8K holds ``images/`` and ``train.txt``; DETECTOR is NanoDet as an ONNX file; VERSION2 is the folder ``version2``
-of what ``scripts/train_builtin.py`` wrote. The detector looks at the 6,000 training photos, the image tower learns to
+of what ``scripts/train_builtin.py`` wrote. The detector looks at the 6,000 training photos, the image encoder learns to
 say what it says, and OUTPUT gets the encoder with it. About ten minutes on two cores.
 
 NanoDet (Apache-2.0, https://github.com/RangiLyu/nanodet), trained on COCO train2017, comes out of an npm package as a
@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 from PIL.Image import Resampling
 
+from mmsearch.training.builtin_model import BuiltinModel, BuiltinModelOptions
 from mmsearch.training.builtin_modules import STAGES
-from mmsearch.training.builtin_towers import BuiltinTowerOptions, BuiltinTowers
 from mmsearch.training.objects import fit_objects
 from mmsearch.training.towers import Freezing
 
@@ -49,14 +49,14 @@ def objects_in(detector: onnxruntime.InferenceSession, image: Image.Image) -> np
     return np.concatenate([scale[0] for scale in found]).max(0)
 
 
-def look(towers: BuiltinTowers, images: list[Image.Image]) -> np.ndarray:
-    """(n, 1280) features of the image tower."""
+def look(towers: BuiltinModel, images: list[Image.Image]) -> np.ndarray:
+    """(n, 1280) features of the image encoder."""
     pixels = torch.from_numpy(np.stack([towers.view(image, None) for image in images]))
     with torch.inference_mode():
         return towers.image.network.rest(towers.image.network.first(pixels, STAGES), STAGES)[1].numpy()
 
 
-def name_vectors(towers: BuiltinTowers) -> np.ndarray:
+def name_vectors(towers: BuiltinModel) -> np.ndarray:
     """(80, 384) sentence vectors in ConSE's space."""
     names = " ".join(NAMES.split()).split(", ")
     tokens = torch.from_numpy(towers.tokenize([f"a photo of a {name}." for name in names]))
@@ -67,7 +67,7 @@ def name_vectors(towers: BuiltinTowers) -> np.ndarray:
 
 def main(flickr: Path, detector_file: Path, start: Path, output: Path) -> None:
     """Writes ``output``."""
-    towers = BuiltinTowers(start, Freezing.parse("heads"), BuiltinTowerOptions())
+    towers = BuiltinModel(start, Freezing.parse("heads"), BuiltinModelOptions())
     towers.eval().requires_grad_(False)
     detector = onnxruntime.InferenceSession(str(detector_file), providers=["CPUExecutionProvider"])
     features, probabilities = [], []

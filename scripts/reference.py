@@ -1,7 +1,7 @@
-"""Makes `mmsearch/search/reference.npz` anew: run it when the built-in weights or the captions have changed.
+"""Makes `mmsearch/query/calibrate/reference.npz` anew: run it when the built-in weights or the captions have changed.
 
 ``$MMSEARCH_TEST_DATA`` names a folder with ``flickr8k/`` (images, train.txt), of which every sixth photo is taken.
-Run ``scripts/bank_vectors.py`` and ``scripts/caption_middles.py`` before.
+Run ``scripts/bank_vectors.py`` and ``scripts/caption_centroids.py`` before.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmsearch.encoders import open_encoder
-from mmsearch.search.background import generic_captions
-from mmsearch.search.bank_vectors import bank_vectors, captions_digest
-from mmsearch.search.hubness import hubness_of_vectors, learned_numbers
-from mmsearch.search.options import ALPHA
-from mmsearch.search.reference import write_reference
+from mmsearch.models.encoders import open_encoder
+from mmsearch.query.calibrate.calibration import generic_captions
+from mmsearch.query.calibrate.caption_bank import bank_vectors, captions_digest
+from mmsearch.query.calibrate.hubness import hubness_of_vectors, learned_numbers
+from mmsearch.query.calibrate.reference import write_reference
+from mmsearch.query.options import ALPHA
 
 EVERY = 6
 
@@ -32,9 +32,11 @@ def main(data: Path) -> None:
     ).astype(np.float16)
     bank = bank_vectors(encoder, captions).astype(np.float32)
     vectors = photos.astype(np.float32)
-    middles = encoder.caption_middles()
-    hubness = hubness_of_vectors(vectors, vectors @ bank.T, middles)
-    write_reference(vectors, ALPHA * hubness, learned_numbers(middles), encoder.spec.digest, captions_digest(captions))
+    centroids = encoder.caption_centroids()
+    hubness = hubness_of_vectors(vectors, vectors @ bank.T, centroids)
+    write_reference(
+        vectors, ALPHA * hubness, learned_numbers(centroids), encoder.spec.digest, captions_digest(captions)
+    )
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ FLICKR8K holds ``images/``, ``captions.tsv`` (columns image and caption), ``trai
 what ``scripts/export_builtin.py`` wrote. This is ``mmsearch train`` twice, printed before each starts; OUTPUT gets the
 two tables and the folders ``version1`` and ``version2``. On two CPU cores each takes about half an hour.
 
-Version 1 learns the joint space from nothing: the projections, the last stage of the image tower, copies of the last
+Version 1 learns the joint space from nothing: the projections, the last stage of the image encoder, copies of the last
 three text layers. Besides captions it learns from single words (those that the captions of 15 images share) and from
 the names of ImageNet classes, weighed by what the classifier says of each picture. Version 2 goes on from there with
-one stage of the image tower more, smaller views and made-up pictures of all classes, and ends halfway between the
+one stage of the image encoder more, smaller views and made-up pictures of all classes, and ends halfway between the
 weights before and after.
 """
 

@@ -1,130 +1,119 @@
-"""Who may import whom, read from the sources: a file imports only rows above its own, and its folder's base."""
+"""Who may import whom, read from the sources. Lazy imports count; those for type checkers alone do not."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-PACKAGE = Path(__file__).parent.parent / "mmsearch"
+PACKAGE = Path(__file__).parents[1] / "mmsearch"
 ROWS = (
-    {"types", "errors", "migrations", "home", "system"},
-    {
-        "files", "decoders", "encoders", "rerankers", "row_file", "code_file", "vector_file", "token_file",
-        "vector_index", "recipes", "catalogue", "filters", "metrics", "query_language", "ocr",
-    },
-    {"index", "index_encoder", "vectors", "kept_tokens"},
-    {"ingest", "search", "training", "optimize", "switch", "verify", "watch"},
-    {"evaluate"},
-    {"asking"},
-    {"api", "asking", "evaluating", "server", "cli", "__init__", "__main__"},
-)  # fmt: skip
+    {"core"},
+    {"sources", "filters", "models", "media"},
+    {"store"},
+    {"pipeline", "query"},
+    {"ingest", "switch", "verify", "watch", "evaluate", "training"},
+    {"api"},
+    {"server", "cli", "__init__", "__main__"},
+)
+"""A room imports rooms of the rows above its own, and the rooms of its row that stand in `WITHIN_A_ROW`."""
 WITHIN_A_ROW = {
-    ("migrations", "errors"),
-    ("home", "errors"),
-    ("query_language", "filters"),
-    ("vector_index", "recipes"),
-    ("rerankers", "encoders"),
-    ("vectors", "index"),
-    ("kept_tokens", "index"),
-    ("index_encoder", "index"),
-    ("vector_file", "row_file"),
-    ("vector_file", "code_file"),
-    ("vector_index", "code_file"),
-    ("code_file", "row_file"),
-    ("token_file", "row_file"),
+    ("media", "sources"),
+    ("models", "media"),
     ("switch", "ingest"),
     ("verify", "ingest"),
     ("watch", "ingest"),
+    ("training", "evaluate"),
+    ("cli", "server"),
+    ("__main__", "cli"),
 }
-"""Rooms of one row that do know each other: what a recipe says is what a vector index builds."""
 OWNERS = {
-    "faiss": {"vector_index"},
-    "sqlite_utils": {"catalogue", "migrations"},
+    "faiss": {"store.local"},
+    "sqlite3": {"store.local"},
+    "sqlite_utils": {"store.local"},
     "typer": {"cli"},
     "rich": {"cli"},
-    "av": {"decoders"},
-    "torch": {"encoders", "rerankers", "training"},
-    "open_clip": {"encoders", "rerankers", "training"},
-    "rapidocr": {"ocr"},
-    "transformers": {"rerankers"},
+    "av": {"media.video"},
+    "torch": {"models", "training"},
+    "open_clip": {"models", "training"},
+    "rapidocr": {"media.ocr"},
+    "transformers": {"models"},
     "starlette": {"server"},
     "uvicorn": {"server"},
 }
 NEVER_AT_IMPORT = {"torch", "open_clip", "transformers", "av", "onnxruntime", "rich", "sqlite_utils", "rapidocr"}
+LOADED_LATE = (
+    "mmsearch.training.", "mmsearch.models.encoders.open_clip", "mmsearch.models.encoders.open_clip_loading",
+    "mmsearch.models.encoders.patches", "mmsearch.models.encoders.text_module", "mmsearch.models.rerankers.coca",
+    "mmsearch.media.video.reader", "mmsearch.media.video.sampling",
+)  # fmt: skip
+"""Modules that exist to hold one heavy library, themselves imported inside functions only."""
 
 
-def room(module: Path) -> str:
-    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def name_of(path: Path) -> str:
+    return ".".join(("mmsearch", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
 
 
-def row(name: str) -> int:
-    return next(number for number, rooms in enumerate(ROWS) if name in rooms)
+SOURCES = {name_of(path): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def imports(tree: ast.AST) -> list[tuple[str, int]]:
-    found = []
-    for node in ast.walk(tree):
+def imports(tree: ast.Module, *, top_only: bool = False) -> Iterator[str]:
+    """Dotted names of what a module imports, names taken from a package among them."""
+    hidden = {
+        id(node) for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING" for node in ast.walk(block)
+    }  # fmt: skip
+    for node in tree.body if top_only else ast.walk(tree):
+        if id(node) in hidden:
+            continue
         if isinstance(node, ast.Import):
-            found += [(alias.name, node.col_offset) for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            names = [f"mmsearch.{alias.name}" for alias in node.names] if node.module == "mmsearch" else [node.module]
-            found += [(name or "", node.col_offset) for name in names]
-    return found
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in SOURCES else node.module or ""
 
 
-def type_checking_only(tree: ast.Module) -> set[int]:
-    """Ids of the import nodes below ``if TYPE_CHECKING``."""
-    blocks = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
-    return {id(node) for block in blocks for node in ast.walk(block)}
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else "__init__"
 
 
-MODULES = sorted(PACKAGE.rglob("*.py"))
+def test_a_room_imports_only_rows_above() -> None:
+    row = {room: number for number, rooms in enumerate(ROWS) for room in rooms}
+    wrong = set()
+    for module, tree in SOURCES.items():
+        for other in imports(tree):
+            pair = room_of(module), room_of(other)
+            if other.startswith("mmsearch.") and pair[0] != pair[1] and pair not in WITHIN_A_ROW:
+                if row[pair[1]] >= row[pair[0]]:
+                    wrong.add(f"{module} imports {other}")
+    assert not wrong, "\n".join(sorted(wrong))
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_file_imports_only_rows_above(module: Path) -> None:
-    own = room(module)
-    for name, _ in imports(ast.parse(module.read_text())):
-        if not name.startswith("mmsearch."):
-            continue
-        other = name.split(".")[1]
-        if other == "__version__" or other == own:
-            continue
-        same_row = {own, other} <= ROWS[-1] or (own, other) in WITHIN_A_ROW
-        assert row(other) < row(own) or same_row, f"{own} → {other}"
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Also inside of a room, and where an import hides in a function."""
+    graph = {module: {other for other in imports(tree) if other in SOURCES} for module, tree in SOURCES.items()}
+    open_modules = {module: set(others) - {module} for module, others in graph.items()}
+    while free := {module for module, others in open_modules.items() if not others & open_modules.keys()}:
+        for module in free:
+            del open_modules[module]
+    # What is left either lies on a circle or imports one: those that nobody left imports go, until only circles stay.
+    while tops := open_modules.keys() - set().union(*open_modules.values()):
+        for module in tops:
+            del open_modules[module]
+    shown = [f"{module} → {', '.join(sorted(others & open_modules.keys()))}" for module, others in open_modules.items()]
+    assert not shown, "\n".join(shown)
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_heavy_libraries_have_one_owner(module: Path) -> None:
-    for name, _ in imports(ast.parse(module.read_text())):
-        library = name.split(".")[0]
-        if library in OWNERS:
-            assert room(module) in OWNERS[library], f"{library} is imported by {module.name}"
-
-
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_slow_libraries_are_imported_when_they_are_needed(module: Path) -> None:
+def test_heavy_libraries_have_one_owner_and_are_imported_when_they_are_needed() -> None:
     """At the top of a file that a query or `--help` reads, they would cost everybody."""
-    tree = ast.parse(module.read_text())
-    hidden = type_checking_only(tree)
-    for node in tree.body:
-        if isinstance(node, (ast.Import, ast.ImportFrom)) and id(node) not in hidden:
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-            heavy = {name.split(".")[0] for name in names} & NEVER_AT_IMPORT
-            assert not heavy or _is_loaded_late(module), f"{module.name} imports {heavy}"
-
-
-def _is_loaded_late(module: Path) -> bool:
-    """Modules that exist to hold one heavy library, themselves imported inside functions only."""
-    return (room(module) == "training" and module.name != "__init__.py") or module.relative_to(PACKAGE).as_posix() in {
-        "encoders/open_clip.py", "encoders/open_clip_loading.py", "encoders/patches.py", "encoders/text_module.py",
-        "rerankers/coca.py", "decoders/video.py", "decoders/video_sampling.py",
-    }  # fmt: skip
-
-
-def test_every_file_is_short_enough_to_be_one_topic() -> None:
-    long = {str(m.relative_to(PACKAGE)): n for m in MODULES if (n := len(m.read_text().splitlines())) > 380}
-    assert not long
+    wrong = set()
+    for module, tree in SOURCES.items():
+        for library in {name.split(".")[0] for name in imports(tree)} & OWNERS.keys():
+            if not any(f"{module}.".startswith(f"mmsearch.{owner}.") for owner in OWNERS[library]):
+                wrong.add(f"{module} imports {library}, which belongs to {', '.join(OWNERS[library])}")
+        early = {name.split(".")[0] for name in imports(tree, top_only=True)} & NEVER_AT_IMPORT
+        if early and not module.startswith(LOADED_LATE):
+            wrong.add(f"{module} imports {', '.join(early)} at its top")
+    assert not wrong, "\n".join(sorted(wrong))

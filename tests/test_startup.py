@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mmsearch.api import Index
-from tests.conftest import save_colour
+from tests.support.colours import save_colour
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {"torch", "open_clip", "torchvision", "transformers", "pandas", "scipy", "matplotlib"}

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from mmsearch.api import Index
-from mmsearch.files import WalkRules, is_left_out, walk
+from mmsearch.core.types import Report
 from mmsearch.ingest import IngestOptions
-from mmsearch.types import Report
+from mmsearch.sources import WalkRules, is_left_out, walk
 from mmsearch.watch import WatchOptions, watch
-from tests.conftest import ColourEncoder, save_colour
+from tests.support.colours import ColourEncoder, save_colour
 
 QUICK = WatchOptions(quiet_s=0.1, longest_s=2.0, most_paths=20)
 
@@ -138,7 +138,7 @@ def test_ctrl_c_ends_cleanly(photos: Path, tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from mmsearch.api import Index
-from tests.conftest import ColourEncoder
+from tests.support.colours import ColourEncoder
 with Index.open(sys.argv[1], create=True, encoder=ColourEncoder()) as index:
     index.watch(Path(sys.argv[2]), lambda report: print(report.indexed, flush=True))
 print("ended", flush=True)

@@ -7,7 +7,7 @@ import sys
 
 from mmsearch.cli.commands import app
 from mmsearch.cli.output import fail
-from mmsearch.errors import MmsearchError
+from mmsearch.core.errors import MmsearchError
 
 
 def main() -> None:

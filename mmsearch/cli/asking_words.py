@@ -8,7 +8,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 
 _SHORT_OPTIONS = re.compile("-0?(k[0-9]*)?")
 """``-0``, ``-k``, ``-k5`` and both in one: whatever else has one dash and more than a letter is a word."""
@@ -59,7 +59,7 @@ class QueryCommand(TyperCommand):
 
 
 def _with_reranker(args: list[str]) -> list[str]:
-    from mmsearch.rerankers.models import looks_like_a_name
+    from mmsearch.models.rerankers.models import looks_like_a_name
 
     given: list[str] = []
     for place, word in enumerate(args):

@@ -10,7 +10,7 @@ import typer
 from mmsearch.cli.bars import counting_bar
 from mmsearch.cli.output import print_json
 from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 
 
 def eval_command(

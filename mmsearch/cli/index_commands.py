@@ -12,7 +12,7 @@ from mmsearch.cli.bars import progress_bar
 from mmsearch.cli.output import bytes_of, count_of, fail, print_json, print_report, print_suggestion
 from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
 from mmsearch.cli.verdict import print_verdict
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 
 
 def index_command(
@@ -53,9 +53,9 @@ def index_command(
 ) -> None:
     """Indexes folders of photos, videos and texts, or brings their index up to date."""
     from mmsearch.api import Index
-    from mmsearch.files import WalkRules
     from mmsearch.ingest import IngestOptions
-    from mmsearch.ocr import open_text_reader
+    from mmsearch.media.ocr import open_text_reader
+    from mmsearch.sources import WalkRules
 
     options = IngestOptions(
         rules=WalkRules(hidden=hidden, exclude=tuple(exclude or ())),
@@ -211,7 +211,7 @@ def _search_line(values: dict[str, Any]) -> str:
     built = values["vector_index"]
     if built is None:
         return "exact (finds everything)"
-    from mmsearch.optimize import describe_tuned
+    from mmsearch.store.local.optimize import describe_tuned
 
     lines = [f"{built['recipe']} over {built['rows']:,} vectors, the others exactly"]
     lines += [f"{'':11}{kind} queries: {describe_tuned(tuned)}" for kind, tuned in built["tuned"].items()]

@@ -6,13 +6,13 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mmsearch.errors import UsageError
-from mmsearch.types import SCHEMA
+from mmsearch.core.errors import UsageError
+from mmsearch.core.types import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mmsearch.types import Hit, Report, Skip
+    from mmsearch.core.types import Hit, Report, Skip
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -66,7 +66,7 @@ def print_reasons(what: str, skipped: Sequence[Skip], each: int = 5) -> None:
 
 def print_suggestion() -> None:
     """One line on what would search better than the built-in encoder."""
-    from mmsearch.encoders.models import SUGGESTED
+    from mmsearch.models.encoders.models import SUGGESTED
 
     print(
         f"hint: made with the built-in encoder; `mmsearch models pull {SUGGESTED}` gets one that finds more "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from mmsearch.types import Hit
+    from mmsearch.core.types import Hit
 
 Protocol = Literal["kitty", "iterm2", "sixel"]
 SIDE = 160
@@ -37,7 +37,7 @@ def picture_protocol(*, forced: bool = False) -> Protocol | None:
 
 def print_picture(hit: Hit, protocol: Protocol) -> None:
     """Writes a small picture of the hit to the terminal, if it has one."""
-    from mmsearch.search.thumbnail import thumbnail
+    from mmsearch.query.thumbnail import thumbnail
 
     picture = thumbnail(hit.path, hit.modality, SIDE, hit.shown_s)
     if picture is not None:

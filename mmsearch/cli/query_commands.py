@@ -12,12 +12,12 @@ import typer
 from mmsearch.cli.asking_words import QueryCommand
 from mmsearch.cli.output import Style, print_hits, print_json
 from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 
 
 def _completed(incomplete: str) -> list[str]:
     """How the question that is being typed could go on."""
-    from mmsearch.query_language import complete
+    from mmsearch.query.language import complete
 
     return complete(incomplete)
 
@@ -85,8 +85,8 @@ def query(
 ) -> None:
     """Finds images and video moments (or texts, with type:text) by words, by images, or both."""
     from mmsearch.api import Index
-    from mmsearch.search.options import NOTHING_BELOW, SearchOptions
-    from mmsearch.search.question import Question
+    from mmsearch.query.options import NOTHING_BELOW, SearchOptions
+    from mmsearch.query.question import Question
 
     style = Style(json_, paths, null, csv=csv, explain=explain, thumbnails=thumbnails)
     options = SearchOptions(
@@ -233,7 +233,7 @@ def explain(
 
 
 def _draw_heat(found: Any, png: Path) -> None:
-    from mmsearch.search.explain import drawn_heat
+    from mmsearch.query.explain import drawn_heat
 
     picture = drawn_heat(found)
     try:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 
 IndexOption = Annotated[
     str,
@@ -18,7 +18,7 @@ DeviceOption = Annotated[str, typer.Option(help="Where open_clip models run: aut
 
 def encoder_options(device: str, batch_size: int | None = None, compile_: bool = False, few_texts: bool = False) -> Any:
     """The options of an encoder, checked."""
-    from mmsearch.encoders.base import EncoderOptions
+    from mmsearch.models.encoders.base import EncoderOptions
 
     if device not in ("auto", "cpu", "cuda", "mps"):
         raise UsageError(f"no such device: {device}; there are auto, cpu, cuda and mps")

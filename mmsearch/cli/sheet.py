@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from mmsearch.types import Hit
+    from mmsearch.core.types import Hit
 
 CELL, CAPTION, GAP = 240, 34, 10
 """Pixels: of a picture's square, of the two lines below it, between cells."""
@@ -27,7 +27,7 @@ def draw_sheet(hits: Sequence[Hit], path: Path, columns: int | None = None) -> N
     """
     from PIL import Image, ImageDraw
 
-    from mmsearch.search.thumbnail import thumbnail
+    from mmsearch.query.thumbnail import thumbnail
 
     across = columns or max(1, math.ceil(math.sqrt(len(hits) * 1.3)))
     down = math.ceil(len(hits) / across)

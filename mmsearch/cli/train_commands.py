@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmsearch.cli.output import count_of, print_json
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from mmsearch.core.types import Skip
     from mmsearch.training.fit import Stage
     from mmsearch.training.reranker_fit import RerankerOptions
     from mmsearch.training.run import TrainReport, TrainRequest
-    from mmsearch.types import Skip
 
 _LISTED = 20
 _CHANCE = 0.05
@@ -37,7 +37,7 @@ def train_command(
     dev: Annotated[Path | None, typer.Option(help="Held-out pairs; without it a tenth is kept apart.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder that a table's relative paths start from.")] = None,
     learns: Annotated[
-        str, typer.Option(help="heads, last:N, last:N,M (image, text tower), all, lora:R or lora:R,last:N.")
+        str, typer.Option(help="heads, last:N, last:N,M (image, text encoder), all, lora:R or lora:R,last:N.")
     ] = "heads",
     scale: Annotated[float | None, typer.Option(help="1 / temperature to start from.")] = None,
     loss: Annotated[str, typer.Option(help="infonce, triplet or sigmoid.")] = "infonce",
@@ -84,8 +84,8 @@ def train_command(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Fits an encoder to your own pairs of images and captions; the result works with `index --model DIR`."""
-    from mmsearch.home import locate_index
-    from mmsearch.training.builtin_towers import BuiltinTowerOptions
+    from mmsearch.core.home import locate_index
+    from mmsearch.training.builtin_model import BuiltinModelOptions
     from mmsearch.training.fit import TrainOptions
     from mmsearch.training.losses import LossOptions
     from mmsearch.training.reranker_fit import RerankerOptions
@@ -104,7 +104,7 @@ def train_command(
         images,
         held_out,
         Freezing.parse(learns),
-        BuiltinTowerOptions(share=share),
+        BuiltinModelOptions(share=share),
         negatives=None if negatives is None else locate_index(negatives),
     )
     if reranker:

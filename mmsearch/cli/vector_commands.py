@@ -11,12 +11,12 @@ import typer
 
 from mmsearch.cli.output import bytes_of, print_json
 from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 
 
 def recipes(json_: JsonOption = False) -> None:
     """Lists the ways to search vectors: what each is for, and what was measured."""
-    from mmsearch.recipes import list_recipes
+    from mmsearch.store.local.recipes import list_recipes
 
     for recipe in list_recipes():
         if json_:
@@ -47,7 +47,7 @@ def optimize(
 ) -> None:
     """Makes searching a large index faster, at a recall that is measured on text queries and told."""
     from mmsearch.api import Index
-    from mmsearch.optimize import OptimizeOptions
+    from mmsearch.store.local.optimize import OptimizeOptions
 
     options = OptimizeOptions(recipe=recipe, recall=recall, k=k, compact=compact)
     extra = _lines(queries) if queries else []

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mmsearch.encoders.base import Encoder
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 from mmsearch.evaluate.matching import Gallery, Names, vectors_of
-from mmsearch.index import IndexDirectory
-from mmsearch.metrics import kendall_tau
+from mmsearch.evaluate.metrics import kendall_tau
+from mmsearch.models.encoders.base import Encoder
+from mmsearch.store.local.directory import IndexDirectory
 
 _NUMBERED = re.compile(r"\S+#\d+")
 

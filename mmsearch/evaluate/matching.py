@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.catalogue import Root, RowArray
-from mmsearch.encoders.base import FloatArray
-from mmsearch.errors import UsageError
-from mmsearch.index import IndexDirectory
+from mmsearch.core.errors import UsageError
+from mmsearch.models.encoders.base import FloatArray
+from mmsearch.store.local.catalogue import Root, RowArray
+from mmsearch.store.local.directory import IndexDirectory
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +35,13 @@ class Gallery:
         Raises:
             UsageError: there is nothing in it.
         """
-        tower = index.tower()
+        space = index.space()
         found = index.catalogue.sql.execute(
             """SELECT d.id, d.path, d.caption, v.row FROM documents d
                JOIN segments s ON s.content_id = d.content_id
-               JOIN vectors v ON v.segment_id = s.id AND v.tower_id = ?
+               JOIN vectors v ON v.segment_id = s.id AND v.space_id = ?
                WHERE d.modality IN ('image', 'video') AND v.row < ? ORDER BY d.id, s.ordinal""",
-            [tower.id, tower.row_count],
+            [space.id, space.row_count],
         ).fetchall()
         if not found:
             raise UsageError(f"the index {index.path} holds no images and no videos to evaluate on")
@@ -114,4 +114,4 @@ class Names:
 
 def vectors_of(index: IndexDirectory, rows: npt.NDArray[np.int64]) -> FloatArray:
     """Vectors of rows, (rows, dim) float32."""
-    return index.matrix(index.tower())[rows].astype(np.float32)
+    return index.matrix(index.space())[rows].astype(np.float32)

@@ -8,13 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mmsearch.encoders.base import Encoder, FloatArray
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 from mmsearch.evaluate.matching import Gallery, Names, vectors_of
-from mmsearch.evaluate.reading import EvaluationSet, JudgedQuestion
-from mmsearch.evaluate.stages import KS, Asked, Stage, index_loss, rerank_gain
-from mmsearch.index import IndexDirectory
-from mmsearch.metrics import (
+from mmsearch.evaluate.metrics import (
     Interval,
     average_precision,
     bootstrap_interval,
@@ -26,10 +22,14 @@ from mmsearch.metrics import (
     reciprocal_rank,
     two_way_recall,
 )
-from mmsearch.search.background import fit_scale, load_background
-from mmsearch.search.hubness import hubness_of_passages
-from mmsearch.search.options import ALPHA
-from mmsearch.search.vectors import open_vectors
+from mmsearch.evaluate.reading import EvaluationSet, JudgedQuestion
+from mmsearch.evaluate.stages import KS, Asked, Stage, index_loss, rerank_gain
+from mmsearch.models.encoders.base import Encoder, FloatArray
+from mmsearch.query.calibrate.calibration import fit_scale, load_background
+from mmsearch.query.calibrate.hubness import hubness_of_passages
+from mmsearch.query.options import ALPHA
+from mmsearch.query.vectors import open_vectors
+from mmsearch.store.local.directory import IndexDirectory
 
 DEFINITIONS = {
     "hit@k": "share of questions with at least one right answer among the first k (CLIP_benchmark: recall@k)",
@@ -151,7 +151,7 @@ def _measured(
 ) -> dict[str, list[float]]:  # fmt: skip
     names = [*(f"hit@{k}" for k in KS), *(f"recall@{k}" for k in KS), "MRR", "mAP", "nDCG@10", "rank"]
     values: dict[str, list[float]] = {name: [] for name in names}
-    background = load_background(index, index.tower())
+    background = load_background(index, index.space())
     hubness, alphas = background.hubness_of(gallery.rows), options.alpha * background.weights(texts)
     for start in range(0, len(asked), options.batch):
         part = slice(start, start + options.batch)
@@ -210,7 +210,7 @@ def _index_recall(
     index: IndexDirectory, gallery: Gallery, texts: FloatArray, images: FloatArray, k: int = 10, most: int = 500
 ) -> tuple[float, str]:
     """The share of the ``k`` exactly nearest rows that the vector search finds, over at most ``most`` questions."""
-    vectors = open_vectors(index, index.tower())
+    vectors = open_vectors(index, index.space())
     if vectors.recipe == "exact":
         return 1.0, "exact"
     queries = texts[np.linspace(0, len(texts) - 1, min(most, len(texts))).astype(int)]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 from mmsearch.evaluate.runs import Run
 
 SIZE, LEFT, TOP, RIGHT, BOTTOM = (760, 480), 60, 40, 20, 50

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 
 SetKind = Literal["captions", "labels", "qrels"]
 

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 from mmsearch.evaluate.measuring import Evaluation
+from mmsearch.evaluate.metrics import RunComparison, compare_runs
 from mmsearch.evaluate.stages import Stage
-from mmsearch.metrics import RunComparison, compare_runs
 
 SCHEMA = 1
 

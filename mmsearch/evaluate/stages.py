@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmsearch.encoders.base import FloatArray
 from mmsearch.evaluate.matching import Gallery
+from mmsearch.evaluate.metrics import RunComparison, compare_runs, hit_at_k, reciprocal_rank
 from mmsearch.evaluate.reading import JudgedQuestion
-from mmsearch.index import IndexDirectory
-from mmsearch.metrics import RunComparison, compare_runs, hit_at_k, reciprocal_rank
-from mmsearch.search.background import load_background
-from mmsearch.search.candidates import FIRST
-from mmsearch.search.vectors import open_vectors
+from mmsearch.models.encoders.base import FloatArray
+from mmsearch.query.calibrate.calibration import load_background
+from mmsearch.query.candidates import FIRST
+from mmsearch.query.vectors import open_vectors
+from mmsearch.store.local.directory import IndexDirectory
 
 KS = (1, 5, 10)
 Asked = Sequence[tuple[JudgedQuestion, dict[str, int]]]
@@ -76,11 +76,11 @@ def index_loss(
     ``None`` where there is no vector index. Both are corrected for hubness by ``alpha``; the vector index hands over
     as many rows as a search would ask it for.
     """
-    vectors = open_vectors(index, index.tower())
+    vectors = open_vectors(index, index.space())
     if vectors.recipe == "exact":
         return None
     chosen = np.unique(np.linspace(0, len(asked) - 1, min(most, len(asked))).astype(int))
-    background = load_background(index, index.tower())
+    background = load_background(index, index.space())
     hubness, alphas = background.hubness_of(gallery.rows), alpha * background.weights(texts)
     document_of = np.repeat(np.arange(len(gallery)), np.diff(gallery.starts, append=len(gallery.rows)))
     order = np.argsort(gallery.rows)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 
 MAX_NUMBER = 1e18
 """No size, duration or radius above this is accepted; none exists."""

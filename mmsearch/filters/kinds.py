@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
+from mmsearch.core.types import MODALITIES, Modality
 from mmsearch.filters.base import Filter, Parameters
-from mmsearch.types import MODALITIES, Modality
 
 DOCUMENT_DATE_SQL = "COALESCE(c.taken_at, strftime('%Y-%m-%dT%H:%M:%S', d.mtime_ns / 1000000000, 'unixepoch'))"
 """The date by which documents are listed: when it was taken, else when the file was last changed (UTC)."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 from mmsearch.filters.base import Filter, Parameters, check_text
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 from mmsearch.filters.base import MAX_NUMBER, Filter, Parameters
 
 EARTH_RADIUS_KM = 6371.0088

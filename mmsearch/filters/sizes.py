@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 from mmsearch.filters.base import MAX_NUMBER, Filter, Parameters
 
 Operator = Literal["<", "<=", "=", ">=", ">", ".."]

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.errors import UsageError, VectorError
-from mmsearch.index import IndexDirectory
+from mmsearch.core.errors import UsageError, VectorError
+from mmsearch.core.types import Modality, Progress, Report
 from mmsearch.ingest.embeddings import BATCH, EmbeddingWriter, Floats, Rows, check_vectors
-from mmsearch.ingest.seconds import Seconds
-from mmsearch.types import Modality, Progress, Report
+from mmsearch.pipeline.seconds import Seconds
+from mmsearch.store.local.directory import IndexDirectory
 
 PATH_COLUMNS = ("url", "image_path", "path")
 """The first of these that a table has is where the pictures lie."""
@@ -64,7 +64,7 @@ def import_folder(
         VectorError: vectors of another dimension, or not of length 1.
     """
     parts = find_parts(folder, captions=options.captions)
-    dim, name = index.tower().spec.dim, options.name or folder.resolve().name
+    dim, name = index.space().spec.dim, options.name or folder.resolve().name
     total = sum(len(_open(part, dim, options)) for part in parts)
     reports: list[Report] = []
     with index.writing(encoder=index.manifest.encoder) as writable:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.catalogue import DATASET, Root
-from mmsearch.catalogue.bulk import INFO_COLUMNS, BulkInsert, ImportedDocument, ImportedSegment
-from mmsearch.errors import UsageError, VectorError
-from mmsearch.index import IndexDirectory
-from mmsearch.types import MODALITIES, Progress, Report
+from mmsearch.core.errors import UsageError, VectorError
+from mmsearch.core.types import MODALITIES, Progress, Report
+from mmsearch.store.local.catalogue import DATASET, Root
+from mmsearch.store.local.catalogue.bulk import INFO_COLUMNS, BulkInsert, ImportedDocument, ImportedSegment
+from mmsearch.store.local.directory import IndexDirectory
 
 LENGTH_TOLERANCE = 0.01
 """How far from 1 the length of a vector may be; float16 costs less than a tenth of that."""
@@ -32,7 +32,7 @@ def add_embeddings(
     index: IndexDirectory, vectors: npt.ArrayLike, rows: Rows, dataset: str = "embeddings", *, normalize: bool = False
 ) -> Report:
     """Adds documents with their vectors to the dataset ``dataset`` of an index, as `Index.add_embeddings` says."""
-    checked = check_vectors(vectors, index.tower().spec.dim, normalize=normalize)
+    checked = check_vectors(vectors, index.space().spec.dim, normalize=normalize)
     if len(rows) != len(checked):
         raise UsageError(f"there are {len(checked)} vectors and {len(rows)} rows: give one row for each vector")
     with index.writing(encoder=index.manifest.encoder) as writable:
@@ -104,18 +104,18 @@ class EmbeddingWriter:
         )
 
     def _commit(self, vectors: Floats, rows: Rows) -> None:
-        index, tower = self._index, self._index.tower()
+        index, space = self._index, self._index.space()
         half = np.ascontiguousarray(vectors, dtype="<f2")
         documents = grouped(half, rows)
-        first_row = index.catalogue.row_count(tower.id)
+        first_row = index.catalogue.row_count(space.id)
         with index.catalogue.transaction():
-            bulk = BulkInsert(index.catalogue, tower.id, self._root().id, DECODING)
+            bulk = BulkInsert(index.catalogue, space.id, self._root().id, DECODING)
             known, replaced = bulk.stage(documents)
             taken = [part.source for n, one in enumerate(documents) if n not in known for part in one.segments]
             if taken:
-                index.vector_file(tower).append(half[taken], at=first_row)
+                index.vector_file(space).append(half[taken], at=first_row)
             bulk.insert(documents, known, first_row)
-            index.catalogue.set_row_count(tower.id, first_row + len(taken))
+            index.catalogue.set_row_count(space.id, first_row + len(taken))
         self._indexed += len(documents) - len(known) - replaced
         self._updated += replaced
         self._unchanged += len(known)

@@ -9,23 +9,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmsearch.catalogue import Root
-from mmsearch.decoders.base import DecodeOptions
-from mmsearch.encoders.base import Encoder
-from mmsearch.errors import UsageError
-from mmsearch.files import WalkRules
-from mmsearch.index import IndexDirectory
-from mmsearch.ingest.bounded_queue import BoundedQueue
-from mmsearch.ingest.filling import fill_tokens, lacks_tokens, open_keeper
-from mmsearch.ingest.plan import Plan, Scope, make_plan, resolve_changes, resolve_scopes, settle_skipped
-from mmsearch.ingest.reading import Readers
-from mmsearch.ingest.seconds import Seconds
-from mmsearch.ingest.text_in_pictures import TextRead, read_text_in_pictures
-from mmsearch.ingest.writing import Writer
-from mmsearch.kept_tokens import TokenKeeper
-from mmsearch.ocr import TextReader, has_text_reader, open_text_reader
-from mmsearch.system import usable_cores
-from mmsearch.types import Progress, Report
+from mmsearch.core.errors import UsageError
+from mmsearch.core.system import usable_cores
+from mmsearch.core.types import Progress, Report
+from mmsearch.media.base import DecodeOptions
+from mmsearch.media.ocr import TextReader, has_text_reader, open_text_reader
+from mmsearch.models.encoders.base import Encoder
+from mmsearch.pipeline.bounded_queue import BoundedQueue
+from mmsearch.pipeline.filling import fill_tokens, lacks_tokens, open_keeper
+from mmsearch.pipeline.plan import Plan, Scope, make_plan, resolve_changes, resolve_scopes, settle_skipped
+from mmsearch.pipeline.reading import Readers
+from mmsearch.pipeline.seconds import Seconds
+from mmsearch.pipeline.text_in_pictures import TextRead, read_text_in_pictures
+from mmsearch.pipeline.writing import Writer
+from mmsearch.sources import WalkRules
+from mmsearch.store.local.catalogue import Root
+from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.store.local.reranker_cache import TokenKeeper
 
 ProgressCallback = Callable[[Progress], None]
 _LEAST_LOOK_AHEAD = 64
@@ -184,11 +184,11 @@ class _Run:
         return plan
 
     def _workers(self, plan: Plan) -> tuple[Readers, Writer]:
-        tower = self._index.tower()
+        space = self._index.space()
         readers = Readers(
             plan.work,
             self._index.catalogue,
-            tower.id,
+            space.id,
             self._encoder,
             self._decode_options,
             threads=self._options.readers or usable_cores(),
@@ -197,7 +197,7 @@ class _Run:
             ),
         )
         return readers, Writer(
-            self._index, tower, self._encoder, limits=self._limits, settled=readers.settled, keeper=self._keeper
+            self._index, space, self._encoder, limits=self._limits, settled=readers.settled, keeper=self._keeper
         )
 
     def _read_and_write(self, plan: Plan, readers: Readers, writer: Writer) -> bool:
@@ -227,7 +227,7 @@ class _Run:
             with self._seconds.of("tokens"):
                 fill_tokens(
                     self._keeper,
-                    self._index.tower(),
+                    self._index.space(),
                     self._decode_options,
                     lambda done, total, path: self._progress(Progress("tokens", done, total, path=path)),
                 )

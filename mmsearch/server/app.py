@@ -13,14 +13,14 @@ from starlette.middleware import Middleware
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from mmsearch.errors import MediaError, MmsearchError, UsageError
-from mmsearch.query_language import QueryError
-from mmsearch.search.explain import drawn_heat
-from mmsearch.search.options import NOTHING_BELOW, SearchOptions
-from mmsearch.search.question import Question
+from mmsearch.core.errors import MediaError, MmsearchError, UsageError
+from mmsearch.core.types import SCHEMA, Modality
+from mmsearch.query.explain import drawn_heat
+from mmsearch.query.language import QueryError
+from mmsearch.query.options import NOTHING_BELOW, SearchOptions
+from mmsearch.query.question import Question
 from mmsearch.server.access import Guard
 from mmsearch.server.pictures import as_jpeg, small_picture
-from mmsearch.types import SCHEMA, Modality
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -111,7 +111,7 @@ class _Answers:
 
     def complete(self, request: Request) -> Response:
         """How the question ``q`` that is being typed could go on."""
-        from mmsearch.query_language import complete
+        from mmsearch.query.language import complete
 
         return _json({"completions": complete(request.query_params.get("q", ""))[:20]})
 
@@ -131,7 +131,7 @@ class _Answers:
 
     def file(self, request: Request) -> Response:
         """The indexed file ``path`` itself; of videos also parts."""
-        from mmsearch.files import read_sample
+        from mmsearch.sources import read_sample
 
         path, modality = self._indexed(request.query_params.get("path", ""))
         kind = "text/plain; charset=utf-8" if modality == "text" else mimetypes.guess_type(path)[0]
@@ -191,8 +191,8 @@ def _number(asked: QueryParams, name: str, otherwise: Otherwise, least: float, m
 
 def _opened(data: bytes) -> Image:
     """A picture that was sent, upright, with the same care as a file."""
-    from mmsearch.decoders.base import DecodeOptions
-    from mmsearch.decoders.image import ImageDecoder
+    from mmsearch.media.base import DecodeOptions
+    from mmsearch.media.image.reader import ImageDecoder
 
     try:
         segments = ImageDecoder().decode(Path("picture"), DecodeOptions(cut_wide=False), data).segments

@@ -7,8 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.search.thumbnail import thumbnail
-from mmsearch.types import Modality
+from mmsearch.core.types import Modality
+from mmsearch.query.thumbnail import thumbnail
 
 if TYPE_CHECKING:
     from PIL.Image import Image

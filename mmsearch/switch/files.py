@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmsearch.catalogue import KnownDocument
-from mmsearch.catalogue.coverage import PendingContent, Place
-from mmsearch.decoders import DECODERS
-from mmsearch.encoders.base import Encoder
-from mmsearch.files import FileEntry
-from mmsearch.index import IndexDirectory
 from mmsearch.ingest import IngestOptions
-from mmsearch.ingest.archives import archive_decoding, shown_by
-from mmsearch.ingest.plan import ArchiveWork, Scope, Work, archive_of, kept_scopes
+from mmsearch.media import DECODERS
+from mmsearch.media.archive import archive_decoding, shown_by
+from mmsearch.models.encoders.base import Encoder
+from mmsearch.pipeline.plan import ArchiveWork, Scope, Work, archive_of, kept_scopes
+from mmsearch.sources import FileEntry
+from mmsearch.store.local.catalogue import KnownDocument
+from mmsearch.store.local.catalogue.coverage import PendingContent, Place
+from mmsearch.store.local.directory import IndexDirectory
 
 CHANGED = "it changed since it was indexed: run `mmsearch index` on it first"
 OTHER_VERSION = "this version of mmsearch reads it differently: run `mmsearch index` on it first"

@@ -9,8 +9,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.catalogue import Tower
-from mmsearch.catalogue.coverage import (
+from mmsearch.core.types import Progress
+from mmsearch.media.text.passages import cut
+from mmsearch.models.encoders.base import Encoder, FloatArray
+from mmsearch.pipeline.bounded_queue import BoundedQueue
+from mmsearch.pipeline.interrupts import interrupts_held
+from mmsearch.pipeline.plan import ArchiveWork, archive_of
+from mmsearch.pipeline.reading import ArchiveEnd, Failed, Finished, Message, Piece, Readers
+from mmsearch.store.local.catalogue import Space
+from mmsearch.store.local.catalogue.coverage import (
     PendingContent,
     Place,
     add_vectors,
@@ -20,16 +27,9 @@ from mmsearch.catalogue.coverage import (
     pending_contents,
     pending_passages,
 )
-from mmsearch.decoders.passages import cut
-from mmsearch.encoders.base import Encoder, FloatArray
-from mmsearch.index import IndexDirectory
-from mmsearch.ingest.bounded_queue import BoundedQueue
-from mmsearch.ingest.interrupts import interrupts_held
-from mmsearch.ingest.plan import ArchiveWork, archive_of
-from mmsearch.ingest.reading import ArchiveEnd, Failed, Finished, Message, Piece, Readers
+from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.switch.files import CHANGED, OTHER_VERSION, Files, Reading
 from mmsearch.switch.moments import Span, match
-from mmsearch.types import Progress
 
 PAGE = 2048
 """Contents that are looked up at a time."""
@@ -56,7 +56,7 @@ class _Job:
 
 
 class Filler:
-    """Fills one tower. Other processes may write between its commits; what they remove is left away.
+    """Fills one space. Other processes may write between its commits; what they remove is left away.
 
     A commit is that of indexing: vectors appended and synced, then one transaction. Texts are not read again: their
     passages stand in the catalogue. A passage that is too long for this encoder is cut, and gets the direction of the
@@ -64,12 +64,12 @@ class Filler:
     """
 
     def __init__(
-        self, index: IndexDirectory, encoder: Encoder, tower: Tower, *, threads: int, memory_mb: float,
+        self, index: IndexDirectory, encoder: Encoder, space: Space, *, threads: int, memory_mb: float,
         progress: Callable[[Progress], None],
     ) -> None:  # fmt: skip
         self._index = index
         self._encoder = encoder
-        self._tower_id = tower.id
+        self._space_id = space.id
         self._threads = threads
         self._memory_mb = memory_mb
         self._progress = progress
@@ -83,7 +83,7 @@ class Filler:
         self._twins: set[int] = set()
         self._archives: dict[tuple[int, str], str] = {}
         self._next_commit = time.monotonic() + _COMMIT_SECONDS
-        counts = coverage(index.catalogue, tower.id)
+        counts = coverage(index.catalogue, space.id)
         self._total = counts.documents
         self._done = counts.covered
         self._left_out = 0
@@ -97,7 +97,7 @@ class Filler:
         try:
             self._fill_passages()
             after = 0
-            while contents := pending_contents(self._index.catalogue, self._tower_id, after, PAGE, retry=retry):
+            while contents := pending_contents(self._index.catalogue, self._space_id, after, PAGE, retry=retry):
                 after = contents[-1].id
                 self._read_all(contents)
             self._commit()
@@ -110,7 +110,7 @@ class Filler:
 
     def _fill_passages(self) -> None:
         after, content = 0, 0
-        while found := pending_passages(self._index.catalogue, self._tower_id, after, PASSAGES):
+        while found := pending_passages(self._index.catalogue, self._space_id, after, PASSAGES):
             after = found[-1][0]
             vectors = self._encode_passages([text for _, _, text in found])
             self._ready += zip([segment for segment, _, _ in found], vectors, strict=True)
@@ -161,7 +161,7 @@ class Filler:
 
     def _read(self, reading: Reading) -> None:
         readers = Readers(
-            reading.work, self._index.catalogue, self._tower_id, self._encoder,
+            reading.work, self._index.catalogue, self._space_id, self._encoder,
             reading.options.decode_options(self._encoder), threads=self._threads,
             queue=BoundedQueue(
                 items=max(_LEAST_LOOK_AHEAD, 4 * self._encoder.batch_size), size=int(1e6 * self._memory_mb)
@@ -268,24 +268,24 @@ class Filler:
         if not self._ready and not self._reasons:
             return
         with self._index.writing(wait_s=-1) as writable, interrupts_held():
-            self.segments += commit(writable, self._tower_id, self._ready, self._reasons.items())
+            self.segments += commit(writable, self._space_id, self._ready, self._reasons.items())
             self._ready, self._reasons = [], {}
         self._next_commit = time.monotonic() + _COMMIT_SECONDS
 
 
 def commit(
-    index: IndexDirectory, tower_id: int, vectors: Sequence[tuple[int, FloatArray]], reasons: Iterable[tuple[int, str]]
+    index: IndexDirectory, space_id: int, vectors: Sequence[tuple[int, FloatArray]], reasons: Iterable[tuple[int, str]]
 ) -> int:
-    """Gives segments, by id, their vectors of a tower; returns how many were still there and without one.
+    """Gives segments, by id, their vectors of a space; returns how many were still there and without one.
 
     ``index`` must be open for writing. ``reasons``: contents, by id, that are left without.
     """
-    tower = next(tower for tower in index.catalogue.towers() if tower.id == tower_id)
+    space = next(space for space in index.catalogue.spaces() if space.id == space_id)
     known = dict(vectors)
-    segments = lacking_segments(index.catalogue, tower_id, known)
+    segments = lacking_segments(index.catalogue, space_id, known)
     if segments:
-        index.vector_file(tower).append(np.stack([known[segment] for segment in segments]), at=tower.row_count)
+        index.vector_file(space).append(np.stack([known[segment] for segment in segments]), at=space.row_count)
     with index.catalogue.transaction():
-        add_vectors(index.catalogue, tower_id, segments, tower.row_count)
-        leave_out(index.catalogue, tower_id, reasons)
+        add_vectors(index.catalogue, space_id, segments, space.row_count)
+        leave_out(index.catalogue, space_id, reasons)
     return len(segments)

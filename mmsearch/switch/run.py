@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from mmsearch.catalogue import Tower
-from mmsearch.catalogue.coverage import Coverage, coverage, drop_tower, left_out
-from mmsearch.encoders.base import Encoder
-from mmsearch.errors import UsageError
-from mmsearch.index import IndexDirectory, same_encoder, switching
-from mmsearch.ingest.plan import archive_of
+from mmsearch.core.errors import UsageError
+from mmsearch.core.system import usable_cores
+from mmsearch.core.types import EncoderSpec, Progress, Skip
+from mmsearch.models.encoders.base import Encoder
+from mmsearch.pipeline.plan import archive_of
+from mmsearch.store.local.catalogue import Space
+from mmsearch.store.local.catalogue.coverage import Coverage, coverage, drop_space, left_out
+from mmsearch.store.local.directory import IndexDirectory, same_encoder, switching
 from mmsearch.switch.filling import Filler
-from mmsearch.system import usable_cores
-from mmsearch.types import EncoderSpec, Progress, Skip
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,14 @@ def switch(
     progress: Callable[[Progress], None] = lambda _: None,
     *,
     model: str | None = None,
-    prepare: Callable[[Tower], None] = lambda _: None,
+    prepare: Callable[[Space], None] = lambda _: None,
 ) -> SwitchReport:
     """Gives ``encoder`` vectors of everything that is indexed, and lets it answer once they are complete.
 
     Until then the encoder that answers goes on, also for other processes, which may index and remove meanwhile. A run
     that was interrupted or killed goes on where it was when called again. The vectors of the encoder that answered
     before stay, so switching back only fills in what came since. ``model`` is the name that opens the encoder again (by
-    default what it calls itself). ``prepare`` is called with the complete tower before it answers.
+    default what it calls itself). ``prepare`` is called with the complete space before it answers.
 
     Raises:
         IndexBusy: another process does the same.
@@ -83,12 +83,12 @@ def switch(
         index.refresh()
         before = index.manifest.model
         spec = replace(encoder.spec, name=model or encoder.spec.name)
-        tower = _registered(index, spec)
+        space = _registered(index, spec)
         workers = options.readers or usable_cores()
-        filler = Filler(index, encoder, tower, threads=workers, memory_mb=options.memory_mb, progress=progress)
+        filler = Filler(index, encoder, space, threads=workers, memory_mb=options.memory_mb, progress=progress)
         retry, answers = True, same_encoder(index.manifest.encoder, encoder.spec)
         while not (interrupted := filler.run(retry=retry)):
-            counts = coverage(index.catalogue, tower.id)
+            counts = coverage(index.catalogue, space.id)
             if counts.waiting == 0:
                 if answers or not options.activate or (counts.left_out and not options.leave_out):
                     break
@@ -102,8 +102,8 @@ def switch(
             model=spec.name,
             before=before,
             answers=answers,
-            coverage=coverage(index.catalogue, tower.id),
-            left_out=documents_left_out(index, tower),
+            coverage=coverage(index.catalogue, space.id),
+            left_out=documents_left_out(index, space),
             segments=filler.segments,
             interrupted=interrupted,
             dropped=dropped,
@@ -111,35 +111,35 @@ def switch(
         )
 
 
-def documents_left_out(index: IndexDirectory, tower: Tower) -> tuple[Skip, ...]:
-    """The documents that a tower could not be given vectors of, and why."""
+def documents_left_out(index: IndexDirectory, space: Space) -> tuple[Skip, ...]:
+    """The documents that a space could not be given vectors of, and why."""
     return tuple(
         Skip(path if root.is_dataset else str(index.root_path(root) / path), reason)
-        for root, path, reason in left_out(index.catalogue, tower.id)
+        for root, path, reason in left_out(index.catalogue, space.id)
     )
 
 
-def _registered(index: IndexDirectory, spec: EncoderSpec) -> Tower:
-    found = index.tower_of(spec)
+def _registered(index: IndexDirectory, spec: EncoderSpec) -> Space:
+    found = index.space_of(spec)
     if found is not None:
         return found
     with index.writing(wait_s=-1) as writable, writable.catalogue.transaction():
-        taken = {tower.file for tower in writable.catalogue.towers()}
+        taken = {space.file for space in writable.catalogue.spaces()}
         names = (f"vectors-{spec.key}{end}.f16" for end in ("", *(f"-{number}" for number in range(1, len(taken) + 2))))
-        return writable.catalogue.add_tower(spec, next(name for name in names if name not in taken))
+        return writable.catalogue.add_space(spec, next(name for name in names if name not in taken))
 
 
 def _activate(index: IndexDirectory, spec: EncoderSpec, model: str, options: SwitchOptions) -> bool:
     """Lets an encoder answer, in one atomic step; ``False`` when it lacks what was indexed meanwhile."""
     with index.writing(wait_s=-1) as writable:
-        tower = writable.tower_of(spec)
-        assert tower is not None
-        counts = coverage(writable.catalogue, tower.id)
+        space = writable.space_of(spec)
+        assert space is not None
+        counts = coverage(writable.catalogue, space.id)
         if counts.waiting or (counts.left_out and not options.leave_out):
             return False
-        _look_again(writable, tower)
+        _look_again(writable, space)
         with writable.catalogue.transaction():  # whoever wants the other one back must know its name
-            writable.catalogue.rename_tower(writable.tower(), writable.manifest.model)
+            writable.catalogue.rename_space(writable.space(), writable.manifest.model)
         # What was built for faster search knows the vectors of the other encoder.
         writable.with_manifest(model=model, encoder=spec, recipe="exact", vector_index=None)
         for file in writable.path.glob("vector-index-*"):
@@ -147,10 +147,10 @@ def _activate(index: IndexDirectory, spec: EncoderSpec, model: str, options: Swi
     return True
 
 
-def _look_again(index: IndexDirectory, tower: Tower) -> None:
+def _look_again(index: IndexDirectory, space: Space) -> None:
     """Lets the next `mmsearch index` read what was left out, whatever the disk says of its time."""
     with index.catalogue.transaction():
-        for root, path, _ in left_out(index.catalogue, tower.id):
+        for root, path, _ in left_out(index.catalogue, space.id):
             if not root.is_dataset:
                 index.catalogue.forget_times(root.id, [path])
                 index.catalogue.drop_archive(root.id, archive_of(path) or path)
@@ -159,13 +159,13 @@ def _look_again(index: IndexDirectory, tower: Tower) -> None:
 def _drop_others(index: IndexDirectory) -> tuple[str, ...]:
     """Gives back the space of all encoders but the one that answers; returns their names."""
     with index.writing(wait_s=-1) as writable:
-        answering = writable.tower()
-        others = [tower for tower in writable.catalogue.towers() if tower.id != answering.id]
+        answering = writable.space()
+        others = [space for space in writable.catalogue.spaces() if space.id != answering.id]
         with writable.catalogue.transaction():
-            for tower in others:
-                drop_tower(writable.catalogue, tower.id)
-        for tower in others:
-            writable.vector_file(tower).delete()
-            if tower.spec.key != answering.spec.key:
-                writable.background_file(tower).unlink(missing_ok=True)
-    return tuple(tower.spec.name for tower in others)
+            for space in others:
+                drop_space(writable.catalogue, space.id)
+        for space in others:
+            writable.vector_file(space).delete()
+            if space.spec.key != answering.spec.key:
+                writable.background_file(space).unlink(missing_ok=True)
+    return tuple(space.spec.name for space in others)

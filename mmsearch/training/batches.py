@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmsearch.encoders.base import FloatArray
+from mmsearch.models.encoders.base import FloatArray
 from mmsearch.training.pairs import Pairs
 from mmsearch.training.steps import Batch, Words
 from mmsearch.training.towers import Towers
@@ -109,7 +109,7 @@ class Batches:
             yield Batch(images, texts, groups, self._short_queries(rows, images, random))
 
     def sample_images(self) -> tuple[Tensor, ...]:
-        """What the image tower's start gives for up to 512 images."""
+        """What the image encoder's start gives for up to 512 images."""
         rows = np.linspace(0, len(self.texts) - 1, min(512, len(self.texts))).astype(int)
         return self.feed.rows(rows, 0)
 

@@ -1,6 +1,6 @@
 """Writes trained towers as a folder of the built-in layout, which ``mmsearch index --model DIR`` takes.
 
-The layout is that of ``mmsearch/encoders/builtin.py`` with ``joint_shares`` more in ``encoder.json``: the shares
+The layout is that of ``mmsearch/models/encoders/builtin.py`` with ``joint_shares`` more in ``encoder.json``: the shares
 of the learned space in the vectors of captions and of names. The image graph also gives ``logits`` and ``grid``,
 the text graph ``tokens``, which a reranker reads.
 """
@@ -27,12 +27,12 @@ from mmsearch.training.onnx_narrow import narrow_convolutions, narrow_matrices, 
 if TYPE_CHECKING:
     import onnx
 
-    from mmsearch.training.builtin_towers import BuiltinTowers
+    from mmsearch.training.builtin_model import BuiltinModel
 
 IMAGE_FILE, TEXT_FILE, TOKENIZER_FILE = "image.onnx", "text.onnx", "tokenizer.json"
 
 
-def export_builtin(towers: BuiltinTowers, directory: Path) -> None:
+def export_builtin(towers: BuiltinModel, directory: Path) -> None:
     """Writes the graphs, the tokenizer and the description of ``towers`` into ``directory``."""
     import onnx
 
@@ -113,7 +113,7 @@ def _axis(name: str, smallest: int, largest: int) -> Any:
     return torch.export.Dim(name, min=smallest, max=largest)
 
 
-def _write_description(directory: Path, source: dict[str, Any], towers: BuiltinTowers) -> None:
+def _write_description(directory: Path, source: dict[str, Any], towers: BuiltinModel) -> None:
     files = (IMAGE_FILE, TEXT_FILE, TOKENIZER_FILE)
     digest = hashlib.sha256()
     for name in files:

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from mmsearch.encoders.base import FloatArray
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
+from mmsearch.models.encoders.base import FloatArray
 from mmsearch.training.batches import Batches
 from mmsearch.training.curves import write_curves
 from mmsearch.training.held_out import HeldOut

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmsearch.metrics import two_way_recall
+from mmsearch.evaluate.metrics import two_way_recall
 from mmsearch.training.pairs import Pairs
 from mmsearch.training.towers import Towers
 from mmsearch.training.views import ImageFeed

@@ -1,6 +1,6 @@
 """What a trained encoder brings to know hubs by: where the captions and the photos that it learned from lie.
 
-See `mmsearch.encoders.caption_middles`. The files lie beside the weights and name their digest.
+See `mmsearch.models.encoders.caption_centroids`. The files lie beside the weights and name their digest.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mmsearch.encoders import open_encoder
-from mmsearch.encoders.caption_middles import write_caption_middles, write_photo_sample
+from mmsearch.models.encoders import open_encoder
+from mmsearch.models.encoders.caption_centroids import write_caption_centroids, write_photo_sample
+from mmsearch.store.local.vector_index.groups import centroids_of_groups
 from mmsearch.training.pairs import Pairs, image_vectors
-from mmsearch.vector_index.groups import middles_of_groups
 
 GROUPS = 1000
 A_GROUP = 8
@@ -35,8 +35,8 @@ def write_hubs(directory: Path, pairs: Pairs, learned: int | None) -> None:
     captions = [captions[place] for place in _spread(len(captions), CAPTIONS)]
     if len(captions) >= FEWEST:
         vectors = encoder.encode_texts(captions)[:, :learned]
-        middles = middles_of_groups(vectors, min(GROUPS, len(captions) // A_GROUP))
-        write_caption_middles(directory, encoder.spec.digest, middles)
+        centroids = centroids_of_groups(vectors, min(GROUPS, len(captions) // A_GROUP))
+        write_caption_centroids(directory, encoder.spec.digest, centroids)
     if len(pairs) >= FEWEST:
         photos = image_vectors(encoder, [pairs.images[place] for place in _spread(len(pairs), PHOTOS)])
         write_photo_sample(directory, encoder.spec.digest, photos)

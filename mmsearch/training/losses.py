@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 
 LossName = Literal["infonce", "triplet", "sigmoid"]
 LOSSES: tuple[LossName, ...] = ("infonce", "triplet", "sigmoid")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mmsearch.encoders.base import FloatArray
-from mmsearch.errors import UsageError
-from mmsearch.index import IndexDirectory
+from mmsearch.core.errors import UsageError
+from mmsearch.models.encoders.base import FloatArray
+from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.training.pairs import ImageSource, Pairs
 
 _ROWS = 20_000
@@ -24,15 +24,15 @@ def vectors_of_index(directory: Path, pairs: Pairs) -> FloatArray:
     """
     index = IndexDirectory.open(directory)
     try:
-        tower = index.tower()
-        matrix = index.matrix(tower)
+        space = index.space()
+        matrix = index.matrix(space)
         rows: dict[str, int] = {}
-        for start in range(0, tower.row_count, _ROWS):
-            part = range(start, min(start + _ROWS, tower.row_count))
-            for found in index.catalogue.find_rows(tower.id, part):
+        for start in range(0, space.row_count, _ROWS):
+            part = range(start, min(start + _ROWS, space.row_count))
+            for found in index.catalogue.find_rows(space.id, part):
                 if found.modality == "image" and found.ordinal == 0:
                     rows[os.path.realpath(index.path_of(found))] = found.row
-        vectors = np.zeros((len(pairs), tower.spec.dim), dtype=np.float32)
+        vectors = np.zeros((len(pairs), space.spec.dim), dtype=np.float32)
         known = [(place, row) for place, image in enumerate(pairs.images) if (row := rows.get(_key(image))) is not None]
         if not known:
             raise UsageError(

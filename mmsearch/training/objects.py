@@ -1,7 +1,7 @@
 """What a picture shows beside its main class: a linear layer learns from an object detector what it would find.
 
 The detector is needed only here. Its probabilities on unlabelled pictures are the targets of a ridge regression from
-the image tower's features (a teacher's soft targets carry over what it knows of things that few pictures show: Hinton
+the image encoder's features (a teacher's soft targets carry over what it knows of things that few pictures show: Hinton
 et al., 2015, "Distilling the Knowledge in a Neural Network", https://arxiv.org/abs/1503.02531). Solved in closed form,
 so there is no seed and nothing to stop.
 """
@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from mmsearch.encoders.base import FloatArray
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
+from mmsearch.models.encoders.base import FloatArray
 from mmsearch.training.builtin_modules import FEATURES, WIDTH, ImageNet
 
 RIDGE = 1500.0

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 from mmsearch.training.losses import LossOptions
 from mmsearch.training.steps import StepOptions
 from mmsearch.training.views import ViewOptions

@@ -17,11 +17,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmsearch.decoders.caption_table import CAPTION_COLUMNS
-from mmsearch.errors import UsageError
-from mmsearch.index import IndexDirectory
+from mmsearch.core.errors import UsageError
+from mmsearch.core.types import Skip
+from mmsearch.media.text.caption_table import CAPTION_COLUMNS
+from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.training.pairs import ImageSource, Pairs, merge
-from mmsearch.types import Skip
 
 IMAGE_COLUMNS = ("image", "filepath", "file_path", "image_path", "path", "file", "file_name", "filename", "img")
 """The first of these names that a table has, in any case, is its image column."""

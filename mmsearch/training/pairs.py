@@ -12,16 +12,16 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from mmsearch.decoders.image_colour import flatten, to_srgb, upright
-from mmsearch.decoders.image_metadata import exif_of
-from mmsearch.decoders.pillow_guard import HEADER_BYTES, describe_content, image_format, open_image, pillow_guard
-from mmsearch.errors import MediaError, UsageError
-from mmsearch.types import Skip
+from mmsearch.core.errors import MediaError, UsageError
+from mmsearch.core.types import Skip
+from mmsearch.media.image.colour import flatten, to_srgb, upright
+from mmsearch.media.image.metadata import exif_of
+from mmsearch.media.image.pillow_guard import HEADER_BYTES, describe_content, image_format, open_image, pillow_guard
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from mmsearch.encoders.base import Encoder, FloatArray
+    from mmsearch.models.encoders.base import Encoder, FloatArray
 
 LARGEST_PIXELS = 89_000_000
 

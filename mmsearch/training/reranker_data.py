@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mmsearch.encoders.builtin import BuiltinEncoder
-from mmsearch.rerankers.base import FloatArray
+from mmsearch.models.encoders.builtin import BuiltinEncoder
+from mmsearch.models.rerankers.base import FloatArray
 from mmsearch.training.options import Stage
 from mmsearch.training.pairs import Pairs
 

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mmsearch.encoders.base import EncoderOptions
-from mmsearch.encoders.builtin import BuiltinEncoder
-from mmsearch.errors import UsageError
-from mmsearch.rerankers.base import FloatArray, standard
-from mmsearch.rerankers.builtin import DESCRIPTION, FORMAT, digest_of
+from mmsearch.core.errors import UsageError
+from mmsearch.models.encoders.base import EncoderOptions
+from mmsearch.models.encoders.builtin import BuiltinEncoder
+from mmsearch.models.rerankers.base import FloatArray, standard
+from mmsearch.models.rerankers.builtin import DESCRIPTION, FORMAT, digest_of
 from mmsearch.training.builtin_export import _axis, export_graph
 from mmsearch.training.fit import Stage, schedule
 from mmsearch.training.onnx_narrow import store_half

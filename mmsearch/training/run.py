@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.encoders import Encoder, open_encoder
-from mmsearch.encoders.builtin import SHIPPED_WEIGHTS
-from mmsearch.encoders.models import BUILTIN, locate, without_views
-from mmsearch.errors import UsageError
-from mmsearch.metrics import compare_runs, two_way_recall
-from mmsearch.metrics.two_way import TwoWayRecall
-from mmsearch.training.builtin_towers import BuiltinTowerOptions, BuiltinTowers
+from mmsearch.core.errors import UsageError
+from mmsearch.core.types import Skip
+from mmsearch.evaluate.metrics import compare_runs, two_way_recall
+from mmsearch.evaluate.metrics.two_way import TwoWayRecall
+from mmsearch.models.encoders import Encoder, open_encoder
+from mmsearch.models.encoders.builtin import SHIPPED_WEIGHTS
+from mmsearch.models.encoders.models import BUILTIN, locate, without_views
+from mmsearch.training.builtin_model import BuiltinModel, BuiltinModelOptions
 from mmsearch.training.fit import Fitted, Stage, TrainOptions, fit
 from mmsearch.training.hubs import write_hubs
 from mmsearch.training.mining import vectors_of_index
@@ -26,7 +27,6 @@ from mmsearch.training.pair_sources import read_pairs
 from mmsearch.training.pairs import Pairs, image_vectors, without_unreadable
 from mmsearch.training.reranker_fit import Reranked, RerankerOptions, train_reranker
 from mmsearch.training.towers import Freezing, Towers
-from mmsearch.types import Skip
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class TrainRequest:
     images: Path | None = None
     held_out: float = 0.1
     learns: Freezing = field(default_factory=Freezing)
-    towers: BuiltinTowerOptions = field(default_factory=BuiltinTowerOptions)
+    towers: BuiltinModelOptions = field(default_factory=BuiltinModelOptions)
     keep_cache: bool = False
     negatives: Path | None = None
 
@@ -141,7 +141,7 @@ def add_reranker(
     return result, refused
 
 
-def open_towers(model: str, learns: Freezing, options: BuiltinTowerOptions, seed: int) -> Towers:
+def open_towers(model: str, learns: Freezing, options: BuiltinModelOptions, seed: int) -> Towers:
     """The towers of a model by the names that ``open_encoder`` knows; new weights depend on ``seed``."""
     import torch
 
@@ -153,10 +153,10 @@ def open_towers(model: str, learns: Freezing, options: BuiltinTowerOptions, seed
     if (directory / "encoder.json").is_file():
         if learns.rank:
             raise UsageError("low-rank updates are for models of open_clip: train the built-in towers with last:N")
-        return BuiltinTowers(directory, learns, options)
-    from mmsearch.training.open_clip_towers import OpenClipTowers
+        return BuiltinModel(directory, learns, options)
+    from mmsearch.training.open_clip_model import OpenClipModel
 
-    return OpenClipTowers(locate(model), learns)
+    return OpenClipModel(locate(model), learns)
 
 
 def encoder_ranks(encoder: Encoder, pairs: Pairs) -> TwoWayRecall:

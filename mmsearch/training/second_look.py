@@ -1,4 +1,4 @@
-"""Fits `mmsearch.rerankers.second_look`: closed forms, so there is no seed and nothing to stop; and three weights.
+"""Fits `rerankers.second_look`: closed forms, so there is no seed and nothing to stop; and three weights.
 
 The regression is fitted on pictures and captions that the towers may have been trained on. What they know by heart does
 little harm, because a ridge of a few hundred ranks cannot use it; the weights of its parts are another matter and must
@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mmsearch.encoders.base import FloatArray
-from mmsearch.errors import UsageError
-from mmsearch.rerankers.second_look import SecondLookModel, terms
+from mmsearch.core.errors import UsageError
+from mmsearch.models.encoders.base import FloatArray
+from mmsearch.models.rerankers.second_look import SecondLookModel, terms
 
 RIDGE = 10_000.0
 """Penalty on the squares of the weights, for inputs of spread 1; chosen, as what follows, on Flickr8k dev."""

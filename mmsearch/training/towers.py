@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,7 +26,7 @@ Tokens = npt.NDArray[np.int64]
 class Freezing:
     """How much learns: the projections into the shared space and the last ``blocks`` blocks of each tower.
 
-    ``None`` is everything; 0 is the projections alone. ``text_blocks`` is for another number in the text tower. With
+    ``None`` is everything; 0 is the projections alone. ``text_blocks`` is for another number in the text encoder. With
     ``rank`` above 0, the matrices of those blocks learn by low-rank updates (LoRA) of that rank, and nothing else of
     them does.
     """
@@ -37,7 +37,7 @@ class Freezing:
 
     @classmethod
     def parse(cls, text: str) -> Freezing:
-        """``heads``, ``all``, ``last:N`` with N of 1 or more, or ``last:N,M`` (image tower, text tower).
+        """``heads``, ``all``, ``last:N`` with N of 1 or more, or ``last:N,M`` (image encoder, text encoder).
 
         ``lora:R`` is ``all`` by low-rank updates of rank R, ``lora:R,last:N`` the last N blocks by such.
         """
@@ -49,8 +49,8 @@ class Freezing:
         match = re.fullmatch(r"last:([1-9]\d?)(?:,([1-9]\d?))?", text)
         if match is None:
             raise UsageError(
-                f"what learns is {text!r}; expected heads, last:N (the last N blocks of both towers), "
-                "last:N,M (of the image tower, of the text tower), all, lora:R or lora:R,last:N "
+                f"what learns is {text!r}; expected heads, last:N (the last N blocks of both encoders), "
+                "last:N,M (of the image encoder, of the text encoder), all, lora:R or lora:R,last:N "
                 "(low-rank updates of rank R)"
             )
         return cls(int(match[1]), int(match[2]) if match[2] else None)
@@ -65,7 +65,7 @@ class Freezing:
 
     @property
     def of_text(self) -> int | None:
-        """How many blocks of the text tower learn."""
+        """How many blocks of the text encoder learn."""
         return self.blocks if self.text_blocks is None else self.text_blocks
 
 
@@ -154,11 +154,11 @@ class Towers(nn.Module, ABC):
         """Told after training what the loss ended with."""
 
     def texts(self, tokens: Tensor) -> TextRows:
-        """Both parts of the text tower in one."""
+        """Both parts of the text encoder in one."""
         return self.text_rest(self.text_start(tokens))
 
     def images(self, pixels: Tensor) -> ImageRows:
-        """Both parts of the image tower in one."""
+        """Both parts of the image encoder in one."""
         return self.image_rest(self.image_start(pixels))
 
     def describe(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmsearch.errors import UsageError
+from mmsearch.core.errors import UsageError
 from mmsearch.training.batches import Batches
 from mmsearch.training.losses import Objective
 from mmsearch.training.options import Epoch, Stage, TrainOptions

@@ -1,4 +1,4 @@
-"""What the image tower is shown of a picture: as it is, or a random crop of it, mirrored, its colours changed."""
+"""What the image encoder is shown of a picture: as it is, or a random crop of it, mirrored, its colours changed."""
 
 from __future__ import annotations
 

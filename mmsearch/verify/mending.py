@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mmsearch.catalogue import checks
-from mmsearch.catalogue.kept_tokens import live_places, token_table
-from mmsearch.index import IndexDirectory
 from mmsearch.ingest import IngestOptions
-from mmsearch.ingest.plan import kept_scopes
-from mmsearch.token_file import TokenFile
+from mmsearch.pipeline.plan import kept_scopes
+from mmsearch.store.local.catalogue import checks
+from mmsearch.store.local.catalogue.reranker_cache import live_places, token_table
+from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.store.local.files.tokens import TokenFile
 from mmsearch.verify.differences import Difference
 from mmsearch.verify.verifying import bad_places, bad_rows
 
@@ -41,21 +41,21 @@ def mend(index: IndexDirectory, differences: Sequence[Difference], add: AddAgain
 
 def _mend_index(index: IndexDirectory, changed: Sequence[str]) -> None:
     catalogue = index.catalogue
-    if any(index.vector_file(tower).rows_on_disk() < tower.row_count for tower in catalogue.towers()):
+    if any(index.vector_file(space).rows_on_disk() < space.row_count for space in catalogue.spaces()):
         index.with_manifest(vector_index=None, recipe="exact")  # what was built knows rows that others will take
     with catalogue.transaction():
         _forget_times(index, changed)
-        for tower in catalogue.towers():
-            rows = min(tower.row_count, index.vector_file(tower).rows_on_disk())
-            live = checks.live_rows(catalogue, tower.id)
-            bad = bad_rows(index.vector_file(tower).map(rows), live[live < rows])
-            checks.mend_rows(catalogue, tower.id, rows, bad)
-        checks.mend_contents(catalogue, index.tower().id)
+        for space in catalogue.spaces():
+            rows = min(space.row_count, index.vector_file(space).rows_on_disk())
+            live = checks.live_rows(catalogue, space.id)
+            bad = bad_rows(index.vector_file(space).map(rows), live[live < rows])
+            checks.mend_rows(catalogue, space.id, rows, bad)
+        checks.mend_contents(catalogue, index.space().id)
         catalogue.drop_empty_roots(keep=[scope.root_id for scope in catalogue.kept_scopes()])
-    for tower in catalogue.towers():
-        vectors = index.vector_file(tower)
-        vectors.cut(tower.row_count)
-        vectors.codes.mend(vectors.map(tower.row_count))
+    for space in catalogue.spaces():
+        vectors = index.vector_file(space)
+        vectors.cut(space.row_count)
+        vectors.codes.mend(vectors.map(space.row_count))
     table = token_table(catalogue)
     if table is not None:
         file = TokenFile(index.path / table.file, table.shape)

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.catalogue import Root, Tower, checks
-from mmsearch.catalogue.kept_tokens import live_places, token_table
-from mmsearch.decoders.base import DecodeOptions
-from mmsearch.errors import MediaError
-from mmsearch.files import FileEntry, content_hash
-from mmsearch.index import IndexDirectory
+from mmsearch.core.errors import MediaError
 from mmsearch.ingest import IngestOptions
-from mmsearch.ingest.plan import Scope, archive_of, kept_scopes, make_plan, settle_skipped
-from mmsearch.token_file import TokenFile
+from mmsearch.media.base import DecodeOptions
+from mmsearch.pipeline.plan import Scope, archive_of, kept_scopes, make_plan, settle_skipped
+from mmsearch.sources import FileEntry, content_hash
+from mmsearch.store.local.catalogue import Root, Space, checks
+from mmsearch.store.local.catalogue.reranker_cache import live_places, token_table
+from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.store.local.files.tokens import TokenFile
 from mmsearch.verify.differences import Difference, Verdict
 
 LENGTH_TOLERANCE = 0.01
@@ -33,14 +33,14 @@ def verify(index: IndexDirectory, *, read_bytes: bool = False, seen: Seen = lamb
     With ``read_bytes``, every file is read and hashed again, which notices bytes that changed while size and time
     stayed. ``seen`` is called with the number of files met so far.
     """
-    catalogue, tower = index.catalogue, index.tower()
+    catalogue, space = index.catalogue, index.space()
     broken = checks.broken_database(catalogue)
     if broken:  # whatever else the database says cannot be trusted
         advice = "restore the index from a copy, or remove it and index again"
         found = [Difference("damaged database", catalogue.path.name, f"{what}: {advice}") for what in broken]
         return Verdict(0, 0, 0, tuple(found))
-    differences = [*_catalogue(index, tower), *_stray_files(index)]
-    for each in catalogue.towers():
+    differences = [*_catalogue(index, space), *_stray_files(index)]
+    for each in catalogue.spaces():
         differences += _vectors(index, each)
     differences += _tokens(index)
     files, on_disk = _disk(index, seen)
@@ -49,20 +49,20 @@ def verify(index: IndexDirectory, *, read_bytes: bool = False, seen: Seen = lamb
         differences += _bytes(index, {difference.where for difference in on_disk})
     counts = catalogue.counts()
     documents = counts["image"] + counts["video"] + counts["text"]
-    vectors = sum(each.row_count for each in catalogue.towers())
+    vectors = sum(each.row_count for each in catalogue.spaces())
     return Verdict(documents, vectors, files, tuple(differences))
 
 
-def _catalogue(index: IndexDirectory, tower: Tower) -> Iterator[Difference]:
+def _catalogue(index: IndexDirectory, space: Space) -> Iterator[Difference]:
     catalogue = index.catalogue
-    for content_id, path in checks.incomplete_contents(catalogue, tower.id):
+    for content_id, path in checks.incomplete_contents(catalogue, space.id):
         detail = "a segment of it, or a segment's vector, is missing: it must be read again"
         yield Difference("incomplete content", path or f"content {content_id}", detail)
-    unused = checks.count(catalogue, checks.UNUSED, tower.id)
+    unused = checks.count(catalogue, checks.UNUSED, space.id)
     if unused:
         yield Difference("unused content", catalogue.path.name, f"{unused} contents belong to no document")
     for table, question in checks.OTHER_MODALITY.items():
-        wrong = checks.count(catalogue, question, tower.id)
+        wrong = checks.count(catalogue, question, space.id)
         if wrong:
             yield Difference("wrong modality", catalogue.path.name, f"{wrong} {table} disagree with their content")
     for path in checks.empty_roots(catalogue):
@@ -71,7 +71,7 @@ def _catalogue(index: IndexDirectory, tower: Tower) -> Iterator[Difference]:
 
 def _stray_files(index: IndexDirectory) -> Iterator[Difference]:
     table = token_table(index.catalogue)
-    vectors = [index.vector_file(tower) for tower in index.catalogue.towers()]
+    vectors = [index.vector_file(space) for space in index.catalogue.spaces()]
     ours = {path.name for file in vectors for path in (file.path, file.codes.path)} | ({table.file} if table else set())
     for file in sorted(
         path for kind in ("vectors-*.f16", "vectors-*.u8", "tokens-*.i8") for path in index.path.glob(kind)
@@ -81,28 +81,28 @@ def _stray_files(index: IndexDirectory) -> Iterator[Difference]:
             yield Difference("stray file", file.name, detail)
 
 
-def _vectors(index: IndexDirectory, tower: Tower) -> Iterator[Difference]:
+def _vectors(index: IndexDirectory, space: Space) -> Iterator[Difference]:
     """The vector file's length, who owns its rows, and whether they are vectors of length 1."""
-    file = index.vector_file(tower)
+    file = index.vector_file(space)
     on_disk = file.rows_on_disk()
-    if on_disk < tower.row_count:
-        detail = f"it holds {on_disk} vectors, the catalogue has committed {tower.row_count}"
-        yield Difference("vectors missing", tower.file, detail)
-    surplus = (file.path.stat().st_size if file.path.exists() else 0) - tower.row_count * tower.spec.dim * 2
+    if on_disk < space.row_count:
+        detail = f"it holds {on_disk} vectors, the catalogue has committed {space.row_count}"
+        yield Difference("vectors missing", space.file, detail)
+    surplus = (file.path.stat().st_size if file.path.exists() else 0) - space.row_count * space.spec.dim * 2
     if surplus > 0:
-        yield Difference("uncommitted bytes", tower.file, f"{surplus} bytes were never committed (after a crash)")
-    live, dead = checks.live_rows(index.catalogue, tower.id), index.catalogue.dead_rows(tower.id)
-    yield from _owners(tower, live, dead)
-    if index.catalogue.has_wrong_blocks(tower):
+        yield Difference("uncommitted bytes", space.file, f"{surplus} bytes were never committed (after a crash)")
+    live, dead = checks.live_rows(index.catalogue, space.id), index.catalogue.dead_rows(space.id)
+    yield from _owners(space, live, dead)
+    if index.catalogue.has_wrong_blocks(space):
         detail = "what is written down of whose the vectors are disagrees with the other tables"
         yield Difference("wrong row blocks", index.catalogue.path.name, detail)
-    rows = min(on_disk, tower.row_count)
+    rows = min(on_disk, space.row_count)
     if file.codes.are_wrong(file.map(rows)):
         yield Difference("wrong codes", file.codes.path.name, "they are not those of the vectors")
     bad = bad_rows(file.map(rows), live[(live >= 0) & (live < rows)])
-    owners = checks.owners_of_rows(index.catalogue, tower.id, bad)
+    owners = checks.owners_of_rows(index.catalogue, space.id, bad)
     for row in bad.tolist():
-        yield Difference("bad vector", owners.get(row, tower.file), f"row {row} is no vector of length 1")
+        yield Difference("bad vector", owners.get(row, space.file), f"row {row} is no vector of length 1")
 
 
 def _tokens(index: IndexDirectory) -> Iterator[Difference]:
@@ -126,17 +126,17 @@ def bad_places(file: TokenFile, rows: int, live: npt.NDArray[np.int64]) -> npt.N
     return np.intersect1d(file.bad_rows(rows), live)
 
 
-def _owners(tower: Tower, live: npt.NDArray[np.int64], dead: npt.NDArray[np.int64]) -> Iterator[Difference]:
+def _owners(space: Space, live: npt.NDArray[np.int64], dead: npt.NDArray[np.int64]) -> Iterator[Difference]:
     everything = np.union1d(live, dead)
-    outside = everything[everything >= tower.row_count]
+    outside = everything[everything >= space.row_count]
     for row in outside.tolist():
-        yield Difference("row outside", tower.file, f"row {row} is not among the {tower.row_count} committed ones")
+        yield Difference("row outside", space.file, f"row {row} is not among the {space.row_count} committed ones")
     for row in np.intersect1d(live, dead).tolist():
-        yield Difference("row owned and dead", tower.file, f"row {row} is owned by a segment and counted as unused")
-    lost = np.setdiff1d(np.arange(tower.row_count), everything)
+        yield Difference("row owned and dead", space.file, f"row {row} is owned by a segment and counted as unused")
+    lost = np.setdiff1d(np.arange(space.row_count), everything)
     for row in lost.tolist():
         yield Difference(
-            "row without owner", tower.file, f"row {row} belongs to no segment and is not counted as unused"
+            "row without owner", space.file, f"row {row} belongs to no segment and is not counted as unused"
         )
 
 

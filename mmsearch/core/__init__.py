@@ -1,0 +1,1 @@
+"""What every room knows: types, errors, where indexes live, and what is asked of the operating system."""

@@ -1,0 +1,50 @@
+"""Where indexes live, and which encoder a new one gets, when nobody says otherwise."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mmsearch.core.errors import UsageError
+
+DEFAULT_INDEX = "default"
+_MODEL_FILE = "default-model.txt"
+
+
+def home() -> Path:
+    """``$MMSEARCH_HOME``, else the platform's directory for user data."""
+    chosen = os.environ.get("MMSEARCH_HOME")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("mmsearch", appauthor=False))
+
+
+def locate_index(name_or_path: str | os.PathLike[str]) -> Path:
+    """The directory of an index: a bare name means one below `home`, anything with a separator is a path.
+
+    Raises:
+        UsageError: an empty name.
+    """
+    text = os.fspath(name_or_path)
+    if not text.strip():
+        raise UsageError("the name of the index is empty: give a name or a path")
+    is_path = isinstance(name_or_path, Path) or any(mark in text for mark in ("/", os.sep)) or text[0] in ".~"
+    if is_path:
+        return Path(os.path.realpath(Path(text).expanduser()))
+    return home() / text
+
+
+def default_model() -> str:
+    """The encoder of a new index: the model pulled last, the built-in one until then."""
+    try:
+        return (home() / _MODEL_FILE).read_text(encoding="utf-8").strip() or "builtin"
+    except OSError:
+        return "builtin"
+
+
+def set_default_model(name: str) -> None:
+    """Lets new indexes use this model."""
+    home().mkdir(parents=True, exist_ok=True)
+    (home() / _MODEL_FILE).write_text(name + "\n", encoding="utf-8")

@@ -1,0 +1,173 @@
+"""The words of mmsearch as types: what the rooms of the package hand to each other.
+
+Nothing here does work. Every type is frozen, so that a value can be shared between threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Modality = Literal["image", "video", "text"]
+MODALITIES: tuple[Modality, ...] = ("image", "video", "text")
+
+SCHEMA = 1
+"""Of the JSON that mmsearch gives; raised when a field changes its meaning or goes away."""
+
+ScoreType = Literal["cosine", "sigmoid"]
+"""How a model was trained to compare: CLIP-like softmax over cosines, or SigLIP's pairwise sigmoid."""
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """The identity of an encoder. Two encoders with equal ``digest`` and ``preprocessing`` give equal vectors.
+
+    ``digest`` is the hex SHA-256 of the weights; ``dim`` the length of a vector; ``preprocessing`` a short
+    text that names size, resizing and normalisation of the image encoder.
+    """
+
+    name: str
+    digest: str
+    dim: int
+    preprocessing: str
+    score_type: ScoreType = "cosine"
+    logit_scale: float | None = None
+    logit_bias: float | None = None
+
+    @property
+    def key(self) -> str:
+        """The short name of this identity: files that hold its vectors carry it."""
+        return self.digest[:12]
+
+    def describe(self) -> str:
+        """One human line, used by errors that must name two encoders."""
+        return f"{self.name} ({self.dim}-d, weights {self.key}, {self.preprocessing})"
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file says of itself. Every field is ``None`` where the file does not say.
+
+    ``taken_at`` is ISO 8601 local time without zone (what EXIF gives); ``latitude`` and ``longitude`` are
+    degrees, north and east positive; ``duration_s`` seconds; ``width`` and ``height`` pixels, upright.
+    """
+
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = None
+    taken_at: str | None = None
+    camera: str | None = None
+    lens: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    description: str | None = None
+    note: str | None = None
+    """What could not be read although the file was indexed (a broken tail, say)."""
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A file that was seen and not indexed, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one run of indexing did. Counts are files; every file seen is counted exactly once."""
+
+    indexed: int = 0
+    unchanged: int = 0
+    updated: int = 0
+    removed: int = 0
+    skipped: tuple[Skip, ...] = ()
+    segments: int = 0
+    interrupted: bool = False
+    text_read: int = 0
+    """Pictures and videos whose text was read in this run (`IngestOptions.ocr`)."""
+    text_unread: tuple[Skip, ...] = ()
+    """Those whose text could not be read; they are indexed all the same."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Wall seconds of the run (``total``) and busy seconds of each stage, summed over its workers.
+
+    ``wait`` are the seconds for which the encoder had nothing to do because no input was ready.
+    """
+
+    @property
+    def limited_by(self) -> str | None:
+        """The stage that the run would gain most from being faster: walk, decode, encode or commit.
+
+        One thread takes the inputs, encodes and commits them, so its time tells: what it spends waiting is lost to
+        the readers. ``None`` where nothing was read.
+        """
+        spent = {name: self.seconds.get(name, 0.0) for name in ("walk", "encode", "commit")}
+        spent["decode"] = self.seconds.get("wait", 0.0)
+        slowest = max(spent, key=lambda name: spent[name])
+        return slowest if spent[slowest] > 0 else None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run of indexing stands: handed to the progress callback, from one thread at a time."""
+
+    stage: Literal["walk", "index", "tokens", "finish", "read"]
+    done: int
+    total: int | None
+    skipped: int = 0
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One ranked answer.
+
+    ``score`` is the cosine between the query's vector and the segment's, −1 to 1. ``path`` is absolute.
+    ``segment`` is the segment's number inside its document, from 0; ``start_s``/``end_s`` are seconds of a
+    video moment, ``best_s`` the time of its best frame; ``text`` the passage of a text document. They are
+    ``None`` where they do not apply.
+
+    ``relevance``, 0 to 1, is what ``score`` means for this model and index: the share of generic questions whose
+    best hit here is worse; ``None`` where too little is known. ``parts`` sum to what hits are ordered by:
+    ``similarity`` (the score), ``hubness`` and ``words``. ``duplicates``: paths of near-duplicates folded into
+    this hit. ``read``: the lines read in the picture or frame (OCR) that have words of the question, where those
+    made it rise.
+    """
+
+    rank: int
+    score: float
+    path: str
+    modality: Modality
+    segment: int
+    start_s: float | None = None
+    end_s: float | None = None
+    text: str | None = None
+    relevance: float | None = None
+    best_s: float | None = None
+    parts: Mapping[str, float] = field(default_factory=dict, hash=False)
+    duplicates: tuple[str, ...] = ()
+    read: str | None = None
+
+    @property
+    def shown_s(self) -> float | None:
+        """The time of the frame that stands for a moment of a video."""
+        return self.start_s if self.best_s is None else self.best_s
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields as values that JSON knows, as the command line and the server give them; see `SCHEMA`."""
+        return {
+            "rank": self.rank,
+            "score": round(self.score, 6),
+            "path": self.path,
+            "modality": self.modality,
+            "segment": self.segment,
+            "start_s": self.start_s,
+            "end_s": self.end_s,
+            "text": self.text,
+            "relevance": None if self.relevance is None else round(self.relevance, 4),
+            "best_s": self.best_s,
+            "parts": {name: round(value, 6) for name, value in self.parts.items()},
+            "duplicates": list(self.duplicates),
+            "read": self.read,
+        }

@@ -1,0 +1,1 @@
+"""Pictures: one reader, its colour management, metadata, RAW previews."""

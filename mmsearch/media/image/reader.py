@@ -1,0 +1,248 @@
+"""Images: one segment for a still, several for a very wide or tall one, for an animation, for the pages of a TIFF.
+
+The way of every picture: format by content → size against the limit, from the header → decode (JPEG at a
+reduced DCT scale) → eight bits, no transparency → smaller by a whole factor → sRGB → upright.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from mmsearch.core.errors import MediaError
+from mmsearch.core.types import MediaInfo, Modality
+from mmsearch.media.base import Decoded, DecodedSegment, DecodeOptions, Decoder, opened
+from mmsearch.media.image.colour import flatten, shrink, to_srgb, upright
+from mmsearch.media.image.metadata import ExifTags, exif_of, media_info
+from mmsearch.media.image.pillow_guard import (
+    HEADER_BYTES,
+    describe_content,
+    image_format,
+    open_image,
+    pillow_guard,
+)
+from mmsearch.media.image.raw import RAW_SUFFIXES, Preview, RawFile, read_raw
+from mmsearch.media.image.wide import parts
+from mmsearch.media.video.similarity import SAME_PICTURE, frame_difference, thumbnail
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
+
+MAX_ANIMATION_SEGMENTS = 8
+MAX_ANIMATION_FRAMES = 600
+"""An animation is sampled evenly among its first 600 frames (fewer where they are very large)."""
+MAX_PAGES = 16
+"""Pages of a TIFF beyond this are not read."""
+
+_ANIMATED_FORMATS = {"GIF", "WEBP", "PNG", "AVIF"}
+_MAX_PREVIEW_TRIES = 4
+
+
+class ImageDecoder(Decoder):
+    """Photos and pictures.
+
+    - A still gives one segment; more than twice as long as wide, one for each part (``decoders.wide``). Images are
+      upright sRGB; their shorter side has at least twice ``options.min_side`` pixels where the file has as many.
+    - An animation (GIF, WebP, PNG, AVIF) is a very short video: up to eight frames, evenly spaced,
+      near-identical neighbours merged, each with its start and end; a single remaining one has no times.
+    - A TIFF gives its pages, up to sixteen, without those that are marked as thumbnails or masks.
+    - HEIF files and multi-picture JPEGs give their primary picture.
+    - Camera RAW gives the JPEG preview that the camera stored.
+
+    Everything is decoded in ``decode``, so no file stays open and every error comes from there.
+    """
+
+    modality: Modality = "image"
+    version = 2
+    suffixes = RAW_SUFFIXES | {
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".dib",
+        ".heic", ".heif", ".hif", ".avif", ".jp2", ".j2k", ".jpx", ".jpc", ".pnm", ".ppm", ".pgm", ".pbm",
+    }  # fmt: skip
+
+    def decode(self, path: Path, options: DecodeOptions, data: bytes | None = None) -> Decoded:
+        """See :meth:`Decoder.decode`."""
+        with opened(path, data) as stream:
+            format_ = _format(stream)
+            if format_ in {"RAW", "CR3"} or (format_ == "TIFF" and path.suffix.lower() in RAW_SUFFIXES):
+                info, segments = _decode_raw(stream, format_, options)
+            else:
+                info, segments = _decode(stream, format_, options)
+        return Decoded(info, iter(segments))
+
+
+def _format(stream: IO[bytes]) -> str:
+    header = stream.read(HEADER_BYTES)
+    stream.seek(0)
+    if not header:
+        raise MediaError("empty file")
+    format_ = image_format(header)
+    if format_ is None:
+        raise MediaError(f"not an image: {describe_content(header)}")
+    return format_
+
+
+def _decode(stream: IO[bytes], format_: str, options: DecodeOptions) -> tuple[MediaInfo, list[DecodedSegment]]:
+    with pillow_guard(format_), open_image(stream, format_) as image:
+        _check_size(image.size, options)
+        exif = exif_of(image)
+        info = media_info(exif, _upright_size(image, exif), image)
+        if format_ in _ANIMATED_FORMATS and getattr(image, "is_animated", False):
+            return _animation(image, info, options)
+        if format_ == "TIFF":
+            return _pages(image, info, options)
+        return info, _still(_picture(image, exif.orientation, options), options)
+
+
+def _check_size(size: tuple[int, int], options: DecodeOptions) -> None:
+    megapixels = size[0] * size[1] / 1e6
+    if megapixels > options.max_megapixels:
+        raise MediaError(
+            f"too large: {size[0]} × {size[1]} are {megapixels:.1f} megapixels, the limit is "
+            f"{options.max_megapixels:g}; raise it with --max-megapixels"
+        )
+
+
+def _upright_size(image: ImageFile, exif: ExifTags) -> tuple[int, int]:
+    width, height = image.size
+    return (height, width) if _orientation(image, exif) >= 5 else (width, height)
+
+
+def _orientation(image: ImageFile, exif: ExifTags) -> int:
+    """What is left to undo: Pillow turns TIFF by itself, and gives its size accordingly."""
+    return 1 if image.format == "TIFF" else exif.orientation
+
+
+def _picture(image: ImageFile, orientation: int, options: DecodeOptions, turns: bool = False) -> Image:
+    """The current frame, decoded, in sRGB, upright, not larger than it needs to be."""
+    side = 2 * options.min_side
+    # JPEG alone can decode at 1/2, 1/4 or 1/8; Pillow takes the smallest that keeps both sides at least this
+    # long.
+    image.draft("RGB" if image.mode in {"RGB", "YCbCr"} else None, (side, side))
+    image.load()
+    profile = image.info.get("icc_profile")
+    picture = upright(to_srgb(shrink(flatten(image), side), profile), orientation)
+    # Not the opened image itself where it goes on to another frame: its pixels would change under the segment.
+    return picture.copy() if picture is image and turns else picture
+
+
+def _still(picture: Image, options: DecodeOptions) -> list[DecodedSegment]:
+    return [DecodedSegment(image=part) for part in (parts(picture) if options.cut_wide else [picture])]
+
+
+def _animation(image: ImageFile, info: MediaInfo, options: DecodeOptions) -> tuple[MediaInfo, list[DecodedSegment]]:
+    """Frames depend on those before, so all up to the last wanted one are decoded; the time is bounded."""
+    frames = int(getattr(image, "n_frames", 1))
+    budget = int(10 * options.max_megapixels * 1e6 / max(1, image.size[0] * image.size[1]))
+    read = max(1, min(frames, MAX_ANIMATION_FRAMES, budget))
+    wanted = {number * read // MAX_ANIMATION_SEGMENTS for number in range(MAX_ANIMATION_SEGMENTS)}
+    orientation, now = exif_of(image).orientation, 0.0
+    kept: list[tuple[float, Image]] = []
+    note = None if read == frames else f"only the first {read} of {frames} frames were read"
+    last = None
+    for number in range(read):
+        try:
+            with pillow_guard(str(image.format)):
+                image.seek(number)
+                _check_size(image.size, options)
+                image.load()
+                picture = _picture(image, orientation, options, turns=True) if number in wanted else None
+        except MediaError as error:
+            if not kept:
+                raise
+            note = f"only the first {number} of {frames} frames could be read: {error}"
+            break
+        if picture is not None:
+            small = thumbnail(picture)
+            if last is None or frame_difference(last, small) >= SAME_PICTURE:
+                kept.append((now, picture))
+                last = small
+        now += _frame_seconds(image)
+    info = replace(info, duration_s=round(now, 3), note=note)
+    if len(kept) == 1:
+        return info, [DecodedSegment(image=kept[0][1])]
+    ends = [start for start, _ in kept[1:]] + [now]
+    pairs = zip(kept, ends, strict=True)
+    return info, [DecodedSegment(image=picture, start_s=start, end_s=end) for (start, picture), end in pairs]
+
+
+def _frame_seconds(image: ImageFile) -> float:
+    """How long the current frame is shown. As in browsers, 10 ms and less mean 100 ms."""
+    milliseconds = image.info.get("duration", 0)
+    milliseconds = float(milliseconds) if isinstance(milliseconds, (int, float)) else 0.0
+    return (milliseconds if milliseconds > 10 else 100.0) / 1000
+
+
+def _pages(image: ImageFile, info: MediaInfo, options: DecodeOptions) -> tuple[MediaInfo, list[DecodedSegment]]:
+    """Pages of a TIFF up to the first that cannot be read."""
+    segments: list[DecodedSegment] = []
+    note = None
+    for number in range(MAX_PAGES + 1):
+        try:
+            with pillow_guard("TIFF"):
+                if not _turn_to(image, number):
+                    break
+                if number == MAX_PAGES:
+                    note = f"only the first {MAX_PAGES} pages were read"
+                    break
+                if number == 0 or not _is_auxiliary(image):
+                    _check_size(image.size, options)
+                    segments += _still(_picture(image, 1, options, turns=True), options)
+        except MediaError as error:
+            if not segments:
+                raise
+            note = f"page {number + 1} could not be read: {error}"
+            break
+    return replace(info, note=note), segments
+
+
+def _turn_to(image: ImageFile, page: int) -> bool:
+    try:
+        image.seek(page)
+    except EOFError:
+        return False
+    return True
+
+
+def _is_auxiliary(image: ImageFile) -> bool:
+    """Whether NewSubfileType (TIFF 6.0, tag 254) marks a page as a reduced copy (1) or a mask (4)."""
+    kind = image.tag_v2.get(254, 0) if hasattr(image, "tag_v2") else 0
+    return isinstance(kind, int) and bool(kind & 5)
+
+
+def _decode_raw(stream: IO[bytes], format_: str, options: DecodeOptions) -> tuple[MediaInfo, list[DecodedSegment]]:
+    with pillow_guard("camera RAW"):
+        raw = read_raw(stream, 2 * options.min_side)
+    problem: MediaError | None = None
+    for preview in raw.previews[:_MAX_PREVIEW_TRIES]:
+        try:
+            return _decode_preview(stream, raw, preview, options)
+        except MediaError as error:
+            problem = problem or error
+    if format_ == "TIFF":
+        # Scanners and converters write DNG files that hold an ordinary picture. What Pillow has against the sensor's
+        # data of all others is no reason to tell.
+        with suppress(MediaError):
+            stream.seek(0)
+            return _decode(stream, "TIFF", options)
+    reason = "no preview picture in this camera RAW file; export it as JPEG, or as DNG with a preview"
+    raise MediaError(f"{reason} ({problem})" if problem else reason)
+
+
+def _decode_preview(
+    stream: IO[bytes], raw: RawFile, preview: Preview, options: DecodeOptions
+) -> tuple[MediaInfo, list[DecodedSegment]]:
+    """The RAW file's tags count; where it has none, those of the preview."""
+    from PIL.ContainerIO import ContainerIO
+
+    stream.seek(0, 2)
+    window = ContainerIO(stream, preview.offset, stream.tell() - preview.offset)
+    with pillow_guard("JPEG preview"), open_image(window, "JPEG") as image:
+        _check_size(image.size, options)
+        exif = raw.exif if raw.exif.main else exif_of(image)
+        size = max(raw.size, image.size, key=lambda size: size[0] * size[1])
+        picture = _picture(image, exif.orientation, options)
+        info = media_info(exif, size[::-1] if exif.orientation >= 5 else size, image)
+    return info, _still(picture, options)

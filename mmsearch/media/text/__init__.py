@@ -1,0 +1,1 @@
+"""Texts: passages of a length that a text encoder reads, captions beside photos."""

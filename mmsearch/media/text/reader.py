@@ -1,0 +1,140 @@
+"""Texts: passages of prose and Markdown, rows of caption tables, sidecar captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from mmsearch.core.errors import MediaError
+from mmsearch.core.types import MediaInfo, Modality
+from mmsearch.media.base import Decoded, DecodedSegment, DecodeOptions, Decoder, opened
+from mmsearch.media.image.metadata import read_xmp
+from mmsearch.media.text.caption_table import Row, table_rows
+from mmsearch.media.text.encoding import decode_text
+from mmsearch.media.text.passages import cut, markdown_to_text, passages
+
+MAX_PROSE_BYTES = 20_000_000
+MAX_ROWS = 1_000_000
+MAX_SIDECAR_BYTES = 65_536
+MAX_XMP_SIDECAR_BYTES = 1_000_000
+
+_MARKDOWN = {".md", ".markdown"}
+_TABLES = {".csv", ".tsv", ".jsonl", ".ndjson"}
+
+
+class TextDecoder(Decoder):
+    """Texts.
+
+    - Prose (.txt, .text, .md, .markdown): one segment a paragraph, with the heading before it; paragraphs
+      that the text encoder cannot read whole are cut at sentences. Files above 20 MB are refused.
+    - Tables (.csv, .tsv, .jsonl, .ndjson): one segment a row, from the first column named as in
+      :data:`~mmsearch.media.text.caption_table.CAPTION_COLUMNS`; a row that is too long is cut like a
+      paragraph. Rows are streamed; damaged rows are left out and counted in the note, rows beyond a million
+      are left out.
+    """
+
+    modality: Modality = "text"
+    suffixes = frozenset({".txt", ".text"} | _MARKDOWN | _TABLES)
+
+    def decode(self, path: Path, options: DecodeOptions, data: bytes | None = None) -> Decoded:
+        """See :meth:`Decoder.decode`."""
+        if path.suffix.lower() in _TABLES:
+            return _decode_table(path, options, data)
+        text = _read_prose(path, data)
+        if path.suffix.lower() in _MARKDOWN:
+            text = markdown_to_text(text)
+        found = passages(text, options.max_tokens, options.count_tokens)
+        first = next(found, None)
+        if first is None:
+            raise MediaError("no text in it")
+        return Decoded(MediaInfo(), (DecodedSegment(text=passage) for passage in chain([first], found)))
+
+
+def _read_prose(path: Path, data: bytes | None) -> str:
+    found = _read_bytes(path, MAX_PROSE_BYTES + 1, data)
+    if not found:
+        raise MediaError("empty file")
+    if len(found) > MAX_PROSE_BYTES:
+        size = path.stat().st_size if data is None else len(data)
+        raise MediaError(
+            f"too large: {size / 1e6:.1f} MB of text, the limit is {MAX_PROSE_BYTES // 10**6} MB; split the file"
+        )
+    return decode_text(found).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read_bytes(path: Path, limit: int, data: bytes | None = None) -> bytes:
+    with opened(path, data) as stream:
+        return stream.read(limit)
+
+
+class _TableReading:
+    """One table while it is read: its segments, and what had to be left out."""
+
+    def __init__(self, path: Path, options: DecodeOptions, data: bytes | None) -> None:
+        self._path = path
+        self._data = data
+        self._options = options
+        self._damaged = 0
+        self._cut_short = False
+
+    def segments(self) -> Iterator[DecodedSegment]:
+        rows = 0
+        for row in self._rows():
+            if row is None:
+                self._damaged += 1
+                continue
+            if rows == MAX_ROWS:
+                self._cut_short = True
+                break
+            rows += 1
+            for passage in cut(row, self._options.max_tokens, self._options.count_tokens):
+                yield DecodedSegment(text=passage)
+        if not rows:
+            raise MediaError("no row with a caption")
+
+    def _rows(self) -> Iterator[Row]:
+        with opened(self._path, self._data) as stream:
+            yield from table_rows(stream, self._path.suffix.lower())
+
+    def info(self) -> MediaInfo:
+        notes = []
+        if self._damaged:
+            notes.append(f"{self._damaged} rows without a readable caption were left out")
+        if self._cut_short:
+            notes.append(f"only the first {MAX_ROWS} rows were read")
+        return MediaInfo(note="; ".join(notes) or None)
+
+
+def _decode_table(path: Path, options: DecodeOptions, data: bytes | None) -> Decoded:
+    reading = _TableReading(path, options, data)
+    return Decoded(MediaInfo(), reading.segments(), reading.info)
+
+
+def read_sidecar(path: Path) -> str | None:
+    """The caption that stands beside a photo or video, or ``None``.
+
+    For ``photo.jpg`` these are looked at, the first with text counts: ``photo.jpg.txt``, ``photo.txt``,
+    ``photo.jpg.xmp``, ``photo.xmp``. Text may have up to 64 KB; of XMP the title, description and keywords are
+    taken. A sidecar that cannot be read is none, and so is a longer text: it stands for itself.
+    """
+    for suffix in (".txt", ".xmp"):
+        for sidecar in (path.with_name(path.name + suffix), path.with_suffix(suffix)):
+            caption = _read_sidecar_file(sidecar) if sidecar != path else None
+            if caption:
+                return caption
+    return None
+
+
+def _read_sidecar_file(sidecar: Path) -> str | None:
+    if not sidecar.is_file():
+        return None
+    try:
+        if sidecar.suffix == ".xmp":
+            xmp = read_xmp(_read_bytes(sidecar, MAX_XMP_SIDECAR_BYTES))
+            lines = [*xmp.get("title", ()), *xmp.get("description", ()), ", ".join(xmp.get("subject", ()))]
+            return "\n".join(line for line in lines if line) or None
+        data = _read_bytes(sidecar, MAX_SIDECAR_BYTES + 1)
+        return (decode_text(data).strip() or None) if len(data) <= MAX_SIDECAR_BYTES else None
+    except MediaError:
+        return None

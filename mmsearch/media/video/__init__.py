@@ -1,0 +1,1 @@
+"""Videos: frames chosen from a stream, one for each moment."""

@@ -1,0 +1,1 @@
+"""Models: what turns media and texts into vectors (encoders) and scores pairs closely (rerankers)."""

@@ -1,0 +1,105 @@
+"""The contract of an encoder: two towers that map images and texts into one space."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mmsearch.core.types import EncoderSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL.Image import Image
+
+FloatArray = npt.NDArray[np.float32]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """How to run an encoder; none of it changes what its vectors mean.
+
+    ``batch_size`` ``None`` lets the encoder choose. ``compile`` asks for torch.compile where torch runs.
+    ``threads`` limits the CPU threads of the towers (``None``: all cores that this process may use).
+    ``few_texts`` is for a process that asks once: the built-in text encoder opens in a fifth of the time and takes
+    200 MB less, but 5 to 10 ms more a text.
+    """
+
+    device: Device = "auto"
+    batch_size: int | None = None
+    compile: bool = False
+    threads: int | None = None
+    few_texts: bool = False
+
+
+class Encoder(ABC):
+    """A dual-tower encoder. Rows that it returns are float32, of length 1, ready for inner products.
+
+    ``prepare_image`` runs in decode workers, ``encode_prepared`` in the encoding thread, so that a pipeline
+    can overlap both. Methods may be called from several threads.
+    """
+
+    spec: EncoderSpec
+    input_size: int
+    """The shorter side, in pixels, that an image must have for ``prepare_image`` to lose nothing."""
+    batch_size: int
+    """How many images one call of ``encode_prepared`` should get."""
+    max_text_tokens: int
+    """Longer texts are cut by the text encoder; passages should be cut before."""
+    directory: Path | None = None
+    """The folder of its weights, where it has one."""
+
+    @abstractmethod
+    def prepare_image(self, image: Image) -> npt.NDArray[np.generic]:
+        """An RGB image, already upright, to the array of one model input (without the batch axis)."""
+
+    @abstractmethod
+    def encode_prepared(self, inputs: npt.NDArray[np.generic]) -> FloatArray:
+        """Stacked outputs of ``prepare_image``, (n, …), to (n, dim) rows of length 1; n may be 0."""
+
+    @abstractmethod
+    def encode_texts(self, texts: Sequence[str]) -> FloatArray:
+        """n texts to (n, dim) rows of length 1; n may be 0."""
+
+    def encode_images(self, images: Sequence[Image]) -> FloatArray:
+        """n RGB images, upright, to (n, dim) rows of length 1, in batches of ``batch_size``."""
+        rows = [np.zeros((0, self.spec.dim), dtype=np.float32)]
+        for start in range(0, len(images), self.batch_size):
+            batch = images[start : start + self.batch_size]
+            rows.append(self.encode_prepared(np.stack([self.prepare_image(image) for image in batch])))
+        return np.concatenate(rows)
+
+    def patch_scores(self, image: Image, vector: FloatArray) -> FloatArray | None:
+        """What each part of an upright RGB image adds to its score with ``vector`` (dim,), float32 (rows, columns) over
+        the whole picture, up to a factor and a constant; ``None`` where the encoder cannot tell.
+        """
+        return None
+
+    def caption_centroids(self) -> FloatArray | None:
+        """Where captions lie in the space, by which hubs are known: see `encoders.caption_centroids`. ``None``
+        where that is not known.
+        """
+        from mmsearch.models.encoders.caption_centroids import read_caption_centroids
+
+        return None if self.directory is None else read_caption_centroids(self.directory, self.spec.digest)
+
+    def photo_sample(self) -> FloatArray | None:
+        """Where photos lie in the space, (photos, dim), by which texts that are hubs are known. ``None`` where the
+        encoder brings none.
+        """
+        from mmsearch.models.encoders.caption_centroids import read_photo_sample
+
+        return None if self.directory is None else read_photo_sample(self.directory, self.spec.digest)
+
+    def prepare_for_queries(self) -> None:  # noqa: B027  (most encoders have nothing to do)
+        """Called once after indexing: does what makes the text queries of later processes start quickly."""
+
+    @abstractmethod
+    def count_tokens(self, text: str) -> int:
+        """How many tokens of ``max_text_tokens`` a text takes, special tokens included."""

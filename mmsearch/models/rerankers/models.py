@@ -1,0 +1,145 @@
+"""Which reranker a name means. Nothing heavy is imported before one is opened, and nothing reaches the network."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmsearch.core.errors import EncoderError, ModelMissing
+from mmsearch.models.encoders.models import locate
+from mmsearch.models.encoders.weights import CONFIG_FILE, DIRECTORY_PREFIX, HUB_PREFIX, find_checkpoint, hub_snapshot
+from mmsearch.models.rerankers.builtin import DESCRIPTION, BuiltinReranker, has_reranker
+from mmsearch.models.rerankers.second_look import SecondLook, has_second_look
+
+if TYPE_CHECKING:
+    from mmsearch.models.encoders.base import Encoder, EncoderOptions
+    from mmsearch.models.rerankers.base import Reranker
+
+BUILTIN = "builtin"
+BLIP_CONFIG = "config.json"
+
+
+def looks_like_a_name(text: str) -> bool:
+    """Whether a word can name a reranker at all: ``builtin``, a directory, ``ORG/NAME`` or ``ARCHITECTURE/TAG``."""
+    known = text == BUILTIN or text.startswith((HUB_PREFIX, DIRECTORY_PREFIX))
+    return known or bool(re.fullmatch(r"[\w.-]+/[\w./-]+", text)) or (text != "" and Path(text).expanduser().is_dir())
+
+
+def open_reranker(
+    name: str = BUILTIN, options: EncoderOptions | None = None, encoder: Encoder | None = None
+) -> Reranker:
+    """Opens a reranker; never reaches the network.
+
+    ``builtin`` is the one beside the weights of ``encoder``, which must be of the built-in kind (with several views or
+    without): one that `mmsearch train --reranker` made, else the one that ships. Else ``name`` is a
+    directory (of an encoder with a reranker, of a BLIP model for image-text retrieval in the format of
+    transformers, or of a CoCa model in open_clip's ``local-dir`` format), ``hf-hub:ORG/NAME`` or ``ORG/NAME`` of
+    such a model in the local cache, or a CoCa of open_clip by ``ARCHITECTURE/TAG``.
+
+    Raises:
+        ModelMissing: it is not on this machine, or a package that it needs is not; the message says what to do.
+        EncoderError: there is no reranker of that name, or it cannot be loaded.
+    """
+    if name == BUILTIN:
+        return _beside(encoder, options)
+    directory = _directory(name)
+    if directory is None:
+        return _coca(name, options)
+    if _has_own(directory):
+        return _of_folder(directory, options, encoder if _directory_of(encoder) == directory else None)
+    if _is_coca(directory):
+        return _coca(name, options)
+    architectures = _json(directory / BLIP_CONFIG).get("architectures") or []
+    if "BlipForImageTextRetrieval" in architectures:
+        from mmsearch.models.rerankers.blip import BlipReranker
+
+        return BlipReranker(directory, name, options)
+    found = ", ".join(architectures) or "nothing that it knows"
+    raise EncoderError(
+        f"{directory} is no reranker ({found}); expected {DESCRIPTION}, a BlipForImageTextRetrieval of transformers, "
+        "or a CoCa model in open_clip's format"
+    )
+
+
+def _beside(encoder: Encoder | None, options: EncoderOptions | None) -> Reranker:
+    from mmsearch.models.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder
+    from mmsearch.models.encoders.views import ManyViews
+
+    if encoder is None:
+        return _of_folder(SHIPPED_WEIGHTS, options, None)
+    plain = encoder.inner if isinstance(encoder, ManyViews) else encoder
+    if not isinstance(plain, BuiltinEncoder):
+        raise ModelMissing(
+            f"the encoder {encoder.spec.name} has no reranker of its own; name one, such as a BLIP model in the local "
+            "cache: --rerank Salesforce/blip-itm-base-coco"
+        )
+    if not _has_own(plain.directory):
+        raise ModelMissing(
+            f"the encoder {encoder.spec.name} has no reranker on this machine: train one with "
+            "`mmsearch train PAIRS --reranker`"
+        )
+    return _of_folder(plain.directory, options, plain)
+
+
+def _has_own(directory: Path) -> bool:
+    return has_reranker(directory) or has_second_look(directory)
+
+
+def _of_folder(directory: Path, options: EncoderOptions | None, encoder: Any) -> Reranker:
+    """The one in the folder of a built-in encoder: one that was trained, else the one that ships with the weights."""
+    own = BuiltinReranker if has_reranker(directory) else SecondLook
+    return own(directory, options, encoder)
+
+
+def _directory_of(encoder: Encoder | None) -> Path | None:
+    place = getattr(encoder, "directory", None)
+    return None if place is None else Path(place)
+
+
+def _directory(name: str) -> Path | None:
+    """Where a model lies that is a folder; ``None`` for ``ARCHITECTURE/TAG`` of open_clip.
+
+    Raises:
+        ModelMissing: it is on a hub and not in the local cache.
+        EncoderError: it is neither a directory nor the name of a model.
+    """
+    plain = name.removeprefix(DIRECTORY_PREFIX)
+    path = Path(plain).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    if name.startswith(DIRECTORY_PREFIX) or not looks_like_a_name(name) or plain.count("/") != 1:
+        raise EncoderError(
+            f"there is no reranker {name!r}: give {BUILTIN}, a directory, or a model in the local cache such as "
+            "Salesforce/blip-itm-base-coco"
+        )
+    repo = name.removeprefix(HUB_PREFIX)
+    snapshot = hub_snapshot(repo)
+    if snapshot is not None and find_checkpoint(snapshot) is not None:
+        return snapshot
+    if name.lower().startswith("coca"):
+        return None
+    raise ModelMissing(
+        f"the weights of {repo} are not on this machine, and mmsearch never fetches them by itself: run "
+        f"`hf download {repo}` (the command of huggingface_hub), or give a directory that holds them"
+    )
+
+
+def _is_coca(directory: Path) -> bool:
+    return "multimodal_cfg" in _json(directory / CONFIG_FILE).get("model_cfg", {})
+
+
+def _coca(name: str, options: EncoderOptions | None) -> Reranker:
+    local = locate(name)
+    from mmsearch.models.rerankers.coca import CocaReranker
+
+    return CocaReranker(local, options)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

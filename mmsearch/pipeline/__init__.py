@@ -1,0 +1,1 @@
+"""source → plan → read → compute → commit."""

@@ -1,0 +1,295 @@
+"""What a run of indexing has to do: the files on disk compared with the catalogue, before anything is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmsearch.core.errors import UsageError
+from mmsearch.core.types import Skip
+from mmsearch.media import DECODERS
+from mmsearch.media.archive import archive_decoding
+from mmsearch.media.base import DecodeOptions, Decoder
+from mmsearch.sources import ARCHIVE_SUFFIX, IGNORE_FILE, FileEntry, Unreadable, WalkRules, is_left_out, walk
+from mmsearch.store.local.catalogue import KnownDocument, Root
+from mmsearch.store.local.directory import IndexDirectory
+
+CAPTIONED = frozenset(suffix for decoder in DECODERS if decoder.modality != "text" for suffix in decoder.suffixes)
+"""Photos and videos: a text or XMP file of the same name beside them is their caption."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A part of the disk that a run looks at: all of ``root`` at or below the relative path ``below``."""
+
+    root: Root
+    folder: Path
+    below: str
+
+
+@dataclass(frozen=True, slots=True)  # slots: there may be a million of them
+class Work:
+    """A file that is new or may have changed, so it must be read."""
+
+    scope: Scope
+    file: FileEntry
+    decoder: Decoder
+    decoding: str
+    previous: KnownDocument | None
+    caption: str | None = None
+    archive: ArchiveWork | None = None
+    """What it is a sample of."""
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies now."""
+        return self.scope.folder / self.file.path
+
+
+@dataclass(frozen=True)
+class ArchiveWork:
+    """An archive that is new or has changed, or was not read whole: each of its samples becomes a `Work`."""
+
+    scope: Scope
+    file: FileEntry
+    decoding: str
+
+    @property
+    def path(self) -> Path:
+        """Where the archive lies now."""
+        return self.scope.folder / self.file.path
+
+
+@dataclass
+class Plan:
+    """What the walk found. ``gone`` are documents (id, root id, path) whose files were not met."""
+
+    work: list[Work | ArchiveWork] = field(default_factory=list)
+    unchanged: int = 0
+    skipped: list[Skip] = field(default_factory=list)
+    gone: list[tuple[int, int, str]] = field(default_factory=list)
+    forgotten: list[tuple[int, str]] = field(default_factory=list)
+    """Files skipped earlier, as (root id, path), that were not met."""
+    whole: set[tuple[int, str]] = field(default_factory=set)
+    """Archives, as (root id, path), that have not changed since they were read whole."""
+    forgotten_archives: list[tuple[int, str]] = field(default_factory=list)
+
+
+def resolve_scopes(index: IndexDirectory, paths: Sequence[Path]) -> list[Scope]:
+    """Turns what the user named into scopes; new roots are registered, roots inside a new one become part of it.
+
+    Raises:
+        UsageError: a path does not exist.
+    """
+    wanted = _outermost([_existing(path) for path in paths])
+    for path in wanted:  # a later path may absorb the root of an earlier one, so scopes are settled after all roots
+        _scope(index, path)
+    return [_scope(index, path) for path in wanted]
+
+
+def _existing(path: Path) -> Path:
+    path = path.expanduser()
+    real = os.path.realpath(path)
+    shown = os.fsencode(real).decode("utf-8", "backslashreplace")
+    if not os.path.exists(real):  # noqa: PTH110  (Path.exists raises where it may not look)
+        raise UsageError(f"there is no file or folder {shown}, or it lies where you may not look: check the spelling")
+    if shown != real:
+        raise UsageError(f"the path {shown} is not valid UTF-8: rename the folder or file to index it")
+    return Path(real)
+
+
+def resolve_changes(index: IndexDirectory, paths: Sequence[Path], rules: WalkRules) -> list[Scope]:
+    """Scopes of places where something changed, may be to nothing: those that are to be kept up to date.
+
+    A text or XMP file may be the caption of a photo beside it, and an ignore file rules a folder: for them, the
+    folder is looked at.
+    """
+    kept = [scope for scope, _ in kept_scopes(index)]
+    found: dict[Path, Scope] = {}
+    for path in paths:
+        place = path.parent if path.suffix.lower() in (".txt", ".xmp") or path.name == IGNORE_FILE else path
+        for scope in kept:
+            outer = scope.folder / scope.below
+            if outer not in (place, *place.parents) or not scope.folder.is_dir():
+                continue
+            below = place.relative_to(scope.folder).as_posix()
+            if below == ".":
+                below = ""
+            if not below or not is_left_out(scope.folder, rules, below):
+                found[place] = Scope(scope.root, scope.folder, below)
+    return [found[place] for place in _outermost(list(found))]
+
+
+def _outermost(paths: Sequence[Path]) -> list[Path]:
+    unique = list(dict.fromkeys(paths))
+    return [path for path in unique if not any(other in path.parents for other in unique)]
+
+
+def _scope(index: IndexDirectory, path: Path) -> Scope:
+    for root in index.catalogue.roots():
+        folder = index.root_path(root)
+        if path == folder or folder in path.parents:
+            below = path.relative_to(folder).as_posix()
+            return Scope(root, folder, "" if below == "." else below)
+    folder = path if path.is_dir() else path.parent
+    with index.catalogue.transaction():
+        name, is_relative = index.root_for(folder)
+        inner = [root for root in index.catalogue.roots() if folder in index.root_path(root).parents]
+        root = index.catalogue.add_root(name, is_relative=is_relative)
+        for old in inner:
+            prefix = index.root_path(old).relative_to(folder).as_posix()
+            index.catalogue.absorb_root(old.id, root.id, prefix)
+    return Scope(root, folder, "" if path == folder else path.name)
+
+
+def make_plan(
+    index: IndexDirectory,
+    scopes: Sequence[Scope],
+    rules: WalkRules,
+    options: DecodeOptions,
+    seen: Callable[[int], None] = lambda _: None,
+) -> Plan:
+    """Walks every scope and sorts what it meets; ``seen`` is called with the number of files met so far."""
+    plan = Plan()
+    files = 0
+    for scope in scopes:
+        sorter = _Sorter(index, scope, options, plan)
+        for met, known in _side_by_side(index, scope, rules, plan):
+            files += 1
+            if met.path.endswith(ARCHIVE_SUFFIX):
+                sorter.sort_archive(met, known)
+            else:
+                sorter.sort(met, known[0] if known else None)
+            if files % 500 == 0:
+                seen(files)
+        sorter.forget_archives()
+    seen(files)
+    return plan
+
+
+def _side_by_side(
+    index: IndexDirectory, scope: Scope, rules: WalkRules, plan: Plan
+) -> Iterator[tuple[FileEntry, list[KnownDocument]]]:
+    """Pairs files with the documents known of them, one pass over both, as both come in the same order.
+
+    An archive comes with the documents of all its samples, any other file with one at most. Documents below a
+    folder that could not be read are neither met nor gone: nothing is known of them now.
+    """
+    known = index.catalogue.documents_below(scope.root.id, scope.below)
+    document = next(known, None)
+    unknowable: list[str] = []
+    not_met: list[KnownDocument] = []
+    for met in walk(scope.folder, rules, scope.below, CAPTIONED):
+        while document is not None and document.path < met.path:
+            not_met.append(document)
+            document = next(known, None)
+        if isinstance(met, Unreadable):
+            plan.skipped.append(Skip(str(scope.folder / met.path), met.reason))
+            unknowable.append(met.path + "/" if met.is_directory and met.path else met.path)
+            continue
+        own: list[KnownDocument] = []
+        samples = met.path + "/" if met.path.endswith(ARCHIVE_SUFFIX) else None
+        while document is not None and (document.path == met.path or (samples and _comes_up_to(document, samples))):
+            (own if document.path.startswith(met.path) else not_met).append(document)
+            document = next(known, None)
+        yield met, own
+    not_met.extend(rest for rest in [document] if rest is not None)
+    not_met.extend(known)
+    for lost in not_met:
+        if not any(lost.path.startswith(prefix) for prefix in unknowable):
+            plan.gone.append((lost.id, scope.root.id, lost.path))
+
+
+def _comes_up_to(document: KnownDocument, prefix: str) -> bool:
+    """Whether a document comes before the end of those that start with ``prefix``."""
+    return document.path < prefix or document.path.startswith(prefix)
+
+
+class _Sorter:
+    """Sorts the files of one scope into what has to be read and what has not changed."""
+
+    def __init__(self, index: IndexDirectory, scope: Scope, options: DecodeOptions, plan: Plan) -> None:
+        self._scope = scope
+        self._plan = plan
+        self._archives = index.catalogue.archives_below(scope.root.id)
+        self._archive_decoding = archive_decoding(options)
+        self._decoders = {
+            suffix: (decoder, decoder.signature(options)) for decoder in DECODERS for suffix in decoder.suffixes
+        }
+
+    def sort(self, met: FileEntry, known: KnownDocument | None) -> None:
+        suffix = os.path.splitext(met.path)[1]  # noqa: PTH122  (a Path costs ten times as much, a million times)
+        decoder, decoding = self._decoders.get(suffix.lower(), (None, ""))
+        if decoder is None:
+            reason = f"files of type {suffix} are not supported" if suffix else "it has no file suffix"
+            self._plan.skipped.append(Skip(str(self._scope.folder / met.path), reason))
+            if known is not None:
+                self._plan.gone.append((known.id, self._scope.root.id, known.path))
+        elif known is not None and (known.size, known.mtime_ns, known.decoding, known.sidecars) == (
+            met.size, met.mtime_ns, decoding, met.sidecars,
+        ):  # fmt: skip
+            self._plan.unchanged += 1
+        else:
+            self._plan.work.append(Work(self._scope, met, decoder, decoding, known))
+
+    def sort_archive(self, met: FileEntry, known: list[KnownDocument]) -> None:
+        if self._archives.pop(met.path, None) == (met.size, met.mtime_ns, self._archive_decoding):
+            self._plan.unchanged += len(known)
+            self._plan.whole.add((self._scope.root.id, met.path))
+        else:
+            self._plan.work.append(ArchiveWork(self._scope, met, self._archive_decoding))
+
+    def forget_archives(self) -> None:
+        """Those that were not met, and are not there."""
+        for path in self._archives:
+            if not os.path.lexists(self._scope.folder / path):
+                self._plan.forgotten_archives.append((self._scope.root.id, path))
+
+
+def settle_skipped(index: IndexDirectory, scopes: Sequence[Scope], plan: Plan, limits: str) -> None:
+    """Takes files out of the work that were unreadable last time and have not changed a bit since.
+
+    ``limits`` stands for the settings that decide what is refused; the reasons of last time hold only for them.
+    """
+    for scope in scopes:
+        remembered = index.catalogue.skipped_below(scope.root.id, scope.below)
+        if not remembered:
+            continue
+        keep: list[Work | ArchiveWork] = []
+        for work in plan.work:
+            old = remembered.pop(work.file.path, None) if work.scope is scope else None
+            if old is not None and old[:4] == [*work.file[1:4], work.decoding + limits]:
+                plan.skipped.append(Skip(str(work.path), old[4]))
+            else:
+                keep.append(work)
+        plan.work = keep
+        for path, old in remembered.items():
+            archive = archive_of(path) or path
+            if (scope.root.id, archive) in plan.whole:
+                plan.skipped.append(Skip(str(scope.folder / path), old[4]))
+            elif not lies_there(scope.folder, path):
+                plan.forgotten.append((scope.root.id, path))
+
+
+def archive_of(path: str) -> str | None:
+    """The archive that a sample's path leads through, or ``None`` for the path of a file."""
+    before, inside, _ = path.partition(ARCHIVE_SUFFIX + "/")
+    return before + ARCHIVE_SUFFIX if inside else None
+
+
+def lies_there(folder: Path, path: str) -> bool:
+    """Whether there is such a file, or the archive that holds it."""
+    archive = archive_of(path)
+    return os.path.lexists(folder / path) or (archive is not None and os.path.isfile(folder / archive))  # noqa: PTH113
+
+
+def kept_scopes(index: IndexDirectory) -> list[tuple[Scope, dict[str, Any]]]:
+    """All that is to be kept up to date, with the options that each part was last indexed with."""
+    roots = {root.id: root for root in index.catalogue.roots()}
+    return [
+        (Scope(roots[root_id], index.root_path(roots[root_id]), below), options)
+        for root_id, below, options in index.catalogue.kept_scopes()
+    ]

@@ -1,0 +1,1 @@
+"""What scores mean in one index: hubness, and the relevance that a score stands for."""

@@ -1,0 +1,135 @@
+"""Why a document was found: the parts of its score, the words it shares, and where in the picture it matched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmsearch.core.errors import UsageError
+from mmsearch.core.types import Modality
+from mmsearch.models.encoders.base import Encoder, FloatArray
+from mmsearch.models.rerankers.base import Reranker
+from mmsearch.query.evidence import content_words, lines_read
+from mmsearch.query.heat import HeatSource, heat_of
+from mmsearch.query.options import SearchOptions
+from mmsearch.query.question import EncodedQuestion, load_picture
+from mmsearch.query.searcher import Searcher
+from mmsearch.store.local.catalogue.matching import words_of_document
+from mmsearch.store.local.directory import IndexDirectory
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """``parts`` sum to ``total``, by which documents are ordered. ``words``: words of the question in what is
+    written about the document, by place (path, folder, caption, description, text; picture: what was read in it).
+    ``excluded``: phrases of the question that it shows too much of. ``allowed``: whether the question's filters say
+    yes.
+
+    ``heat`` float32 (``GRID``, ``GRID``), 0 to 1, rows from the top: how well each part of the picture matches;
+    ``None`` for texts. ``heat_source``: what it was read from, see `mmsearch.query.heat`. ``time_s``: the frame of a
+    video that it is about.
+    """
+
+    path: str
+    modality: Modality
+    parts: Mapping[str, float]
+    relevance: float | None
+    words: Mapping[str, tuple[str, ...]]
+    excluded: tuple[str, ...]
+    allowed: bool
+    heat: FloatArray | None
+    time_s: float | None
+    heat_source: HeatSource | None = None
+
+    @property
+    def total(self) -> float:
+        """The sum of the parts."""
+        return float(sum(self.parts.values()))
+
+
+def explain(
+    index: IndexDirectory,
+    searcher: Searcher,
+    encoder: Encoder,
+    asked: EncodedQuestion,
+    path: Path,
+    options: SearchOptions = SearchOptions(),  # noqa: B008
+    *,
+    with_heat: bool = True,
+    reranker: Reranker | None = None,
+) -> Explanation:
+    """Explains what a question and an indexed file have to do with each other; ``reranker``: let it draw the heat map.
+
+    Raises:
+        UsageError: the file is not in the index, the question has nothing to compare with, or (for the heat map)
+            the file cannot be read.
+    """
+    if asked.is_listing:
+        raise UsageError("the question has only filters: there is nothing to explain")
+    found = find_document(index, path)
+    if found is None:
+        raise UsageError(f"{path} is not in the index: index it first")
+    document = found[0]
+    one, relevance, excluded, allowed = searcher.judge(asked, options, document)
+    heat = None
+    if with_heat and one.segment.modality != "text":
+        picture = load_picture(path, 640, at_s=one.segment.start_s)
+        heat = heat_of(encoder, picture, searcher.vector_of(asked), " ".join(asked.question.texts), reranker)
+    wanted = content_words(asked.question.texts)
+    written = words_of_document(index.catalogue, document)
+    if one.segment.text:
+        written["text"] = one.segment.text
+    if read := lines_read(index.catalogue, index.space().id, one.segment.row, wanted):
+        written["picture"] = read
+    shared = {place: tuple(word for word in wanted if word in content_words([text])) for place, text in written.items()}
+    return Explanation(
+        path=str(path),
+        modality=one.segment.modality,
+        parts=one.parts,
+        relevance=relevance,
+        words={place: found for place, found in shared.items() if found},
+        excluded=excluded,
+        allowed=allowed,
+        heat=None if heat is None else heat.map,
+        time_s=one.segment.start_s,
+        heat_source=None if heat is None else heat.source,
+    )
+
+
+def drawn_heat(found: Explanation, side: int = 640) -> Image:
+    """The picture that an explanation is about, its shorter side at most ``side`` pixels, with the heat map over it.
+
+    Raises:
+        UsageError: it is about a text, was made without the map, or the file cannot be read any more.
+    """
+    from mmsearch.query.heat import overlay
+
+    if found.heat is None:
+        raise UsageError(f"{found.path} is a text: there is no picture to draw")
+    return overlay(load_picture(Path(found.path), side, at_s=found.time_s), found.heat)
+
+
+def find_document(index: IndexDirectory, path: Path) -> tuple[int, Modality] | None:
+    """The id and the modality of the document at a path; ``None`` where there is none."""
+    try:
+        wanted = Path(path).expanduser().absolute()
+        places = (wanted, wanted.resolve())
+    except (OSError, RuntimeError, ValueError):  # no home of that name, a circle of links, a NUL in it
+        return None
+    for place in places:
+        for root in index.catalogue.roots():
+            folder = index.root_path(root)
+            if folder not in place.parents:
+                continue
+            row = index.catalogue.sql.execute(
+                "SELECT id, modality FROM documents WHERE root_id = ? AND path = ?",
+                [root.id, place.relative_to(folder).as_posix()],
+            ).fetchone()
+            if row is not None:
+                return int(row[0]), row[1]
+    return None

@@ -1,0 +1,251 @@
+"""Text to query and back. The rules are those of the package's docstring."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from mmsearch.core.errors import UsageError
+from mmsearch.filters import Filter
+from mmsearch.query.language.values import KEYS, BadValueError, Value, shown_value
+
+_SPECIAL = frozenset('"\\:-*?,')
+_KEY = re.compile(r"([A-Za-z]{2,}):(?=[^\s:/])")
+_KNOWN_KEY = re.compile(rf"({'|'.join(KEYS)}):", re.IGNORECASE | re.ASCII)
+
+
+class QueryError(UsageError):
+    """A query that cannot be read. ``position`` is the character at fault, from 0, inside ``query``.
+
+    The message says what is wrong and shows the query with a caret under that character.
+    """
+
+    def __init__(self, problem: str, query: str, position: int) -> None:
+        self.problem = problem
+        self.query = query
+        self.position = max(0, min(position, len(query) - 1))
+        super().__init__(f"{problem}\n{_pointed_at(query, self.position)}")
+
+
+@dataclass(frozen=True)
+class ParsedQuery:
+    """What a query asks for.
+
+    ``text``: the free words, joined by single spaces; may be empty. ``exact``: the quoted phrases, and
+    ``excluded``: the words and phrases after ``-``; both with single spaces. ``filters``: in the order
+    written.
+    """
+
+    text: str = ""
+    excluded: tuple[str, ...] = ()
+    exact: tuple[str, ...] = ()
+    filters: tuple[Filter, ...] = ()
+
+
+def parse_query(query: str) -> ParsedQuery:
+    """Reads a query. An empty one is a query too; what is none raises ``QueryError``, and nothing else."""
+    return _Reader(query).read()
+
+
+def format_query(parsed: ParsedQuery) -> str:
+    """The canonical way to write a query: words, phrases, exclusions, filters.
+
+    ``parse_query(format_query(p)) == p`` for every ``p`` that ``parse_query`` returns.
+    """
+    parts = [_written_word(word) for word in parsed.text.split()]
+    parts += [_quoted(phrase) for phrase in parsed.exact]
+    parts += ["-" + (word if word.isalnum() else _quoted(word)) for word in parsed.excluded]
+    parts += [format_filter(one) for one in parsed.filters]
+    return " ".join(parts)
+
+
+def format_filter(one: Filter) -> str:
+    """The canonical way to write one filter, such as ``-type:image,video``."""
+    key, value = shown_value(one)
+    return f"{'-' if one.negated else ''}{key}:{value}"
+
+
+def complete(prefix: str) -> list[str]:
+    """The ways in which a query typed so far could go on, each as the whole query.
+
+    Completes the key of a filter, and the values of keys that have a fixed set (``type:``); gives nothing
+    inside quotes or where any word may stand. An empty last word offers all keys.
+    """
+    start = max((i + 1 for i, character in enumerate(prefix) if character.isspace()), default=0)
+    done, word = prefix[:start], prefix[start:]
+    try:
+        parse_query(done)
+    except QueryError:
+        return []
+    if word.startswith("-"):
+        done, word = done + "-", word[1:]
+    key, colon, value = word.partition(":")
+    if not colon:
+        return [f"{done}{name}:" for name in KEYS if name.startswith(word.lower())]
+    choices = KEYS[key.lower()].choices if key.lower() in KEYS else ()
+    *given, last = value.split(",")
+    rest = [choice for choice in choices if choice.startswith(last.lower()) and choice not in given]
+    return [f"{done}{key}:{','.join([*given, choice])}" for choice in rest]
+
+
+# ---- reading
+
+
+class _Reader:
+    """Walks over one query, from left to right."""
+
+    def __init__(self, query: str) -> None:
+        self.query = query
+        self.at = 0
+        self.words: list[str] = []
+        self.excluded: list[str] = []
+        self.exact: list[str] = []
+        self.filters: list[Filter] = []
+
+    def read(self) -> ParsedQuery:
+        for position, character in enumerate(self.query):
+            if "\ud800" <= character <= "\udfff":
+                raise QueryError("this character is not valid Unicode", self.query, position)
+        while self._skip_space():
+            self._token()
+        text = " ".join(" ".join(self.words).split())
+        return ParsedQuery(text, tuple(self.excluded), tuple(self.exact), tuple(self.filters))
+
+    def _skip_space(self) -> bool:
+        while self.at < len(self.query) and self.query[self.at].isspace():
+            self.at += 1
+        return self.at < len(self.query)
+
+    def _token(self) -> None:
+        negated = self.query[self.at] == "-" and _can_be_excluded(self.query[self.at + 1 : self.at + 2])
+        if negated:
+            self.at += 1
+        if self.query[self.at] == '"':
+            (self.excluded if negated else self.exact).append(self._phrase())
+        elif key := _KNOWN_KEY.match(self.query, self.at):
+            self._filter(key, negated)
+        elif key := _KEY.match(self.query, self.at):
+            raise QueryError(_unknown_key(key[1]), self.query, self.at)
+        else:
+            start = self.at
+            word = "".join(character for character, _, _ in self._characters())
+            if not negated:
+                self.words.append(word)
+            elif word.strip():
+                self.excluded.append(" ".join(word.split()))
+            else:
+                raise QueryError("nothing to exclude follows the -", self.query, start - 1)
+
+    def _phrase(self) -> str:
+        start = self.at
+        self.at += 1
+        phrase = " ".join("".join(c for c, _, _ in self._characters(quoted_from=start)).split())
+        if not phrase:
+            raise QueryError("there is nothing between these quotes", self.query, start)
+        return phrase
+
+    def _filter(self, key: re.Match[str], negated: bool) -> None:
+        self.at = key.end()
+        name = key[1].lower()
+        value = Value(tuple(self._value_characters()))
+        try:
+            if not value.text.strip():
+                raise BadValueError(
+                    f"{name}: needs a value, as in {KEYS[name].example}; for the word itself write {name}\\:"
+                )
+            one = KEYS[name].read(value)
+        except BadValueError as problem:
+            position = value.position(problem.offset, key.end() - 1)
+            raise QueryError(str(problem), self.query, position) from problem
+        except UsageError as error:
+            raise QueryError(f"{name}: {error}", self.query, value.position(0, key.end() - 1)) from error
+        self.filters.append(replace(one, negated=negated))
+
+    def _value_characters(self) -> Iterator[tuple[str, bool, int]]:
+        """Up to white space outside quotes; quoted parts lose their quotes."""
+        while self.at < len(self.query) and not self.query[self.at].isspace():
+            if self.query[self.at] == '"':
+                start = self.at
+                self.at += 1
+                yield from self._characters(quoted_from=start)
+            else:
+                yield self._character()
+
+    def _characters(self, quoted_from: int | None = None) -> Iterator[tuple[str, bool, int]]:
+        """Up to white space, or past the closing quote of the quote at ``quoted_from``."""
+        while self.at < len(self.query):
+            character = self.query[self.at]
+            if quoted_from is None and character.isspace():
+                return
+            if quoted_from is not None and character == '"':
+                self.at += 1
+                return
+            yield self._character()
+        if quoted_from is not None:
+            raise QueryError(
+                'this quote is never closed; add a " or write \\" for the character', self.query, quoted_from
+            )
+
+    def _character(self) -> tuple[str, bool, int]:
+        """The next character, whether a backslash made it ordinary, and where it stands."""
+        at = self.at
+        following = self.query[at + 1 : at + 2]
+        if self.query[at] == "\\" and following and (following in _SPECIAL or following.isspace()):
+            self.at += 2
+            return following, True, at
+        self.at += 1
+        return self.query[at], False, at
+
+
+def _can_be_excluded(following: str) -> bool:
+    if not following or following.isspace():
+        return False
+    return following in '"\\' or following.isalnum() or not following.isascii()
+
+
+def _unknown_key(key: str) -> str:
+    from difflib import get_close_matches  # only where an error is being written anyway
+
+    near = get_close_matches(key.lower(), list(KEYS), n=2, cutoff=0.5)
+    names = " or ".join(f"{name}:" for name in near)
+    meant = f"did you mean {names}?" if near else f"the filters are {', '.join(KEYS)}."
+    return f'unknown filter "{key}:"; {meant} To search for the word itself write {key}\\: or put it in quotes'
+
+
+# ---- writing
+
+
+def _written_word(word: str) -> str:
+    written = "".join("\\\\" if character == "\\" else character for character in word)
+    is_key = _KNOWN_KEY.match(word) or _KEY.match(word)
+    if is_key:
+        written = written.replace(":", "\\:", 1)
+    if word[0] == '"' or (word[0] == "-" and _can_be_excluded(word[1:2])):
+        written = "\\" + written
+    return written
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _pointed_at(query: str, position: int) -> str:
+    """The query on one line, cut around the position if long, and a caret under the character."""
+    if not query:
+        return "^"
+    start, end = max(0, position - 60), min(len(query), position + 40)
+    before = ("…" if start else "") + _on_one_line(query[start:position])
+    after = _on_one_line(query[position:end]) + ("…" if end < len(query) else "")
+    return f"  {before}{after}\n  {' ' * _columns(before)}^"
+
+
+def _on_one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+
+
+def _columns(text: str) -> int:
+    """Terminal columns: East Asian wide characters take two, combining marks none."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)

@@ -1,0 +1,84 @@
+"""Frames of a video to one moment; near-duplicates to one hit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+
+from mmsearch.models.encoders.base import FloatArray
+from mmsearch.store.local.catalogue import Found
+from mmsearch.store.local.catalogue.matching import Look
+
+SAME = 0.99
+"""Two pictures are near-duplicates if their vectors are at least so similar (and nothing known speaks against it)."""
+SAME_SHAPE = 0.02
+SAME_SECONDS = 3.0
+
+
+class Moment(NamedTuple):
+    """A stretch of a video, in seconds, and the time of its best frame."""
+
+    start_s: float
+    end_s: float
+    best_s: float
+
+
+def moment_around(segments: Sequence[Found], scores: FloatArray, best: int) -> Moment | None:
+    """The run of frames around ``best`` (a place in ``segments``) whose scores are nearer to the best frame's than
+    to the mean of the video; ``None`` where the segments have no times.
+    """
+    top = segments[best]
+    if top.start_s is None:
+        return None
+    enough = (float(scores[best]) + float(scores.mean())) / 2
+    first = last = best
+    while first > 0 and scores[first - 1] >= enough:
+        first -= 1
+    while last + 1 < len(segments) and scores[last + 1] >= enough:
+        last += 1
+    end = segments[last].end_s
+    return Moment(segments[first].start_s or 0.0, top.start_s if end is None else end, top.start_s)
+
+
+def fold_duplicates(vectors: FloatArray, looks: Sequence[Look | None]) -> list[list[int]]:
+    """Groups of places, best first, each led by the hit that stands for its near-duplicates.
+
+    ``vectors`` (n, dim), in the order of the ranking. ``looks``: what is known of each picture, ``None`` for what
+    is never folded (videos, texts).
+    """
+    groups: list[list[int]] = []
+    leaders: list[int] = []
+    for place, look in enumerate(looks):
+        match = None
+        if look is not None and leaders:
+            similar = np.flatnonzero(vectors[leaders] @ vectors[place] >= SAME)
+            match = next((int(i) for i in similar if _could_be_same(looks[leaders[int(i)]], look)), None)
+        if match is None:
+            leaders.append(place)
+            groups.append([place])
+        else:
+            groups[match].append(place)
+    return groups
+
+
+def _could_be_same(one: Look | None, other: Look) -> bool:
+    """Whether two pictures have the same shape, and were not taken at different times."""
+    if one is None:
+        return False
+    sizes = (one.width, one.height, other.width, other.height)
+    if all(sizes):
+        ratio = (one.width * other.height) / (one.height * other.width)  # type: ignore[operator]
+        if abs(ratio - 1) > SAME_SHAPE:
+            return False
+    times = [_time(look.taken_at) for look in (one, other)]
+    return None in times or abs((times[0] - times[1]).total_seconds()) <= SAME_SECONDS  # type: ignore[operator]
+
+
+def _time(iso: str | None) -> datetime | None:
+    try:
+        return None if iso is None else datetime.fromisoformat(iso).replace(tzinfo=None)
+    except ValueError:
+        return None

@@ -1,0 +1,15 @@
+"""What is on disk: walking folders, what is ignored, and the identity of a file.
+
+base      what a walk gives and what it leaves out      walking   the walk itself
+ignoring  patterns of what is passed over               contents  bytes and their hash
+"""
+
+from mmsearch.sources.base import ARCHIVE_SUFFIX, FileEntry, Unreadable, WalkRules
+from mmsearch.sources.contents import content_hash, hash_of, read_sample, read_whole
+from mmsearch.sources.ignoring import IGNORE_FILE
+from mmsearch.sources.walking import ALWAYS_IGNORED, MAX_SIDECAR_BYTES, is_left_out, walk
+
+__all__ = [
+    "ALWAYS_IGNORED", "ARCHIVE_SUFFIX", "IGNORE_FILE", "MAX_SIDECAR_BYTES", "FileEntry", "Unreadable", "WalkRules",
+    "content_hash", "hash_of", "is_left_out", "read_sample", "read_whole", "walk",
+]  # fmt: skip

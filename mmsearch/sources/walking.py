@@ -1,0 +1,213 @@
+"""Walking folders: every file that counts, in order, with its size, its times and its sidecars."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from mmsearch.sources.base import ARCHIVE_SUFFIX, FileEntry, Unreadable, WalkRules, reason_of
+from mmsearch.sources.ignoring import Ignore
+
+ALWAYS_IGNORED = frozenset(
+    {"@eaDir", "node_modules", "__MACOSX", "__pycache__", "$RECYCLE.BIN", "System Volume Information"}
+)
+"""Folders of other programs that hold no photos of anybody."""
+
+
+MAX_SIDECAR_BYTES = 65_536
+"""A longer text beside a photo is a text of its own."""
+_SIDECAR_SUFFIXES = (".txt", ".xmp")
+
+
+class _Below(NamedTuple):
+    """A folder to walk next."""
+
+    directory: str
+    relative: str
+    ignore: Ignore
+
+
+def walk(
+    root: Path, rules: WalkRules, below: str = "", captioned: frozenset[str] = frozenset()
+) -> Iterator[FileEntry | Unreadable]:
+    """Files of ``root`` (at or below the relative path ``below``), ascending by path in code point order.
+
+    That order is the catalogue's, so both can be compared in one pass without holding either. Symbolic links
+    to files count as files. Links to folders are followed only out of the root, and only once: what lies in the
+    root is met under its own name, and a loop ends where it starts.
+
+    A file whose suffix is in ``captioned`` may have sidecars: ``photo.jpg.txt``, ``photo.txt``, ``photo.jpg.xmp``
+    and ``photo.xmp`` belong to ``photo.jpg`` in the same folder, and are not met as files of their own.
+    """
+    start = root / below if below else root
+    ignore = Ignore(rules, root, below)
+    if not os.path.isdir(start):  # noqa: PTH112  (Path.is_dir raises where it may not look)
+        try:
+            status = start.stat()
+        except FileNotFoundError:
+            if not below:
+                yield Unreadable(below, "there is no such folder", is_directory=True)
+            return
+        except OSError as error:
+            yield Unreadable(below, reason_of(error), is_directory=False)
+            return
+        found = [_stamp(name, start.parent / name) for name in _sidecar_names(start.name, captioned)]
+        yield FileEntry(below, status.st_size, status.st_mtime_ns, status.st_ctime_ns, "/".join(filter(None, found)))
+        return
+    yield from _Walker(root, rules, captioned).walk(str(start), below, ignore)
+
+
+def is_left_out(root: Path, rules: WalkRules, below: str) -> bool:
+    """Whether a walk of the whole root would leave out what lies at ``below``, or never come there."""
+    parts = below.split("/")
+    for depth in range(1, len(parts) + 1):
+        path, name = "/".join(parts[:depth]), parts[depth - 1]
+        place = root / path
+        is_directory = depth < len(parts) or os.path.isdir(place)  # noqa: PTH112
+        if (name.startswith(".") and not rules.hidden) or name in ALWAYS_IGNORED:
+            return True
+        if Ignore(rules, root, path).matches(path, is_directory) or (is_directory and _is_index(str(place))):
+            return True
+        if is_directory and place.is_symlink():
+            return True
+    return False
+
+
+class _Walker:
+    """One walk: remembers which folders were entered through links."""
+
+    def __init__(self, root: Path, rules: WalkRules, captioned: frozenset[str]) -> None:
+        self._captioned = captioned
+        self._real_root = os.path.realpath(root)
+        self._hidden = rules.hidden
+        self._linked: set[tuple[int, int]] = set()
+
+    def walk(self, directory: str, relative: str, ignore: Ignore) -> Iterator[FileEntry | Unreadable]:
+        """Depth first with a stack of its own: folders may be nested deeper than Python calls may be."""
+        open_folders = [self._folder(directory, relative, ignore)]
+        while open_folders:
+            met = next(open_folders[-1], None)
+            if met is None:
+                open_folders.pop()
+            elif isinstance(met, _Below):
+                open_folders.append(self._folder(*met))
+            else:
+                yield met
+
+    def _folder(self, directory: str, relative: str, ignore: Ignore) -> Iterator[FileEntry | Unreadable | _Below]:
+        """What lies in one folder, sorted; its subfolders stand for what lies in them."""
+        try:
+            entries = sorted(os.scandir(directory), key=_sort_key)
+        except OSError as error:
+            yield Unreadable(_shown(relative), reason_of(error), is_directory=True)
+            return
+        ignore = ignore.with_file_in(directory, relative)
+        prefix = relative + "/" if relative else ""
+        entries = [entry for entry in entries if self._counts(entry, prefix, ignore)]
+        sidecars, captions = self._sidecars(entries)
+        for entry in entries:
+            path = prefix + entry.name
+            if _is_directory(entry):
+                if _is_index(entry.path):
+                    continue  # one of ours, kept beside the photos
+                refusal = self._refusal_of_link(entry)
+                if refusal is None:
+                    yield _Below(entry.path, path, ignore)
+                else:
+                    yield Unreadable(_shown(path), refusal, is_directory=False)
+            elif entry.name not in captions:
+                yield _file(entry, path, sidecars.get(entry.name, ""))
+
+    def _counts(self, entry: os.DirEntry[str], prefix: str, ignore: Ignore) -> bool:
+        if (entry.name[0] == "." and not self._hidden) or entry.name in ALWAYS_IGNORED:
+            return False
+        return not (ignore.matches_anything and ignore.matches(prefix + entry.name, _is_directory(entry)))
+
+    def _sidecars(self, entries: list[os.DirEntry[str]]) -> tuple[dict[str, str], set[str]]:
+        """Name of a file → what stands for its sidecars; and the names of all sidecars."""
+        if not self._captioned:
+            return {}, set()
+        possible = {entry.name: entry for entry in entries if entry.name.endswith(_SIDECAR_SUFFIXES)}
+        stamps: dict[str, str] = {}
+        captions: set[str] = set()
+        for entry in entries if possible else ():
+            names = [name for name in _sidecar_names(entry.name, self._captioned) if name in possible]
+            found = {name: stamp for name in names if (stamp := _stamp(name, possible[name]))}
+            if found and not _is_directory(entry):
+                stamps[entry.name] = "/".join(found.values())
+                captions.update(found)
+        return stamps, captions
+
+    def _refusal_of_link(self, entry: os.DirEntry[str]) -> str | None:
+        if not entry.is_symlink():
+            return None
+        target = os.path.realpath(entry.path)
+        if target == self._real_root or self._real_root.startswith(target.rstrip("/") + "/"):
+            return "a link to a folder above itself (a loop)"
+        if target.startswith(self._real_root.rstrip("/") + "/"):
+            return "a link to a folder that is indexed under its own name"
+        status = entry.stat()
+        if (status.st_dev, status.st_ino) in self._linked:
+            return "a link to a folder that another link has already led to"
+        self._linked.add((status.st_dev, status.st_ino))
+        return None
+
+
+def _sidecar_names(name: str, captioned: frozenset[str]) -> Iterator[str]:
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122  (a Path costs ten times as much, and there are millions)
+    if suffix.lower() in captioned:
+        for other in _SIDECAR_SUFFIXES:
+            yield name + other
+            yield stem + other
+
+
+def _stamp(name: str, entry: os.DirEntry[str] | Path) -> str:
+    """Changes when the sidecar does; empty when it is none."""
+    try:
+        status = entry.stat()
+        name.encode()
+    except (OSError, UnicodeEncodeError):
+        return ""
+    too_long = name.endswith(".txt") and status.st_size > MAX_SIDECAR_BYTES
+    return "" if too_long or not stat.S_ISREG(status.st_mode) else f"{name}:{status.st_size}:{status.st_mtime_ns}"
+
+
+def _file(entry: os.DirEntry[str], path: str, sidecars: str) -> FileEntry | Unreadable:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return Unreadable(_shown(path), "its name is not valid UTF-8: rename it", is_directory=False)
+    try:
+        status = entry.stat()
+    except FileNotFoundError:
+        return Unreadable(path, "a link that leads nowhere", is_directory=False)
+    except OSError as error:
+        return Unreadable(path, reason_of(error), is_directory=False)
+    if not stat.S_ISREG(status.st_mode):
+        return Unreadable(path, "not a regular file", is_directory=False)
+    return FileEntry(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, sidecars)
+
+
+def _shown(path: str) -> str:
+    """A path as it can be printed and stored: bytes that are not UTF-8 become escapes, others stay as they are."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _is_index(directory: str) -> bool:
+    """``os.path`` and not ``Path.exists``, which raises in a folder that may not be entered."""
+    return all(os.path.exists(os.path.join(directory, name)) for name in ("manifest.json", "catalogue.sqlite"))  # noqa: PTH110, PTH118
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that loops onto itself
+        return False
+
+
+def _sort_key(entry: os.DirEntry[str]) -> str:
+    """A folder sorts as its name with the slash that follows it in paths: so whole paths come out sorted."""
+    return entry.name + "/" if entry.name.endswith(ARCHIVE_SUFFIX) or _is_directory(entry) else entry.name

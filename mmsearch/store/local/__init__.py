@@ -1,0 +1,1 @@
+"""An index directory: SQLite catalogue, vector files, vector indexes, recipes."""

@@ -1,0 +1,264 @@
+"""All statements that read and write the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from mmsearch.core.types import Modality
+from mmsearch.store.local.catalogue.rows import FOUND, Found, KnownDocument, NewContent, Root, Space
+from mmsearch.store.local.catalogue.space_tables import SpaceTables, marks
+
+_MANY = 30_000
+"""Values bound to one statement at most; SQLite allows 32,766."""
+
+
+class Catalogue(SpaceTables):
+    """The database of one index directory."""
+
+    # Roots
+
+    def roots(self) -> list[Root]:
+        """All roots, oldest first."""
+        rows = self.sql.execute("SELECT id, path, is_relative FROM roots ORDER BY id")
+        return [Root(id_, path, bool(relative)) for id_, path, relative in rows]
+
+    def add_root(self, path: str, *, is_relative: bool) -> Root:
+        """Registers a root."""
+        cursor = self.sql.execute("INSERT INTO roots (path, is_relative) VALUES (?, ?)", [path, int(is_relative)])
+        return Root(int(cursor.lastrowid or 0), path, is_relative)
+
+    def absorb_root(self, inner: int, outer: int, prefix: str) -> None:
+        """Moves all documents of root ``inner`` to root ``outer``, where they lie below ``prefix``."""
+        for table in ("documents", "skipped", "archives"):
+            self.sql.execute(
+                f"UPDATE OR REPLACE {table} SET root_id = ?, path = ? || '/' || path WHERE root_id = ?",
+                [outer, prefix, inner],
+            )
+        self.absorb_scopes(inner, outer, prefix)
+        self.sql.execute("DELETE FROM roots WHERE id = ?", [inner])
+
+    def drop_empty_roots(self, keep: Iterable[int] = ()) -> None:
+        """Forgets roots without documents and without skipped files."""
+        kept = list(keep)
+        self.sql.execute(
+            f"""DELETE FROM roots WHERE id NOT IN ({marks(kept)})
+                AND NOT EXISTS (SELECT 1 FROM documents WHERE root_id = roots.id)
+                AND NOT EXISTS (SELECT 1 FROM skipped WHERE root_id = roots.id)""",
+            kept,
+        )
+
+    # Documents
+
+    def documents_below(self, root_id: int, prefix: str = "") -> Iterator[KnownDocument]:
+        """Documents of a root at or below ``prefix`` (all for ``""``), ascending by path in code point order."""
+        where, parameters = _below(prefix)
+        rows = self.sql.execute(
+            f"""SELECT d.id, d.path, d.size, d.mtime_ns, c.decoding, d.content_id, d.sidecars
+                FROM documents d JOIN contents c ON c.id = d.content_id
+                WHERE d.root_id = ? AND {where.format("d.path")} ORDER BY d.path""",
+            [root_id, *parameters],
+        )
+        return map(KnownDocument._make, rows)
+
+    def described_images(self) -> Iterator[tuple[Root, str, list[str]]]:
+        """Images with captions: root, path, and what lies beside them and what they carry in themselves, ascending by
+        path in each root.
+        """
+        rows = self.sql.execute(
+            """SELECT r.id, r.path, r.is_relative, d.path, d.caption, c.description
+               FROM documents d JOIN contents c ON c.id = d.content_id JOIN roots r ON r.id = d.root_id
+               WHERE c.modality = 'image' AND (d.caption IS NOT NULL OR c.description IS NOT NULL)
+               ORDER BY r.id, d.path"""
+        )
+        return ((Root(row[0], row[1], bool(row[2])), row[3], [text for text in row[4:] if text]) for row in rows)
+
+    def find_content(self, hash_: bytes, decoding: str, space_id: int) -> tuple[int, Modality] | None:
+        """The content with these bytes whose segments all have vectors of the space; its id and modality."""
+        row = self.sql.execute(
+            """SELECT id, modality FROM contents c WHERE hash = ? AND decoding = ? AND NOT EXISTS (
+                 SELECT 1 FROM segments s LEFT JOIN vectors v ON v.segment_id = s.id AND v.space_id = ?
+                 WHERE s.content_id = c.id AND v.row IS NULL)""",
+            [hash_, decoding, space_id],
+        ).fetchone()
+        return None if row is None else (row[0], row[1])
+
+    def documents_of_content(self, content_id: int) -> list[tuple[int, Root, str]]:
+        """Where a content lies: document id, root and path of each document."""
+        rows = self.sql.execute(
+            """SELECT d.id, r.id, r.path, r.is_relative, d.path FROM documents d JOIN roots r ON r.id = d.root_id
+               WHERE d.content_id = ? ORDER BY d.id""",
+            [content_id],
+        )
+        return [(id_, Root(root, root_path, bool(rel)), path) for id_, root, root_path, rel, path in rows]
+
+    def add_content(self, space: Space, content: NewContent) -> int:
+        """Writes a content, its segments and the rows of their vectors; returns the content's id.
+
+        A content that is there without all vectors of this space gets them: where it has the same segments as
+        before, the vectors that other spaces have of them stay.
+        """
+        found = self.sql.execute(
+            "SELECT id FROM contents WHERE hash = ? AND decoding = ?", [content.hash, content.decoding]
+        ).fetchone()
+        if found is not None:
+            self._add_vectors(space, found[0], content)
+            return int(found[0])
+        info = asdict(content.info)
+        columns = ["hash", "decoding", "modality", *info]
+        cursor = self.sql.execute(
+            f"INSERT INTO contents ({', '.join(columns)}) VALUES ({marks(columns)})",
+            [content.hash, content.decoding, content.modality, *info.values()],
+        )
+        content_id = int(cursor.lastrowid or 0)
+        self._add_segments(space, content_id, content)
+        return content_id
+
+    def _add_vectors(self, space: Space, content_id: int, content: NewContent) -> None:
+        segments = self.sql.execute(
+            "SELECT id, start_s, end_s, text FROM segments WHERE content_id = ? ORDER BY ordinal", [content_id]
+        ).fetchall()
+        self.sql.execute("DELETE FROM left_out WHERE space_id = ? AND content_id = ?", [space.id, content_id])
+        if [(one.start_s, one.end_s, one.text) for one in content.segments] != [row[1:] for row in segments]:
+            self.sql.execute("DELETE FROM segments WHERE content_id = ?", [content_id])
+            self._add_segments(space, content_id, content)
+            return
+        self.sql.executemany(
+            "DELETE FROM vectors WHERE segment_id = ? AND space_id = ?", [(row[0], space.id) for row in segments]
+        )
+        self.sql.executemany(
+            "INSERT INTO vectors (space_id, row, segment_id, modality) VALUES (?, ?, ?, ?)",
+            [
+                (space.id, new.row, row[0], content.modality)
+                for new, row in zip(content.segments, segments, strict=True)
+            ],
+        )
+
+    def _add_segments(self, space: Space, content_id: int, content: NewContent) -> None:
+        for ordinal, segment in enumerate(content.segments):
+            cursor = self.sql.execute(
+                "INSERT INTO segments (content_id, ordinal, start_s, end_s, text) VALUES (?, ?, ?, ?, ?)",
+                [content_id, ordinal, segment.start_s, segment.end_s, segment.text],
+            )
+            self.sql.execute(
+                "INSERT INTO vectors (space_id, row, segment_id, modality) VALUES (?, ?, ?, ?)",
+                [space.id, segment.row, cursor.lastrowid, content.modality],
+            )
+
+    def put_document(
+        self, root_id: int, path: str, modality: Modality, size: int, mtime_ns: int, content_id: int,
+        caption: str | None = None, sidecars: str = "",
+    ) -> None:  # fmt: skip
+        """Adds a document, or points the one at this path to its new content; it is no longer skipped."""
+        self.sql.execute(
+            """INSERT INTO documents (root_id, path, modality, size, mtime_ns, content_id, caption, sidecars)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+               ON CONFLICT (root_id, path) DO UPDATE SET modality = excluded.modality, size = excluded.size,
+               mtime_ns = excluded.mtime_ns, content_id = excluded.content_id, caption = excluded.caption,
+               sidecars = excluded.sidecars""",
+            [root_id, path, modality, size, mtime_ns, content_id, caption, sidecars],
+        )
+        self.sql.execute("DELETE FROM skipped WHERE root_id = ? AND path = ?", [root_id, path])
+
+    def move_document(
+        self, document_id: int, root_id: int, path: str, size: int, mtime_ns: int,
+        caption: str | None = None, sidecars: str = "",
+    ) -> None:  # fmt: skip
+        """A document's file was found at another place with the same content."""
+        self.sql.execute(
+            "DELETE FROM documents WHERE root_id = ? AND path = ? AND id <> ?", [root_id, path, document_id]
+        )
+        self.sql.execute(
+            """UPDATE documents SET root_id = ?, path = ?, size = ?, mtime_ns = ?, caption = ?, sidecars = ?
+               WHERE id = ?""",
+            [root_id, path, size, mtime_ns, caption, sidecars, document_id],
+        )
+        self.sql.execute("DELETE FROM skipped WHERE root_id = ? AND path = ?", [root_id, path])
+
+    def forget_times(self, root_id: int, paths: Iterable[str]) -> None:
+        """Makes the next run read these documents again, whatever the disk says of their time."""
+        self.sql.executemany(
+            "UPDATE documents SET mtime_ns = -1 WHERE root_id = ? AND path = ?", [(root_id, path) for path in paths]
+        )
+
+    def remove_documents(self, documents: Sequence[tuple[int, int, str]]) -> int:
+        """Removes documents given as (id, root id, path), unless they moved since; returns how many."""
+        # Not total_changes, which also counts what the triggers change.
+        cursor = self.sql.executemany("DELETE FROM documents WHERE id = ? AND root_id = ? AND path = ?", documents)
+        return max(0, int(cursor.rowcount))
+
+    def remove_below(self, root_id: int, prefix: str) -> int:
+        """Removes the documents and skipped files of a root at or below ``prefix``; returns how many documents."""
+        where, parameters = _below(prefix)
+        condition = f"root_id = ? AND {where.format('path')}"
+        cursor = self.sql.execute(f"DELETE FROM documents WHERE {condition}", [root_id, *parameters])
+        self.sql.execute(f"DELETE FROM skipped WHERE {condition}", [root_id, *parameters])
+        return int(cursor.rowcount)
+
+    def drop_unused_contents(self) -> None:
+        """Forgets contents that no document points at; their vectors' rows become dead."""
+        self.sql.execute(
+            "DELETE FROM contents WHERE NOT EXISTS (SELECT 1 FROM documents WHERE content_id = contents.id)"
+        )
+
+    # Skipped files
+
+    def skipped_below(self, root_id: int, prefix: str = "") -> dict[str, list[Any]]:
+        """Path → [size, mtime_ns, ctime_ns, decoding, reason] of the files that were skipped last time."""
+        where, parameters = _below(prefix)
+        rows = self.sql.execute(
+            f"""SELECT path, size, mtime_ns, ctime_ns, decoding, reason FROM skipped
+                WHERE root_id = ? AND {where.format("path")}""",
+            [root_id, *parameters],
+        )
+        return {path: rest for path, *rest in rows}
+
+    def put_skipped(
+        self, root_id: int, path: str, size: int, mtime_ns: int, ctime_ns: int, decoding: str, reason: str
+    ) -> None:
+        """Remembers why a file was skipped."""
+        self.sql.execute(
+            "INSERT OR REPLACE INTO skipped VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [root_id, path, size, mtime_ns, ctime_ns, decoding, reason],
+        )
+
+    def forget_skipped(self, root_id: int, paths: Iterable[str]) -> None:
+        """Drops the memory of skipped files that are gone."""
+        self.sql.executemany("DELETE FROM skipped WHERE root_id = ? AND path = ?", [(root_id, path) for path in paths])
+
+    # What a search and `status` ask
+
+    def find_rows(self, space_id: int, rows: Sequence[int]) -> list[Found]:
+        """The documents behind rows of the vector file; a row owned by several documents comes once for each."""
+        found: list[Found] = []
+        for start in range(0, len(rows), _MANY):
+            part = [int(row) for row in rows[start : start + _MANY]]
+            cursor = self.sql.execute(
+                f"""SELECT {FOUND}
+                    FROM vectors v JOIN segments s ON s.id = v.segment_id
+                    JOIN documents d ON d.content_id = s.content_id JOIN roots r ON r.id = d.root_id
+                    WHERE v.space_id = ? AND v.row IN ({marks(part)})""",
+                [space_id, *part],
+            )
+            found.extend(map(Found.of, cursor))
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """Documents of each modality, and segments, skipped files and dead rows."""
+        per_modality = dict(self.sql.execute("SELECT modality, count(*) FROM documents GROUP BY modality").fetchall())
+        numbers = {name: per_modality.get(name, 0) for name in ("image", "video", "text")}
+        for table in ("segments", "skipped", "dead_rows"):
+            numbers[table] = self._scalar(f"SELECT count(*) FROM {table}")
+        return numbers
+
+
+def _below(prefix: str) -> tuple[str, list[str]]:
+    """A condition (with ``{0}`` for the column) for paths equal to ``prefix`` or below it.
+
+    ``'/'`` is followed by ``'0'``, so the range holds exactly the strings that start with ``prefix/``, and an
+    index on the path serves it, unlike LIKE, which would also take ``_`` and ``%`` in names for wildcards.
+    """
+    if not prefix:
+        return "1", []
+    return "({0} = ? OR ({0} >= ? AND {0} < ?))", [prefix, prefix + "/", prefix + "0"]

@@ -1,0 +1,198 @@
+"""How much of the index each space has vectors of, what it lacks, and what it can do without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from mmsearch.core.types import Modality
+from mmsearch.store.local.catalogue.catalogue import Catalogue
+from mmsearch.store.local.catalogue.rows import Root
+
+_LACKS = """EXISTS (SELECT 1 FROM segments s WHERE s.content_id = c.id AND NOT EXISTS
+    (SELECT 1 FROM vectors v WHERE v.segment_id = s.id AND v.space_id = :space))"""
+_USED = "EXISTS (SELECT 1 FROM documents WHERE content_id = c.id)"
+_UNEXPLAINED = "NOT EXISTS (SELECT 1 FROM left_out l WHERE l.space_id = :space AND l.content_id = c.id)"
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many ``documents`` the index has, and of how many of them a space has all vectors (``covered``).
+
+    ``left_out``: documents without all vectors for a reason that is recorded. The others are waiting for theirs.
+    """
+
+    documents: int
+    covered: int
+    left_out: int
+
+    @property
+    def waiting(self) -> int:
+        """Documents that lack vectors and nobody has said why."""
+        return self.documents - self.covered - self.left_out
+
+    @property
+    def share(self) -> float:
+        """``covered`` of ``documents``, 0 to 1; 1 for an empty index."""
+        return self.covered / self.documents if self.documents else 1.0
+
+
+class StoredSegment(NamedTuple):
+    """A segment that has an id; its times and its text as they were committed."""
+
+    id: int
+    start_s: float | None
+    end_s: float | None
+    text: str | None
+
+
+class Place(NamedTuple):
+    """Where a content lies: a document of it."""
+
+    document_id: int
+    root: Root
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class PendingContent:
+    """A content of which a space lacks vectors."""
+
+    id: int
+    hash: bytes
+    decoding: str
+    modality: Modality
+    segments: Sequence[StoredSegment]
+    places: Sequence[Place]
+
+
+def coverage(catalogue: Catalogue, space_id: int) -> Coverage:
+    """Counts the documents of the whole index."""
+    if not catalogue.sql.execute(
+        """SELECT (SELECT count(*) FROM segments) <> (SELECT count(*) FROM vectors WHERE space_id = ?)""", [space_id]
+    ).fetchone()[0]:  # every segment has its vector: nothing to look for
+        documents = int(catalogue.sql.execute("SELECT count(*) FROM documents").fetchone()[0])
+        return Coverage(documents, documents, 0)
+    row = catalogue.sql.execute(
+        f"""WITH lacking AS (
+              SELECT {_UNEXPLAINED} AS waits, (SELECT count(*) FROM documents WHERE content_id = c.id) AS documents
+              FROM contents c WHERE {_LACKS})
+            SELECT (SELECT count(*) FROM documents), coalesce(sum(documents), 0),
+                   coalesce(sum(documents * (NOT waits)), 0) FROM lacking""",
+        {"space": space_id},
+    ).fetchone()
+    return Coverage(row[0], row[0] - row[1], row[2])
+
+
+def describe_spaces(catalogue: Catalogue, answering: int, model: str) -> list[dict[str, Any]]:
+    """What `status` says of each space; the one with the id ``answering`` is opened by the name ``model``."""
+    described = []
+    for space in catalogue.spaces():
+        counts = coverage(catalogue, space.id)
+        described.append(
+            {
+                "model": model if space.id == answering else space.spec.name,
+                "encoder": space.spec.describe(),
+                "answers": space.id == answering,
+                "vectors": space.row_count,
+                "documents": counts.documents,
+                "covered": counts.covered,
+                "left_out": counts.left_out,
+                "coverage": counts.share,
+            }
+        )
+    return described
+
+
+def pending_contents(
+    catalogue: Catalogue, space_id: int, after: int, limit: int, *, retry: bool
+) -> list[PendingContent]:
+    """Up to ``limit`` contents with ids above ``after`` of which the space lacks vectors, by id.
+
+    With ``retry``, those that were left out for a recorded reason come too.
+    """
+    rows = catalogue.sql.execute(
+        f"""SELECT c.id, c.hash, c.decoding, c.modality FROM contents c
+            WHERE c.id > :after AND {_USED} AND {_LACKS} AND (:retry OR {_UNEXPLAINED}) ORDER BY c.id LIMIT :limit""",
+        {"space": space_id, "after": after, "limit": limit, "retry": retry},
+    ).fetchall()
+    return [
+        PendingContent(id_, hash_, decoding, modality, _segments(catalogue, id_), _places(catalogue, id_))
+        for id_, hash_, decoding, modality in rows
+    ]
+
+
+def _segments(catalogue: Catalogue, content_id: int) -> list[StoredSegment]:
+    rows = catalogue.sql.execute(
+        "SELECT id, start_s, end_s, text FROM segments WHERE content_id = ? ORDER BY ordinal", [content_id]
+    )
+    return [StoredSegment._make(row) for row in rows]
+
+
+def _places(catalogue: Catalogue, content_id: int) -> list[Place]:
+    rows = catalogue.sql.execute(
+        """SELECT d.id, r.id, r.path, r.is_relative, d.path, d.size, d.mtime_ns
+           FROM documents d JOIN roots r ON r.id = d.root_id WHERE d.content_id = ? ORDER BY d.id""",
+        [content_id],
+    )
+    return [Place(row[0], Root(row[1], row[2], bool(row[3])), *row[4:]) for row in rows]
+
+
+def pending_passages(catalogue: Catalogue, space_id: int, after: int, limit: int) -> list[tuple[int, int, str]]:
+    """Up to ``limit`` passages without a vector of the space, as (segment id, content id, text), by segment id."""
+    return catalogue.sql.execute(
+        """SELECT s.id, c.id, s.text FROM segments s CROSS JOIN contents c ON c.id = s.content_id
+           WHERE s.id > :after AND c.modality = 'text' AND s.text IS NOT NULL
+           AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.segment_id = s.id AND v.space_id = :space)
+           ORDER BY s.id LIMIT :limit""",
+        {"space": space_id, "after": after, "limit": limit},
+    ).fetchall()
+
+
+def lacking_segments(catalogue: Catalogue, space_id: int, segments: Iterable[int]) -> list[int]:
+    """Which of some segments are still there and without a vector of the space, in their order."""
+    question = """SELECT 1 FROM segments s WHERE s.id = ? AND NOT EXISTS
+                  (SELECT 1 FROM vectors v WHERE v.segment_id = s.id AND v.space_id = ?)"""
+    sql = catalogue.sql
+    return [segment for segment in segments if sql.execute(question, [segment, space_id]).fetchone()]
+
+
+def add_vectors(catalogue: Catalogue, space_id: int, segments: Sequence[int], first_row: int) -> None:
+    """Gives segments the rows from ``first_row`` on, in their order; their contents are no longer left out."""
+    catalogue.sql.executemany(
+        """INSERT INTO vectors (space_id, row, segment_id, modality)
+           SELECT ?, ?, s.id, c.modality FROM segments s JOIN contents c ON c.id = s.content_id WHERE s.id = ?""",
+        [(space_id, first_row + number, segment) for number, segment in enumerate(segments)],
+    )
+    catalogue.sql.executemany(
+        "DELETE FROM left_out WHERE space_id = ? AND content_id = (SELECT content_id FROM segments WHERE id = ?)",
+        [(space_id, segment) for segment in segments],
+    )
+    catalogue.set_row_count(space_id, first_row + len(segments))
+
+
+def leave_out(catalogue: Catalogue, space_id: int, reasons: Iterable[tuple[int, str]]) -> None:
+    """Records why contents, given as (id, reason), have no vectors of the space; contents that are gone are not."""
+    catalogue.sql.executemany(
+        "INSERT OR REPLACE INTO left_out SELECT ?, id, ? FROM contents WHERE id = ?",
+        [(space_id, reason, content_id) for content_id, reason in reasons],
+    )
+
+
+def left_out(catalogue: Catalogue, space_id: int) -> list[tuple[Root, str, str]]:
+    """Documents that the space was left without vectors of: root, path and reason, by root and path."""
+    rows = catalogue.sql.execute(
+        """SELECT r.id, r.path, r.is_relative, d.path, l.reason FROM left_out l
+           JOIN documents d ON d.content_id = l.content_id JOIN roots r ON r.id = d.root_id
+           WHERE l.space_id = ? ORDER BY r.id, d.path""",
+        [space_id],
+    )
+    return [(Root(row[0], row[1], bool(row[2])), row[3], row[4]) for row in rows]
+
+
+def drop_space(catalogue: Catalogue, space_id: int) -> None:
+    """Forgets an encoder and all of its vectors."""
+    catalogue.sql.execute("DELETE FROM spaces WHERE id = ?", [space_id])

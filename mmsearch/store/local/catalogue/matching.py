@@ -1,0 +1,233 @@
+"""Statements that find documents by a condition, by their words, or by their date: what a search asks too."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mmsearch.store.local.catalogue.catalogue import Catalogue
+from mmsearch.store.local.catalogue.read_text import sought_letters
+from mmsearch.store.local.catalogue.row_owners import RowArray
+from mmsearch.store.local.catalogue.rows import FOUND, Found
+
+Scores = npt.NDArray[np.float32]
+_MANY = 10_000
+_ASKED_AFTER, _STEPS_PER_FOUND = 200, 64
+"""Steps of SQLite's machine."""
+
+
+class Condition(NamedTuple):
+    """An SQL condition over ``documents AS d JOIN contents AS c``, and its named parameters.
+
+    ``is_wide``: it is taken to hold for most documents.
+    """
+
+    sql: str
+    parameters: Mapping[str, object]
+    is_wide: bool = False
+
+
+def documents_where(catalogue: Catalogue, condition: Condition, among: Iterable[int]) -> set[int]:
+    """Which of some documents the condition holds for."""
+    wanted = sorted(set(among))
+    found: set[int] = set()
+    for start in range(0, len(wanted), _MANY):
+        marks = ", ".join(map(str, wanted[start : start + _MANY]))  # whole numbers from the catalogue itself
+        rows = catalogue.sql.execute(
+            f"SELECT d.id FROM documents d JOIN contents c ON c.id = d.content_id WHERE d.id IN ({marks}) "
+            f"AND ({condition.sql})",
+            dict(condition.parameters),
+        )
+        found.update(row[0] for row in rows)
+    return found
+
+
+def find_rows_where(catalogue: Catalogue, space_id: int, rows: Sequence[int], condition: Condition) -> list[Found]:
+    """`Catalogue.find_rows` of those documents alone for which the condition holds."""
+    found: list[Found] = []
+    for start in range(0, len(rows), _MANY):
+        marks = ",".join(map(str, map(int, rows[start : start + _MANY])))
+        cursor = catalogue.sql.execute(
+            f"""SELECT {FOUND}
+                FROM vectors v CROSS JOIN segments s ON s.id = v.segment_id
+                CROSS JOIN documents d ON d.content_id = s.content_id CROSS JOIN contents c ON c.id = d.content_id
+                CROSS JOIN roots r ON r.id = d.root_id
+                WHERE v.space_id = :space AND v.row IN ({marks}) AND ({condition.sql})""",
+            {"space": space_id, **condition.parameters},
+        )
+        found.extend(map(Found.of, cursor))
+    return found
+
+
+def list_documents(
+    catalogue: Catalogue, condition: Condition, *, most: int | None = None, patience: int | None = None
+) -> tuple[RowArray, RowArray] | None:
+    """The documents for which the condition holds, and their contents: two int64 (documents,), side by side.
+
+    ``None`` where there are more than ``most``, and after ``patience`` steps (a document takes 7 to 15) with hardly any
+    among the documents looked at: no index of the database leads to them then, and looking at all takes long.
+
+    The roots let an index on (root, path) serve a path, CROSS JOIN keeps SQLite from starting elsewhere, and LEFT JOIN
+    spares it the contents where the condition is not about them.
+    """
+    found: list[tuple[int, int]] = []
+    sql, steps, is_given_up = catalogue.sql, 0, False
+
+    def is_in_vain() -> bool:
+        nonlocal steps, is_given_up
+        steps += _ASKED_AFTER
+        is_given_up = patience is not None and steps > patience + _STEPS_PER_FOUND * len(found)
+        return is_given_up
+
+    if patience is not None:
+        sql.set_progress_handler(is_in_vain, _ASKED_AFTER)
+    try:
+        found.extend(
+            sql.execute(
+                f"""SELECT d.id, d.content_id FROM roots r CROSS JOIN documents d ON d.root_id = r.id
+                    LEFT JOIN contents c ON c.id = d.content_id WHERE {condition.sql} LIMIT :at_most""",
+                {"at_most": -1 if most is None else most + 1, **condition.parameters},
+            )
+        )
+    except sqlite3.OperationalError:
+        if not is_given_up:
+            raise
+        return None
+    finally:
+        if patience is not None:
+            sql.set_progress_handler(None, 0)
+    if most is not None and len(found) > most:
+        return None
+    pairs = np.fromiter(chain.from_iterable(found), dtype=np.int64).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def contents_of_documents(catalogue: Catalogue, documents: Sequence[int]) -> tuple[RowArray, RowArray]:
+    """Those of some documents that are still there, and their contents: two int64 (documents,), side by side."""
+    pairs: list[tuple[int, int]] = []
+    for start in range(0, len(documents), _MANY):
+        marks = ", ".join(str(int(document)) for document in documents[start : start + _MANY])
+        pairs += catalogue.sql.execute(f"SELECT id, content_id FROM documents WHERE id IN ({marks})")
+    array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return array[:, 0], array[:, 1]
+
+
+def list_by_date(
+    catalogue: Catalogue, space_id: int, condition: Condition, date_sql: str, limit: int, offset: int = 0
+) -> list[Found]:
+    """The first segments of the documents for which the condition holds, newest document first, ties by id."""
+    cursor = catalogue.sql.execute(
+        f"""SELECT {FOUND}
+            FROM documents d JOIN contents c ON c.id = d.content_id JOIN roots r ON r.id = d.root_id
+            JOIN segments s ON s.content_id = c.id AND s.ordinal = 0
+            JOIN vectors v ON v.segment_id = s.id AND v.space_id = :space
+            WHERE {condition.sql} ORDER BY {date_sql} DESC, d.id LIMIT :limit OFFSET :offset""",
+        {"space": space_id, "limit": limit, "offset": offset, **condition.parameters},
+    )
+    return list(map(Found.of, cursor))
+
+
+def segments_of_document(catalogue: Catalogue, space_id: int, document_id: int) -> list[Found]:
+    """All segments of one document, in their order."""
+    cursor = catalogue.sql.execute(
+        f"""SELECT {FOUND}
+            FROM documents d JOIN roots r ON r.id = d.root_id JOIN segments s ON s.content_id = d.content_id
+            JOIN vectors v ON v.segment_id = s.id AND v.space_id = ? WHERE d.id = ? ORDER BY s.ordinal""",
+        [space_id, document_id],
+    )
+    return list(map(Found.of, cursor))
+
+
+# Words
+
+
+def match_phrase(words: str) -> str:
+    """An FTS5 query for these words in a row; whatever they hold, nothing in them is an operator."""
+    return '"' + words.replace('"', '""').replace("\0", " ") + '"'
+
+
+WORDS_SQL = """(d.id IN (SELECT rowid FROM document_words WHERE document_words MATCH {0})
+    OR EXISTS (SELECT 1 FROM segments w WHERE w.content_id = c.id AND w.id IN (
+               SELECT rowid FROM segment_words WHERE segment_words MATCH {0}
+               UNION SELECT rowid FROM picture_words WHERE picture_words MATCH {0}
+               UNION SELECT rowid FROM picture_letters WHERE {1} <> '' AND picture_letters MATCH {1})))"""
+"""The condition that a document has a match in its path, folder, caption, description or text, or in what was read in
+its pictures; ``{0}``: the query, ``{1}``: what else may stand inside of a line that was read, or an empty text."""
+
+
+def phrase_conditions(exact: Sequence[str], excluded: Sequence[str]) -> Condition:
+    """Documents that have all ``exact`` phrases and none of the ``excluded`` ones, word by word."""
+    parts: list[str] = []
+    parameters: dict[str, object] = {}
+    for sign, phrases in (("", exact), ("NOT ", excluded)):
+        for phrase in phrases:
+            name = f"phrase_{len(parameters)}"
+            parameters[name] = match_phrase(phrase)
+            letters = sought_letters(phrase)
+            parameters[f"{name}_letters"] = "" if letters is None else match_phrase(letters)
+            parts.append(sign + WORDS_SQL.format(f":{name}", f":{name}_letters"))
+    return Condition(" AND ".join(parts) or "TRUE", parameters)
+
+
+def documents_with_words(catalogue: Catalogue, match: str, limit: int) -> list[int] | None:
+    """Documents of which a text matches the FTS5 query, by id; ``None`` where they are more than ``limit``.
+
+    Counting comes first, as it needs no list: common words are common in questions too.
+    """
+    about = "SELECT rowid FROM document_words WHERE document_words MATCH :match LIMIT :limit"
+    inside = """SELECT d.id FROM segment_words w JOIN segments s ON s.id = w.rowid
+                JOIN documents d ON d.content_id = s.content_id WHERE segment_words MATCH :match"""
+    asked = {"match": match, "limit": limit + 1}
+    if catalogue.sql.execute(f"SELECT count(*) FROM ({about})", asked).fetchone()[0] > limit:
+        return None
+    found = {row[0] for row in catalogue.sql.execute(about, asked)}
+    for row in catalogue.sql.execute(inside, {"match": match}):
+        found.add(row[0])
+        if len(found) > limit:
+            return None
+    return sorted(found)
+
+
+def count_documents(catalogue: Catalogue) -> int:
+    """How many documents there are."""
+    return int(catalogue.sql.execute("SELECT count(*) FROM documents").fetchone()[0])
+
+
+def revision(catalogue: Catalogue) -> int:
+    """A number that grows with every change to a document."""
+    return int(catalogue.sql.execute("SELECT number FROM revision").fetchone()[0])
+
+
+def words_of_document(catalogue: Catalogue, document_id: int) -> dict[str, str]:
+    """What is known of a document in words: its path, folder, caption and description, where it has them.
+
+    What was read in its pictures belongs to its segments: see `mmsearch.store.local.catalogue.read_text.text_of_row`.
+    """
+    row = catalogue.sql.execute(
+        "SELECT path, root, caption, description FROM document_words WHERE rowid = ?", [document_id]
+    ).fetchone()
+    names = ("path", "folder", "caption", "description")
+    return {} if row is None else {name: value for name, value in zip(names, row, strict=True) if value}
+
+
+class Look(NamedTuple):
+    """What tells whether two pictures can be the same: their size in pixels and when they were taken."""
+
+    width: int | None
+    height: int | None
+    taken_at: str | None
+
+
+def looks_of_documents(catalogue: Catalogue, documents: Sequence[int]) -> dict[int, Look]:
+    """The sizes and dates of documents."""
+    marks = ", ".join(str(int(document)) for document in documents)
+    rows = catalogue.sql.execute(
+        f"""SELECT d.id, c.width, c.height, c.taken_at FROM documents d JOIN contents c ON c.id = d.content_id
+            WHERE d.id IN ({marks})"""
+    )
+    return {document: Look(width, height, taken_at) for document, width, height, taken_at in rows}

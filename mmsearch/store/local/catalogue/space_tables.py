@@ -1,0 +1,112 @@
+"""Which encoders an index has vectors of, which rows of their vector files count, and whose they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from mmsearch.core.types import MODALITIES, EncoderSpec, Modality
+from mmsearch.store.local.catalogue.row_owners import RowArray, RowOwners, are_right, seal_blocks
+from mmsearch.store.local.catalogue.rows import Space
+from mmsearch.store.local.catalogue.scopes import ScopeTables
+
+
+class SpaceTables(ScopeTables):
+    """The tables ``spaces``, ``dead_rows`` and ``row_blocks``, and ``vectors`` by row."""
+
+    def add_space(self, spec: EncoderSpec, file: str) -> Space:
+        """Registers an encoder and the vector file that will hold its vectors."""
+        cursor = self.sql.execute(
+            "INSERT INTO spaces (spec, dim, file) VALUES (?, ?, ?)",
+            [json.dumps(asdict(spec)), spec.dim, file],
+        )
+        return Space(int(cursor.lastrowid or 0), spec, file, 0)
+
+    def rename_space(self, space: Space, name: str) -> None:
+        """Remembers another name that opens the space's encoder; its vectors are the same."""
+        spec = asdict(replace(space.spec, name=name))
+        self.sql.execute("UPDATE spaces SET spec = ? WHERE id = ?", [json.dumps(spec), space.id])
+
+    def spaces(self) -> list[Space]:
+        """All encoders of the index, in the order of their arrival."""
+        rows = self.sql.execute("SELECT id, spec, file, row_count FROM spaces ORDER BY id")
+        return [Space(id_, EncoderSpec(**json.loads(spec)), file, count) for id_, spec, file, count in rows]
+
+    def row_count(self, space_id: int) -> int:
+        """Committed rows of a space's vector file."""
+        return int(self._scalar("SELECT row_count FROM spaces WHERE id = ?", [space_id]))
+
+    def state(self, space_id: int) -> tuple[int, int]:
+        """A pair that changes whenever vectors of the space come or go."""
+        row = self.sql.execute(
+            "SELECT row_count, (SELECT count(*) FROM dead_rows d WHERE d.space_id = t.id) FROM spaces t WHERE t.id = ?",
+            [space_id],
+        ).fetchone()
+        return (0, 0) if row is None else (int(row[0]), int(row[1]))
+
+    def dead_rows(self, space_id: int) -> RowArray:
+        """Rows of the vector file that no segment owns any more, ascending."""
+        rows = self.sql.execute("SELECT row FROM dead_rows WHERE space_id = ? ORDER BY row", [space_id])
+        return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+    def rows_of_modalities(self, space_id: int, modalities: Iterable[Modality]) -> RowArray:
+        """Live rows whose segment is of one of the modalities, ascending."""
+        wanted = list(modalities)
+        rows = self.sql.execute(
+            f"SELECT row FROM vectors WHERE space_id = ? AND modality IN ({marks(wanted)})",
+            [space_id, *wanted],
+        )
+        return np.sort(np.fromiter((row[0] for row in rows), dtype=np.int64))
+
+    def modalities(self, space_id: int) -> set[Modality]:
+        """Which modalities have vectors at all."""
+        return {
+            name
+            for name in MODALITIES
+            if self._scalar("SELECT 1 FROM vectors WHERE space_id = ? AND modality = ? LIMIT 1", [space_id, name])
+        }
+
+    def renumber_rows(self, space_id: int, alive: RowArray, file: str) -> None:
+        """The vectors now lie in ``file``: what was row ``alive[i]`` is row i, and no row is dead any more."""
+        self.sql.execute("CREATE TEMP TABLE renumbered (old INTEGER PRIMARY KEY, new INTEGER NOT NULL)")
+        self.sql.executemany(
+            "INSERT INTO renumbered VALUES (?, ?)", zip(alive.tolist(), range(len(alive)), strict=True)
+        )
+        # In two steps, as (space, row) is unique at every moment: first beyond all old rows, then down again.
+        shift = int(alive[-1]) + 1 if len(alive) else 0
+        self.sql.execute(
+            """UPDATE vectors SET row = ? + (SELECT new FROM renumbered WHERE old = vectors.row) WHERE space_id = ?""",
+            [shift, space_id],
+        )
+        self.sql.execute("UPDATE vectors SET row = row - ? WHERE space_id = ?", [shift, space_id])
+        self.sql.execute("DROP TABLE renumbered")
+        self.sql.execute("DELETE FROM dead_rows WHERE space_id = ?", [space_id])
+        self.sql.execute("UPDATE spaces SET file = ? WHERE id = ?", [file, space_id])
+        self.set_row_count(space_id, len(alive))
+
+    def set_row_count(self, space_id: int, rows: int) -> None:
+        """Declares the first ``rows`` rows of the space's vector file committed; their owners stand here already."""
+        self.sql.execute("UPDATE spaces SET row_count = ? WHERE id = ?", [rows, space_id])
+        seal_blocks(self.sql, space_id, rows)
+
+    def row_owners(self, space_id: int, row_count: int, dead: RowArray) -> RowOwners:
+        """Whose the first ``row_count`` rows of a space are, of which those ``dead`` are nobody's."""
+        return RowOwners.read(self.sql, space_id, row_count, dead)
+
+    def has_wrong_blocks(self, space: Space) -> bool:
+        """Whether `row_owners` of a space are not what the tables say."""
+        return not are_right(self.sql, space.id, space.row_count, self.dead_rows(space.id))
+
+    def renew_blocks(self, space: Space) -> None:
+        """Takes what `row_owners` reads from the tables anew."""
+        self.sql.execute("DELETE FROM row_blocks WHERE space_id = ?", [space.id])
+        seal_blocks(self.sql, space.id, space.row_count)
+
+
+def marks(values: Sequence[Any]) -> str:
+    """A place in a statement for each of some values."""
+    return ", ".join("?" * len(values))

@@ -1,0 +1,351 @@
+"""One index directory: where it lies, what it is made of, who may write to it.
+
+manifest.json       format, the encoder that answers, recipe: written last at creation, replaced atomically
+catalogue.sqlite    documents, segments, which rows of the vector files are committed
+vectors-<key>.f16   the flat matrix of the encoder whose weights digest starts with <key>; one for each encoder
+vectors-<key>.u8    the same vectors in bytes, which an exact search reads first; can be made again from the matrix
+tokens-<key>-N.i8   image tokens of the reranker whose digest starts with <key>, where they are kept
+writer.lock         held by the one process that writes
+switch.lock         held by the one process that fills in another encoder beside the one that answers
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import numpy.typing as npt
+
+from mmsearch.core.errors import (
+    EncoderMismatch,
+    IndexBusy,
+    IndexDamaged,
+    IndexMissing,
+    IndexTooNew,
+    UsageError,
+)
+from mmsearch.core.system import sync_directory
+from mmsearch.core.types import EncoderSpec
+from mmsearch.store.local.catalogue import Catalogue, Found, Root, Space
+from mmsearch.store.local.catalogue.reranker_cache import forget_tokens, token_table
+from mmsearch.store.local.files.codes import Codes
+from mmsearch.store.local.files.tokens import TokenFile
+from mmsearch.store.local.files.vectors import VectorFile
+
+FORMAT = 1
+"""Of the directory's layout; raised when an older mmsearch could no longer read it."""
+MANIFEST = "manifest.json"
+CATALOGUE = "catalogue.sqlite"
+BUSY_WAIT_S = 2.0
+"""How long a writer waits for another one: longer than the single commits take with which an encoder is filled in."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an index says of itself. ``model`` is the name that opens the encoder again."""
+
+    model: str
+    encoder: EncoderSpec
+    recipe: str = "exact"
+    format: int = FORMAT
+    vector_index: Mapping[str, Any] | None = None
+    """What was built for faster search (`mmsearch.store.local.vectors.BuiltIndex`); ``None``: exact search."""
+
+    @classmethod
+    def read(cls, directory: Path) -> Manifest:
+        """Reads and checks the manifest of an index directory."""
+        path = directory / MANIFEST
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            found = int(content["format"])
+            if found > FORMAT:
+                raise IndexTooNew(
+                    f"the index {directory} has format {found}, this mmsearch knows formats up to {FORMAT}: "
+                    "upgrade mmsearch to use it"
+                )
+            encoder = EncoderSpec(**content["encoder"])
+            built = content.get("vector_index")
+            if built is not None and "tower" in built:  # what an older mmsearch called the embedding space
+                built = {"space": built["tower"], **{name: value for name, value in built.items() if name != "tower"}}
+            return cls(content["model"], encoder, content["recipe"], found, built)
+        except FileNotFoundError as error:
+            raise IndexMissing(f"there is no index at {directory}: make one with `mmsearch index FOLDER`") from error
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise IndexDamaged(
+                f"{path} cannot be read ({error}): restore the index from a copy, or remove it and index again"
+            ) from error
+
+    def write(self, directory: Path) -> None:
+        """Replaces the manifest atomically: a reader sees the old one or the new one."""
+        draft = directory / (MANIFEST + ".new")
+        with draft.open("w", encoding="utf-8") as file:
+            json.dump(asdict(self), file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(directory / MANIFEST)
+        sync_directory(directory)
+
+
+class IndexDirectory:
+    """An open index directory. Reading is for any number of threads and processes, writing for one process."""
+
+    def __init__(self, path: Path, manifest: Manifest, catalogue: Catalogue) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.catalogue = catalogue
+        self._written: tuple[int, int] | None = None
+        self._root_paths: dict[tuple[str, bool], str | None] = {}
+
+    @classmethod
+    def exists(cls, path: Path) -> bool:
+        """Whether there is an index at ``path``, whole or damaged."""
+        return (path / MANIFEST).exists()
+
+    @classmethod
+    def open(cls, path: Path) -> IndexDirectory:
+        """Opens an index for reading; one of an older mmsearch is brought up to date first, which needs to write.
+
+        Raises:
+            IndexMissing, IndexTooNew, IndexDamaged: with what to do.
+            IndexBusy, UsageError: it is of an older mmsearch, and cannot be written to now.
+        """
+        manifest = Manifest.read(path)
+        if not (path / CATALOGUE).exists():
+            raise IndexDamaged(
+                f"{path / CATALOGUE} is missing: restore the index from a copy, or remove it and index again"
+            )
+        catalogue = Catalogue(path / CATALOGUE, read_only=True)
+        if catalogue.is_old:
+            catalogue.close()
+            with _writer_lock(path):
+                _bring_up_to_date(path / CATALOGUE)
+            catalogue = Catalogue(path / CATALOGUE, read_only=True)
+        return cls(path, manifest, catalogue)
+
+    @classmethod
+    def create(cls, path: Path, model: str, encoder: EncoderSpec) -> None:
+        """Makes an empty index for one encoder; the manifest comes last, so half an index is none.
+
+        Raises:
+            UsageError: ``path`` is a file, or a folder with other things in it.
+        """
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{path} is a file: give a folder for the index")
+        ours = {CATALOGUE, f"{MANIFEST}.new", "writer.lock"}
+        ours |= {f"{CATALOGUE}-{part}" for part in ("wal", "shm", "journal")}  # left by a crash in here
+        if path.is_dir() and (others := sorted({entry.name for entry in path.iterdir()} - ours)):
+            raise UsageError(
+                f"{path} is no index and holds other files ({', '.join(others[:3])}…): "
+                "give a new or empty folder for the index"
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        with _writer_lock(path):
+            if cls.exists(path):
+                return
+            catalogue = Catalogue(path / CATALOGUE, read_only=False)
+            with catalogue.transaction():
+                if not catalogue.spaces():
+                    catalogue.add_space(encoder, f"vectors-{encoder.key}.f16")
+            space = catalogue.spaces()[0]
+            catalogue.close()
+            if not same_encoder(space.spec, encoder):
+                raise _mismatch(path, space.spec, encoder)
+            Manifest(model, encoder).write(path)
+
+    @contextlib.contextmanager
+    def writing(
+        self, *, cut: bool = True, encoder: EncoderSpec | None = None, wait_s: float = BUSY_WAIT_S
+    ) -> Iterator[IndexDirectory]:
+        """The same index opened for writing, as the only writer; what a crash left uncommitted is cut off.
+
+        Without ``cut`` the vector files stay as they are, for whoever wants to see or mend them. ``encoder``: whose
+        vectors will be written as those that answer; another process may have switched to another one. ``wait_s``:
+        seconds to wait for another writer (-1: for as long as it takes).
+
+        Raises:
+            IndexBusy: another process writes to it.
+            IndexDamaged: a vector file is shorter than the catalogue says.
+            EncoderMismatch: another encoder answers.
+        """
+        with _writer_lock(self.path, wait_s):
+            writer = IndexDirectory(
+                self.path, Manifest.read(self.path), Catalogue(self.path / CATALOGUE, read_only=False)
+            )
+            try:
+                if encoder is not None:
+                    writer.check_encoder(encoder)
+                for space in writer.catalogue.spaces() if cut else ():
+                    VectorFile(self.path / space.file, space.spec.dim).cut(space.row_count)
+                if cut:
+                    writer.settle_tokens()
+                yield writer
+            finally:
+                writer.close()
+
+    def settle_tokens(self, bad: Sequence[int] = ()) -> None:
+        """Cuts tokens that were never committed, and forgets committed ones that are not there, or are ``bad``."""
+        table = token_table(self.catalogue)
+        if table is None:
+            return
+        file = TokenFile(self.path / table.file, table.shape)
+        if file.rows_on_disk() < table.row_count or len(bad):
+            with self.catalogue.transaction():
+                forget_tokens(self.catalogue, table, file.rows_on_disk(), bad)
+        file.cut(min(file.rows_on_disk(), table.row_count))
+
+    def state(self) -> tuple[Any, ...]:
+        """Changes whenever what a search depends on has changed: committed vectors, and the manifest.
+
+        Reads the manifest again when another process has replaced it.
+        """
+        written = self.refresh()
+        space = self.space()
+        return (*self.catalogue.state(space.id), space.file, written)
+
+    def refresh(self) -> tuple[int, int]:
+        """Reads the manifest again when it was replaced; returns what tells one manifest from the next."""
+        stat = (self.path / MANIFEST).stat()
+        written = (stat.st_mtime_ns, stat.st_ino)
+        if written != self._written:
+            self.reread()
+            self._written = written
+        return written
+
+    def reread(self) -> None:
+        """Reads the manifest again."""
+        self.manifest = Manifest.read(self.path)
+
+    def close(self) -> None:
+        """Closes the catalogue."""
+        self.catalogue.close()
+
+    def space(self) -> Space:
+        """The space that answers queries: that of the manifest's encoder."""
+        for _ in range(3):
+            space = self.space_of(self.manifest.encoder)
+            if space is not None:
+                return space
+            self.reread()  # another process may have switched to another encoder and dropped this one
+        raise IndexDamaged(
+            f"the catalogue of {self.path} has no vectors of {self.manifest.encoder.describe()}, which its "
+            "manifest names: restore the index from a copy, or remove it and index again"
+        )
+
+    def space_of(self, spec: EncoderSpec) -> Space | None:
+        """The space of an encoder, whether or not it answers; ``None`` where the index has no vectors of it."""
+        return next((space for space in self.catalogue.spaces() if same_encoder(space.spec, spec)), None)
+
+    def vector_file(self, space: Space) -> VectorFile:
+        """The file that holds the vectors of a space."""
+        return VectorFile(self.path / space.file, space.spec.dim)
+
+    def matrix(self, space: Space) -> npt.NDArray[np.float16]:
+        """All committed rows of a space, mapped: (rows, dim) float16."""
+        return self.vector_file(space).map(space.row_count)
+
+    def codes(self, space: Space) -> Codes | None:
+        """The codes of a space's vectors, mapped, as far as there are any (`mmsearch.store.local.files.codes`)."""
+        return self.vector_file(space).codes.map(space.row_count)
+
+    def background_file(self, space: Space) -> Path:
+        """Where what is known of a space's scores in general lies: a cache (`mmsearch.query.calibrate.calibration`)."""
+        return self.path / f"background-{space.spec.key}.npz"
+
+    def check_encoder(self, spec: EncoderSpec) -> None:
+        """Refuses an encoder other than the one that answers.
+
+        Raises:
+            EncoderMismatch: naming both.
+        """
+        if not same_encoder(self.manifest.encoder, spec):
+            raise _mismatch(self.path, self.manifest.encoder, spec)
+
+    def root_path(self, root: Root) -> Path:
+        """Where a root lies now."""
+        return Path(os.path.normpath(self.path / root.path)) if root.is_relative else Path(root.path)
+
+    def path_of(self, found: Found) -> str:
+        """Where the document of a search result lies now; of an imported one, the path or address as it was given."""
+        key = (found.root, found.root_is_relative)
+        if key not in self._root_paths:
+            root = Root(0, *key)
+            self._root_paths[key] = None if root.is_dataset else str(self.root_path(root)).rstrip("/")
+        folder = self._root_paths[key]
+        return found.path if folder is None else f"{folder}/{found.path}"
+
+    def root_for(self, folder: Path) -> tuple[str, bool]:
+        """How the catalogue names a root.
+
+        An index that lies in the folder it describes, or beside it, names it relative to itself, so that both
+        can be moved or copied together. Any other root is named absolutely.
+        """
+        home = self.path.parent
+        if folder == home or home in folder.parents or folder in self.path.parents:
+            return Path(os.path.relpath(folder, self.path)).as_posix(), True
+        return str(folder), False
+
+    def size_bytes(self) -> int:
+        """Bytes on disk of everything in the directory."""
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+
+    def with_manifest(self, **changes: Any) -> None:
+        """Replaces fields of the manifest, on disk and here."""
+        self.manifest = replace(self.manifest, **changes)
+        self.manifest.write(self.path)
+
+
+def same_encoder(one: EncoderSpec, other: EncoderSpec) -> bool:
+    """Whether vectors of both can be compared: same weights, same preprocessing, whatever they are called."""
+    return (one.digest, one.preprocessing, one.dim) == (other.digest, other.preprocessing, other.dim)
+
+
+def _mismatch(path: Path, found: EncoderSpec, given: EncoderSpec) -> EncoderMismatch:
+    return EncoderMismatch(
+        f"the index {path} was made with {found.describe()}; the encoder given is {given.describe()}. "
+        "Vectors of two encoders cannot be compared: use the first one, change to the other with `mmsearch switch`, "
+        "or give another --index"
+    )
+
+
+def _bring_up_to_date(path: Path) -> None:
+    with contextlib.closing(Catalogue(path, read_only=False)) as catalogue, catalogue.transaction():
+        for space in catalogue.spaces():
+            catalogue.renew_blocks(space)
+
+
+@contextlib.contextmanager
+def switching(index: IndexDirectory) -> Iterator[None]:
+    """Makes the calling process the only one that fills in another encoder; others may still write between its commits.
+
+    Raises:
+        IndexBusy: another process does.
+    """
+    with _lock(index.path, "switch.lock", 0, f"another process is changing the model of the index {index.path}"):
+        yield
+
+
+def _writer_lock(path: Path, wait_s: float = BUSY_WAIT_S) -> contextlib.AbstractContextManager[None]:
+    return _lock(path, "writer.lock", wait_s, f"another process is writing to the index {path}")
+
+
+@contextlib.contextmanager
+def _lock(path: Path, name: str, wait_s: float, busy: str) -> Iterator[None]:
+    lock = filelock.FileLock(path / name)
+    try:
+        lock.acquire(timeout=wait_s)
+    except filelock.Timeout as error:
+        raise IndexBusy(f"{busy}: wait until it has finished") from error
+    except OSError as error:
+        raise UsageError(f"the index {path} cannot be written to: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()

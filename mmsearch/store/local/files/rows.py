@@ -1,0 +1,69 @@
+"""A file of rows of equal length that is only appended to, the form in which an index keeps what is large.
+
+Which rows count is not said here: the catalogue's committed row count says it, and bytes past it are left-overs of a
+crash.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mmsearch.core.errors import IndexDamaged
+from mmsearch.core.system import sync_directory
+
+
+class RowFile:
+    """Rows of ``row_bytes`` bytes. Appending needs the index's writer lock. ``what`` one row is, in messages."""
+
+    what = "rows"
+
+    def __init__(self, path: Path, row_bytes: int) -> None:
+        self.path = path
+        self._row_bytes = row_bytes
+
+    def rows_on_disk(self) -> int:
+        """Whole rows in the file, committed or not."""
+        return self.bytes_on_disk() // self._row_bytes
+
+    def bytes_on_disk(self) -> int:
+        """The file's length; 0 where there is none."""
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def cut(self, rows: int) -> int:
+        """Drops everything behind the first ``rows`` rows; returns how many bytes that were.
+
+        Raises:
+            IndexDamaged: there are fewer.
+        """
+        self._check_holds(rows)
+        surplus = self.bytes_on_disk() - rows * self._row_bytes
+        if surplus > 0:
+            os.truncate(self.path, rows * self._row_bytes)
+        return max(surplus, 0)
+
+    def _write(self, rows: npt.NDArray[np.generic], at: int) -> None:
+        """Writes C-contiguous rows from row ``at`` on, over anything there, and syncs them to the disk."""
+        self._check_holds(at)
+        is_new = not self.path.exists()
+        with self.path.open("wb" if is_new else "r+b") as file:
+            file.seek(at * self._row_bytes)
+            file.write(rows.data)
+            file.flush()
+            os.fsync(file.fileno())
+        if is_new:
+            sync_directory(self.path.parent)
+
+    def _check_holds(self, rows: int) -> None:
+        found = self.rows_on_disk()
+        if found < rows:
+            raise IndexDamaged(
+                f"{self.path.name} holds {found} {self.what}, the catalogue has committed {rows}: "
+                "restore the index from a copy, or remove it and index again"
+            )

@@ -1,0 +1,311 @@
+"""The schema of the catalogue, as numbered steps. A step is never edited once released; a change is a new one.
+
+Each step runs in one transaction together with the record that it ran, so a crash leaves either the old schema
+or the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mmsearch.core.errors import IndexTooNew
+
+Database = Any  # sqlite_utils.Database; kept opaque so that reading this file costs no import
+
+
+def m001_documents_and_vectors(db: Database) -> None:
+    """Roots hold documents; a document points at its content; a content has segments; a segment has vectors.
+
+    Contents stand between documents and segments so that equal files under several paths share their vectors,
+    and a moved file keeps them.
+    """
+    for statement in (
+        """CREATE TABLE roots (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            path TEXT NOT NULL UNIQUE,          -- absolute, or relative to the index directory
+            is_relative INTEGER NOT NULL CHECK (is_relative IN (0, 1))
+        ) STRICT""",
+        """CREATE TABLE contents (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            hash BLOB NOT NULL,                 -- of all bytes of the file
+            decoding TEXT NOT NULL,             -- which decoder with which settings made the segments
+            modality TEXT NOT NULL CHECK (modality IN ('image', 'video', 'text')),
+            width INTEGER, height INTEGER, duration_s REAL,
+            taken_at TEXT, camera TEXT, lens TEXT, latitude REAL, longitude REAL,
+            description TEXT, note TEXT,
+            UNIQUE (hash, decoding)
+        ) STRICT""",
+        """CREATE TABLE segments (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,   -- AUTOINCREMENT: an id is never used twice
+            content_id INTEGER NOT NULL REFERENCES contents(id) ON DELETE CASCADE,
+            ordinal INTEGER NOT NULL CHECK (ordinal >= 0),
+            start_s REAL, end_s REAL, text TEXT,
+            UNIQUE (content_id, ordinal),
+            CHECK (end_s IS NULL OR end_s >= start_s)
+        ) STRICT""",
+        """CREATE TABLE towers (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            spec TEXT NOT NULL,                 -- JSON of the encoder's identity
+            dim INTEGER NOT NULL CHECK (dim > 0),
+            file TEXT NOT NULL UNIQUE,          -- its vector file, inside the index directory
+            row_count INTEGER NOT NULL DEFAULT 0 CHECK (row_count >= 0)   -- committed rows of that file
+        ) STRICT""",
+        """CREATE TABLE vectors (
+            tower_id INTEGER NOT NULL REFERENCES towers(id) ON DELETE CASCADE,
+            row INTEGER NOT NULL CHECK (row >= 0),
+            segment_id INTEGER NOT NULL REFERENCES segments(id) ON DELETE CASCADE,
+            modality TEXT NOT NULL CHECK (modality IN ('image', 'video', 'text')),
+            PRIMARY KEY (tower_id, row),
+            UNIQUE (segment_id, tower_id)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX vectors_by_modality ON vectors (tower_id, modality)",
+        """CREATE TABLE dead_rows (               -- rows of a vector file that no segment owns any more
+            tower_id INTEGER NOT NULL REFERENCES towers(id) ON DELETE CASCADE,
+            row INTEGER NOT NULL,
+            PRIMARY KEY (tower_id, row)
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TRIGGER vectors_leave_dead_rows AFTER DELETE ON vectors
+            WHEN EXISTS (SELECT 1 FROM towers WHERE id = OLD.tower_id) BEGIN
+            INSERT INTO dead_rows (tower_id, row) VALUES (OLD.tower_id, OLD.row);
+        END""",
+        """CREATE TABLE documents (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            root_id INTEGER NOT NULL REFERENCES roots(id) ON DELETE CASCADE,
+            path TEXT NOT NULL,                 -- POSIX, relative to the root
+            modality TEXT NOT NULL CHECK (modality IN ('image', 'video', 'text')),
+            size INTEGER NOT NULL CHECK (size >= 0),
+            mtime_ns INTEGER NOT NULL,
+            content_id INTEGER NOT NULL REFERENCES contents(id),
+            UNIQUE (root_id, path)
+        ) STRICT""",
+        "CREATE INDEX documents_by_content ON documents (content_id)",
+        """CREATE TABLE skipped (
+            root_id INTEGER NOT NULL REFERENCES roots(id) ON DELETE CASCADE,
+            path TEXT NOT NULL,
+            size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+            decoding TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            PRIMARY KEY (root_id, path)
+        ) STRICT, WITHOUT ROWID""",
+    ):
+        db.execute(statement)
+
+
+def m002_captions_scopes_archives(db: Database) -> None:
+    """Captions that lie beside a file, what a user asked to have indexed, and archives that were read whole.
+
+    A caption belongs to the document, not to the content: two copies of one photo may be described differently.
+    """
+    for statement in (
+        "ALTER TABLE documents ADD COLUMN caption TEXT",  # of its sidecar, or of its sample in an archive
+        "ALTER TABLE documents ADD COLUMN sidecars TEXT NOT NULL DEFAULT ''",  # their names, sizes and times
+        """CREATE TABLE scopes (                  -- which parts of a root are to be kept up to date, and how
+            root_id INTEGER NOT NULL REFERENCES roots(id) ON DELETE CASCADE,
+            below TEXT NOT NULL,                -- a path in the root; '' is all of it
+            options TEXT NOT NULL,              -- JSON
+            PRIMARY KEY (root_id, below)
+        ) STRICT, WITHOUT ROWID""",
+        "INSERT INTO scopes SELECT id, '', '{}' FROM roots",
+        """CREATE TABLE archives (                -- whose samples are all accounted for
+            root_id INTEGER NOT NULL REFERENCES roots(id) ON DELETE CASCADE,
+            path TEXT NOT NULL,
+            size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, decoding TEXT NOT NULL,
+            PRIMARY KEY (root_id, path)
+        ) STRICT, WITHOUT ROWID""",
+    ):
+        db.execute(statement)
+
+
+def m003_full_text_and_revision(db: Database) -> None:
+    """Full text over what is known of documents and passages in words, and a number that counts their changes.
+
+    ``document_words`` has the documents' ids as rowids, ``segment_words`` those of segments with a text. Both are
+    kept by triggers. A replaced row (OR REPLACE) fires no delete trigger, so a reader joins with the table itself.
+    """
+    words = """SELECT d.id, d.path, replace(r.path, rtrim(r.path, replace(r.path, '/', '')), ''), d.caption,
+            c.description FROM documents d JOIN contents c ON c.id = d.content_id JOIN roots r ON r.id = d.root_id"""
+    insert = f"INSERT INTO document_words (rowid, path, root, caption, description) {words}"
+    for statement in (
+        """CREATE VIRTUAL TABLE document_words USING fts5(
+            path, root, caption, description, tokenize = 'unicode61 remove_diacritics 2')""",
+        "CREATE VIRTUAL TABLE segment_words USING fts5(text, tokenize = 'unicode61 remove_diacritics 2')",
+        "CREATE TABLE revision (number INTEGER NOT NULL) STRICT",
+        "INSERT INTO revision VALUES (0)",
+        insert,
+        "INSERT INTO segment_words (rowid, text) SELECT id, text FROM segments WHERE text IS NOT NULL",
+        f"""CREATE TRIGGER words_of_new_document AFTER INSERT ON documents BEGIN
+            DELETE FROM document_words WHERE rowid = NEW.id;
+            {insert} WHERE d.id = NEW.id;
+            UPDATE revision SET number = number + 1;
+        END""",
+        f"""CREATE TRIGGER words_of_changed_document AFTER UPDATE ON documents BEGIN
+            DELETE FROM document_words WHERE rowid = OLD.id;
+            {insert} WHERE d.id = NEW.id;
+            UPDATE revision SET number = number + 1;
+        END""",
+        """CREATE TRIGGER words_of_gone_document AFTER DELETE ON documents BEGIN
+            DELETE FROM document_words WHERE rowid = OLD.id;
+            UPDATE revision SET number = number + 1;
+        END""",
+        f"""CREATE TRIGGER words_of_changed_content AFTER UPDATE OF description ON contents BEGIN
+            DELETE FROM document_words WHERE rowid IN (SELECT id FROM documents WHERE content_id = NEW.id);
+            {insert} WHERE c.id = NEW.id;
+            UPDATE revision SET number = number + 1;
+        END""",
+        """CREATE TRIGGER words_of_new_segment AFTER INSERT ON segments WHEN NEW.text IS NOT NULL BEGIN
+            INSERT INTO segment_words (rowid, text) VALUES (NEW.id, NEW.text);
+        END""",
+        """CREATE TRIGGER words_of_gone_segment AFTER DELETE ON segments WHEN OLD.text IS NOT NULL BEGIN
+            DELETE FROM segment_words WHERE rowid = OLD.id;
+        END""",
+    ):
+        db.execute(statement)
+
+
+def m004_text_in_pictures(db: Database) -> None:
+    """What was read in pictures and video frames, by segment, and which contents a reader has looked at.
+
+    ``picture_words`` finds words and phrases, ``picture_letters`` parts of them: lines without spaces and marks, as
+    `mmsearch.store.local.catalogue.read_text.letters_of` writes them.
+    """
+    for statement in (
+        """CREATE TABLE readings (
+            content_id INTEGER PRIMARY KEY REFERENCES contents(id) ON DELETE CASCADE,
+            reader TEXT NOT NULL,
+            problem TEXT                        -- why nothing could be read; NULL where it could
+        ) STRICT""",
+        """CREATE TABLE segment_readings (
+            segment_id INTEGER PRIMARY KEY REFERENCES segments(id) ON DELETE CASCADE,
+            text TEXT NOT NULL                  -- lines, never empty
+        ) STRICT""",
+        "CREATE VIRTUAL TABLE picture_words USING fts5(text, tokenize = 'unicode61 remove_diacritics 2')",
+        "CREATE VIRTUAL TABLE picture_letters USING fts5(letters, tokenize = 'trigram')",
+        """CREATE TRIGGER words_of_gone_reading AFTER DELETE ON segment_readings BEGIN
+            DELETE FROM picture_words WHERE rowid = OLD.segment_id;
+            DELETE FROM picture_letters WHERE rowid = OLD.segment_id;
+        END""",
+    ):
+        db.execute(statement)
+
+
+def m005_kept_tokens(db: Database) -> None:
+    """Image tokens that a reranker made, in a file of their own, and whose they are."""
+    for statement in (
+        """CREATE TABLE token_files (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            reranker TEXT NOT NULL,             -- the name that opens it
+            digest TEXT NOT NULL UNIQUE,        -- of its weights
+            shape TEXT NOT NULL,                -- JSON: of the tokens of one image
+            file TEXT NOT NULL UNIQUE,          -- inside the index directory
+            row_count INTEGER NOT NULL DEFAULT 0 CHECK (row_count >= 0)   -- committed rows of that file
+        ) STRICT""",
+        """CREATE TABLE tokens (                    -- rows that no segment owns any more are just not in here
+            file_id INTEGER NOT NULL REFERENCES token_files(id) ON DELETE CASCADE,
+            place INTEGER NOT NULL CHECK (place >= 0),
+            segment_id INTEGER NOT NULL REFERENCES segments(id) ON DELETE CASCADE,
+            PRIMARY KEY (file_id, place),
+            UNIQUE (segment_id, file_id)
+        ) STRICT, WITHOUT ROWID""",
+    ):
+        db.execute(statement)
+
+
+def m006_left_out(db: Database) -> None:
+    """Contents that an encoder could not be given vectors of, when it was filled in beside another one, and why."""
+    db.execute(
+        """CREATE TABLE left_out (
+            tower_id INTEGER NOT NULL REFERENCES towers(id) ON DELETE CASCADE,
+            content_id INTEGER NOT NULL REFERENCES contents(id) ON DELETE CASCADE,
+            reason TEXT NOT NULL,
+            PRIMARY KEY (tower_id, content_id)
+        ) STRICT, WITHOUT ROWID"""
+    )
+    db.execute("CREATE INDEX left_out_by_content ON left_out (content_id)")
+
+
+def m007_wide_pictures_in_parts(db: Database) -> None:
+    """Version 2 of the image decoder cuts very wide and tall pictures; what it reads as before need not be read again.
+
+    The pages of a TIFF may differ in shape, but its description has the first one's: it counts for all.
+    """
+    db.execute(
+        """UPDATE contents SET decoding = 'image/2' WHERE decoding = 'image/1'
+            AND max(width, height) <= 2 * min(width, height)
+            AND hash NOT IN (SELECT hash FROM contents WHERE decoding = 'image/2')"""
+    )
+
+
+def m008_row_blocks(db: Database) -> None:
+    """Whose the rows of vector files are, a run of rows a record: see `mmsearch.store.local.catalogue.row_owners`.
+
+    The records follow from the other tables. They hold for rows that stay as they are, so they go where that is not so.
+    ``documents_by_path`` has all that the list of the documents below a folder needs: a third of the time, 40 bytes a
+    document.
+    """
+    for statement in (
+        "CREATE INDEX documents_by_path ON documents (root_id, path, content_id)",
+        """CREATE TABLE row_blocks (
+            tower_id INTEGER NOT NULL REFERENCES towers(id) ON DELETE CASCADE,
+            first_row INTEGER NOT NULL CHECK (first_row >= 0),
+            contents BLOB NOT NULL,             -- 8 bytes a row, little-endian: the id of its content, 0 for a dead row
+            modalities BLOB NOT NULL,           -- 1 byte a row: image 0, video 1, text 2; 3 for a dead row
+            PRIMARY KEY (tower_id, first_row)
+        ) STRICT""",
+        """CREATE TRIGGER row_blocks_of_changed_vectors AFTER UPDATE ON vectors BEGIN
+            DELETE FROM row_blocks WHERE tower_id = OLD.tower_id;
+        END""",
+        """CREATE TRIGGER row_blocks_of_rows_given_up AFTER UPDATE OF row_count ON towers
+            WHEN NEW.row_count < OLD.row_count BEGIN
+            DELETE FROM row_blocks WHERE tower_id = NEW.id;
+        END""",
+    ):
+        db.execute(statement)
+
+
+def m009_spaces(db: Database) -> None:
+    """What was called a tower is an embedding space: the vectors of one encoder. Indexes and triggers follow."""
+    db.execute("ALTER TABLE towers RENAME TO spaces")
+    for table in ("vectors", "dead_rows", "left_out", "row_blocks"):
+        db.execute(f"ALTER TABLE {table} RENAME COLUMN tower_id TO space_id")
+
+
+STEPS: tuple[Callable[[Database], None], ...] = (
+    m001_documents_and_vectors,
+    m002_captions_scopes_archives,
+    m003_full_text_and_revision,
+    m004_text_in_pictures,
+    m005_kept_tokens,
+    m006_left_out,
+    m007_wide_pictures_in_parts,
+    m008_row_blocks,
+    m009_spaces,
+)
+
+
+def migrate(db: Database) -> None:
+    """Brings a catalogue to the schema of this mmsearch; a new database gets all steps.
+
+    Raises:
+        IndexTooNew: a newer mmsearch has already changed the schema.
+    """
+    done: int = db.execute("PRAGMA user_version").fetchone()[0]
+    check_version(done)
+    for number, step in enumerate(STEPS[done:], start=done + 1):
+        with db.atomic():
+            step(db)
+            db.execute(f"PRAGMA user_version = {number}")
+
+
+def is_old(found: int) -> bool:
+    """Whether a schema lacks steps that this mmsearch relies on."""
+    return found < len(STEPS)
+
+
+def check_version(found: int) -> None:
+    """Refuses a schema that this mmsearch does not know."""
+    if found > len(STEPS):
+        raise IndexTooNew(
+            f"the catalogue has schema {found}, this mmsearch knows schemas up to {len(STEPS)}: "
+            "upgrade mmsearch to use this index"
+        )

@@ -1,0 +1,500 @@
+"""Filters in a real SQLite database against the same questions answered one document at a time in Python."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import random
+import sqlite3
+import time
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mmsearch.core.errors import UsageError
+from mmsearch.filters import (
+    DOCUMENT_DATE_SQL,
+    After,
+    Before,
+    CameraFilter,
+    Comparison,
+    DurationFilter,
+    Filter,
+    FolderFilter,
+    LensFilter,
+    NearFilter,
+    PathFilter,
+    SizeFilter,
+    TypeFilter,
+    distance_km,
+    register_functions,
+    to_sql,
+)
+
+SCHEMA = """
+CREATE TABLE contents (id INTEGER PRIMARY KEY, width INTEGER, height INTEGER, duration_s REAL, taken_at TEXT,
+    camera TEXT, lens TEXT, latitude REAL, longitude REAL, description TEXT) STRICT;
+CREATE TABLE documents (id INTEGER PRIMARY KEY, root_id INTEGER NOT NULL, path TEXT NOT NULL,
+    modality TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    content_id INTEGER NOT NULL REFERENCES contents (id)) STRICT;
+"""
+JOINED = "documents AS d JOIN contents AS c ON c.id = d.content_id"
+
+
+@dataclass(frozen=True)
+class Row:
+    path: str = "a.jpg"
+    modality: str = "image"
+    size: int = 1000
+    mtime_ns: int = 0
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = None
+    taken_at: str | None = None
+    camera: str | None = None
+    lens: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+# ---- the slow oracle
+
+
+def matches(one: Filter, row: Row) -> bool:
+    plain = _matches_plain(replace(one, negated=False), row)
+    return plain != one.negated
+
+
+def _matches_plain(one: Filter, row: Row) -> bool:
+    match one:
+        case TypeFilter(modalities):
+            return row.modality in modalities
+        case After(moment):
+            return date_of(row) >= moment
+        case Before(moment):
+            return date_of(row) < moment
+        case PathFilter(pattern):
+            return path_matches(pattern, row.path)
+        case FolderFilter(folder):
+            *folders, _ = row.path.split("/")
+            wanted = [name for name in folder.split("/") if name]
+            starts = [0] if folder.startswith("/") else range(len(folders))
+            return any(run_matches(wanted, folders[start : start + len(wanted)]) for start in starts)
+        case NearFilter(latitude, longitude, radius):
+            if row.latitude is None or row.longitude is None:
+                return False
+            return distance_km(row.latitude, row.longitude, latitude, longitude) <= radius
+        case CameraFilter(text):
+            return row.camera is not None and text.casefold() in row.camera.casefold()
+        case LensFilter(text):
+            return row.lens is not None and text.casefold() in row.lens.casefold()
+        case SizeFilter(measure, comparison):
+            sides = None if row.width is None or row.height is None else (row.width, row.height)
+            if measure == "bytes":
+                return compares(comparison, row.size)
+            if sides is None:
+                return False
+            return compares(comparison, math.prod(sides) if measure == "pixels" else max(sides))
+        case DurationFilter(comparison):
+            return row.duration_s is not None and compares(comparison, row.duration_s)
+    raise AssertionError(one)
+
+
+def date_of(row: Row) -> datetime:
+    if row.taken_at is not None:
+        return datetime.fromisoformat(row.taken_at)
+    return datetime(1970, 1, 1) + timedelta(seconds=row.mtime_ns // 10**9)
+
+
+def compares(comparison: Comparison, number: float) -> bool:
+    value, upper = comparison.value, comparison.upper
+    if comparison.operator == "..":
+        assert upper is not None
+        return value <= number <= upper
+    return {
+        "<": number < value,
+        "<=": number <= value,
+        "=": number == value,
+        ">=": number >= value,
+        ">": number > value,
+    }[comparison.operator]
+
+
+def path_matches(pattern: str, path: str) -> bool:
+    pattern, path = unicodedata.normalize("NFC", pattern), unicodedata.normalize("NFC", path)
+    names = [name for name in pattern.split("/") if name]
+    if "/" not in pattern:
+        names = ["**", *names]
+    if pattern.endswith("/"):
+        names = [*names, "**"]
+    if names[-1] == "**":
+        names = [*names, "*"]
+    return names_match(names, path.split("/"))
+
+
+def names_match(patterns: list[str], names: list[str]) -> bool:
+    if not patterns:
+        return not names
+    if patterns[0] == "**":
+        return any(names_match(patterns[1:], names[skip:]) for skip in range(len(names) + 1))
+    return bool(names) and name_matches(patterns[0], names[0]) and names_match(patterns[1:], names[1:])
+
+
+def name_matches(pattern: str, name: str) -> bool:
+    if not pattern:
+        return not name
+    if pattern[0] == "*":
+        return any(name_matches(pattern[1:], name[skip:]) for skip in range(len(name) + 1))
+    if pattern[0] == "\\" and len(pattern) > 1:
+        return name[:1] == pattern[1] and name_matches(pattern[2:], name[1:])
+    return bool(name) and pattern[0] in ("?", name[0]) and name_matches(pattern[1:], name[1:])
+
+
+def run_matches(patterns: list[str], folders: list[str]) -> bool:
+    return names_match([p.lower() for p in patterns], [f.lower() for f in folders])
+
+
+# ---- the database
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(SCHEMA)
+    register_functions(connection)
+    yield connection
+    connection.close()
+
+
+def fill(connection: sqlite3.Connection, rows: list[Row]) -> None:
+    connection.execute("DELETE FROM documents")
+    connection.execute("DELETE FROM contents")
+    connection.executemany(
+        "INSERT INTO contents VALUES (?,?,?,?,?,?,?,?,?,NULL)",
+        [
+            (i, r.width, r.height, r.duration_s, r.taken_at, r.camera, r.lens, r.latitude, r.longitude)
+            for i, r in enumerate(rows)
+        ],
+    )
+    connection.executemany(
+        "INSERT INTO documents VALUES (?,1,?,?,?,?,?)",
+        [(i, r.path, r.modality, r.size, r.mtime_ns, i) for i, r in enumerate(rows)],
+    )
+
+
+def found(connection: sqlite3.Connection, filters: list[Filter]) -> list[int]:
+    where, parameters = to_sql(filters)
+    query = f"SELECT d.id FROM {JOINED} WHERE {where} ORDER BY d.id"
+    return [row[0] for row in connection.execute(query, parameters)]
+
+
+def assert_as_brute_force(connection: sqlite3.Connection, rows: list[Row], filters: list[Filter]) -> None:
+    fill(connection, rows)
+    expected = [i for i, row in enumerate(rows) if all(matches(one, row) for one in filters)]
+    assert found(connection, filters) == expected
+
+
+# ---- random documents and filters that often meet
+
+
+def nullable(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | values
+
+
+names = st.text("abK*?[]\\. é" + "e\u0301" + "\u212a\n%_", min_size=1, max_size=5)
+paths = st.lists(names, min_size=1, max_size=4).map("/".join)
+pattern_names = st.text(st.sampled_from("abK*?[]. é%_"), min_size=1, max_size=5) | st.sampled_from(
+    ["**", "*", "a*", "*b", "?", "\\*", "\\**", "*a*b", "\\?a", "a\\", "\\\\*", "K*", "***"]
+)
+slash = st.sampled_from(["", "/"])
+patterns = st.tuples(slash, st.lists(pattern_names, min_size=1, max_size=4).map("/".join), slash).map("".join)
+turning_points = [
+    datetime(1, 1, 1),
+    datetime(1970, 1, 1),
+    datetime(2021, 7, 3),
+    datetime(2021, 7, 3, 12, 30),
+    datetime(2021, 7, 3, 12, 30, 1),
+    datetime(2262, 4, 12),
+    datetime(9999, 12, 31, 23, 59, 59),
+]
+moments = st.sampled_from(turning_points) | st.datetimes(datetime(2020, 1, 1), datetime(2022, 1, 1)).map(
+    lambda moment: moment.replace(microsecond=0)
+)
+epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
+mtimes = st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3).flatmap(
+    lambda around: moments.filter(lambda m: 1700 < m.year < 2200).map(
+        lambda m: (m.replace(tzinfo=timezone.utc) - epoch) // timedelta(seconds=1) * 10**9 + around
+    )
+)
+sides = st.sampled_from([1, 2, 1000, 1999, 2000, 2001])
+latitudes = st.sampled_from([-90.0, -89.999, 0.0, 46.5, 89.9, 90.0]) | st.floats(-90, 90)
+longitudes = st.sampled_from([-180.0, -179.99, 0.0, 7.9, 179.99, 180.0]) | st.floats(-180, 180)
+makers = st.sampled_from(["FUJIFILM X100V", "Canon EOS 5D", "straße", "STRASSE", "%", "x_1"])
+rows = st.builds(
+    Row,
+    path=paths,
+    modality=st.sampled_from(["image", "video", "text"]),
+    size=st.integers(0, 5) | st.sampled_from([999, 1000, 1001]),
+    mtime_ns=mtimes,
+    width=nullable(sides),
+    height=nullable(sides),
+    duration_s=nullable(st.sampled_from([0.0, 1.5, 60.0, 60.1])),
+    taken_at=nullable(moments.map(lambda moment: moment.isoformat(timespec="seconds"))),
+    camera=nullable(makers),
+    lens=nullable(makers),
+    latitude=nullable(latitudes),
+    longitude=nullable(longitudes),
+)
+comparisons = st.builds(
+    Comparison,
+    st.sampled_from(["<", "<=", "=", ">=", ">"]),
+    st.sampled_from([0, 1, 1.5, 60, 1000, 2000, 2e6, 4e6]),
+) | st.tuples(st.floats(0, 3000), st.floats(0, 3000)).map(lambda ends: Comparison("..", min(ends), max(ends)))
+texts = st.sampled_from(["x100", "canon", "S", "STRASSE", "ß", "%", "_", "X100V"])
+plain_filters = st.one_of(
+    st.lists(st.sampled_from(["image", "video", "text"]), min_size=1, max_size=3).map(lambda m: TypeFilter(tuple(m))),
+    st.builds(After, moments),
+    st.builds(Before, moments),
+    st.builds(PathFilter, patterns.filter(lambda p: p.strip("/ ") != "")),
+    st.builds(FolderFilter, st.sampled_from(["a", "A", "/a", "a/b", "*", "a*", "/*/b", "K", "é", "b/"])),
+    st.builds(
+        NearFilter,
+        latitudes,
+        longitudes,
+        st.sampled_from([0.001, 1.0, 20.0, 2000.0, 9000.0, 10008.0, 30000.0]),
+    ),
+    st.builds(CameraFilter, texts),
+    st.builds(LensFilter, texts),
+    st.builds(SizeFilter, st.sampled_from(["bytes", "pixels", "long_side"]), comparisons),
+    st.builds(DurationFilter, comparisons),
+)
+filters = st.builds(lambda one, negated: replace(one, negated=negated), plain_filters, st.booleans())
+
+
+@settings(max_examples=200, deadline=None)
+@given(documents=st.lists(rows, max_size=12), asked=st.lists(filters, max_size=3))
+def test_sql_equals_brute_force(database: sqlite3.Connection, documents: list[Row], asked: list[Filter]) -> None:
+    assert_as_brute_force(database, documents, asked)
+
+
+@settings(max_examples=200, deadline=None)
+@given(documents=st.lists(paths, min_size=1, max_size=12), pattern=patterns)
+@example(documents=["\u212aa"], pattern="/Ka")
+@example(documents=["a\\/b", "a/b"], pattern="a\\/b")
+def test_path_patterns_equal_brute_force(database: sqlite3.Connection, documents: list[str], pattern: str) -> None:
+    if not pattern.strip() or not pattern.strip("/"):
+        return
+    assert_as_brute_force(database, [Row(path=path) for path in documents], [PathFilter(pattern)])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    place=st.tuples(latitudes, longitudes),
+    radius=st.floats(0.001, 20100.0) | st.sampled_from([0.01, 1.0, 111.2]),
+    bearings=st.lists(st.tuples(st.floats(0, 2 * math.pi), st.floats(-1e-9, 1e-9) | st.floats(-1, 1)), max_size=20),
+)
+def test_box_around_the_circle_cuts_nothing_off(
+    database: sqlite3.Connection,
+    place: tuple[float, float],
+    radius: float,
+    bearings: list[tuple[float, float]],
+) -> None:
+    documents = [Row(latitude=lat, longitude=lon) for lat, lon in (
+        destination(*place, bearing, radius * (1 + offset)) for bearing, offset in bearings
+    )]  # fmt: skip
+    assert_as_brute_force(database, documents, [NearFilter(*place, radius)])
+
+
+def destination(latitude: float, longitude: float, bearing: float, distance: float) -> tuple[float, float]:
+    phi, angle = math.radians(latitude), distance / 6371.0088
+    sine = math.sin(phi) * math.cos(angle) + math.cos(phi) * math.sin(angle) * math.cos(bearing)
+    latitude_2 = math.asin(max(-1.0, min(1.0, sine)))
+    turn = math.atan2(math.sin(bearing) * math.sin(angle) * math.cos(phi), math.cos(angle) - math.sin(phi) * sine)
+    return math.degrees(latitude_2), (longitude + math.degrees(turn) + 180) % 360 - 180
+
+
+# ---- single facts
+
+
+def test_distance_equals_the_angle_between_vectors() -> None:
+    def unit(latitude: float, longitude: float) -> tuple[float, float, float]:
+        phi, lam = math.radians(latitude), math.radians(longitude)
+        return math.cos(phi) * math.cos(lam), math.cos(phi) * math.sin(lam), math.sin(phi)
+
+    chance = random.Random(1)
+    for _ in range(200):
+        a = chance.uniform(-90, 90), chance.uniform(-180, 180)
+        b = chance.uniform(-90, 90), chance.uniform(-180, 180)
+        chord = math.dist(unit(*a), unit(*b))
+        assert distance_km(*a, *b) == pytest.approx(2 * 6371.0088 * math.asin(chord / 2), rel=1e-9)
+    assert distance_km(47.3769, 8.5417, 46.9480, 7.4474) == pytest.approx(95.5, abs=0.3), "Zürich to Bern"
+    assert distance_km(0, 179.5, 0, -179.5) == pytest.approx(6371.0088 * math.radians(1))
+    assert distance_km(90, 0, 90, 135) == pytest.approx(0, abs=1e-9)
+
+
+def test_near_across_the_antimeridian_and_at_a_pole(database: sqlite3.Connection) -> None:
+    documents = [Row(latitude=lat, longitude=lon) for lat, lon in
+                 [(0, 179.99), (0, -179.99), (0, 179.0), (89.99, -90), (89.99, 90), (88, 0)]]  # fmt: skip
+    fill(database, documents)
+    assert found(database, [NearFilter(0, 180, 5)]) == [0, 1]
+    assert found(database, [NearFilter(0, -180, 5)]) == [0, 1]
+    assert found(database, [NearFilter(89.99, 0, 5)]) == [3, 4]
+
+
+def test_unknown_is_no_and_its_negation_yes(database: sqlite3.Connection) -> None:
+    fill(database, [Row(), Row(camera="X100", latitude=0, longitude=0, width=4, height=5, duration_s=1)])
+    pixels = SizeFilter("pixels", Comparison("<=", 20))
+    second = Comparison("=", 1)
+    for one in (CameraFilter("x100"), NearFilter(0, 0, 1), pixels, DurationFilter(second)):
+        assert found(database, [one]) == [1]
+        assert found(database, [replace(one, negated=True)]) == [0]
+
+
+def test_a_date_known_only_to_the_day_lies_in_that_day(database: sqlite3.Connection) -> None:
+    fill(database, [Row(taken_at="2021-07-03"), Row(taken_at="2021-07-02T23:59:59")])
+    assert found(database, [After(datetime(2021, 7, 3))]) == [0]
+    assert found(database, [Before(datetime(2021, 7, 3))]) == [1]
+
+
+def test_documents_are_listed_by_the_date_that_filters_use(database: sqlite3.Connection) -> None:
+    fill(database, [Row(mtime_ns=86_400 * 10**9 + 7), Row(taken_at="1970-01-01T12:00:00", mtime_ns=5), Row()])
+    query = f"SELECT d.id, {DOCUMENT_DATE_SQL} FROM {JOINED} ORDER BY 2 DESC"
+    assert database.execute(query).fetchall() == [
+        (0, "1970-01-02T00:00:00"),
+        (1, "1970-01-01T12:00:00"),
+        (2, "1970-01-01T00:00:00"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "yes", "no"),
+    [
+        ("*.jpg", ["a.jpg", "x/y/a.jpg", ".jpg"], ["a.JPG", "a.jpg/b", "a.jpgx"]),
+        ("/*.jpg", ["a.jpg"], ["x/a.jpg"]),
+        ("holiday/*", ["holiday/a"], ["holiday/b/a", "x/holiday/a", "holiday", "Holiday/a"]),
+        ("holiday/**", ["holiday/a", "holiday/b/a"], ["holiday", "holidays/a"]),
+        ("holiday/", ["holiday/a", "holiday/b/a"], ["holiday", "x/holiday/a"]),
+        ("**/b/*", ["b/x", "a/b/x", "a/a/b/x"], ["b/x/y", "ab/x"]),
+        ("a/**/z", ["a/z", "a/b/z", "a/b/c/z"], ["a", "a/z/b", "az"]),
+        ("a/**/b/**/*c*d", ["a/b/cd", "a/x/b/y/xcxdcd"], ["a/b/dc", "a/b/cd/x"]),
+        ("**/a/**/a/b", ["a/a/b", "a/x/a/b"], ["a/b"]),
+        ("[ab].jpg", ["[ab].jpg"], ["a.jpg"]),
+        ("\\*.jpg", ["*.jpg", "x/*.jpg"], ["a.jpg"]),
+        ("IMG_??.jpg", ["IMG_01.jpg"], ["IMG_1.jpg", "IMG_001.jpg"]),
+        ("caf\u00e9/*", ["cafe\u0301/a", "caf\u00e9/a"], ["cafe/a"]),
+    ],
+)
+def test_path_patterns(database: sqlite3.Connection, pattern: str, yes: list[str], no: list[str]) -> None:
+    fill(database, [Row(path=path) for path in yes + no])
+    assert found(database, [PathFilter(pattern)]) == list(range(len(yes)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(pattern=st.text("ab*?", min_size=1, max_size=8), name=st.text("ab", min_size=1, max_size=8))
+def test_patterns_of_one_name_are_those_of_fnmatch(database: sqlite3.Connection, pattern: str, name: str) -> None:
+    fill(database, [Row(path=name)])
+    assert (found(database, [PathFilter("/" + pattern)]) == [0]) == fnmatch.fnmatchcase(name, pattern)
+
+
+@pytest.mark.parametrize(
+    ("folder", "yes", "no"),
+    [
+        ("holiday", ["Holiday/a", "x/holiday/y/a"], ["holiday", "x/holiday", "holidays/a"]),
+        ("2021/holiday", ["2021/holiday/a", "x/2021/holiday/a"], ["2021/x/holiday/a", "holiday/2021/a"]),
+        ("/holiday", ["holiday/a", "holiday/x/a"], ["x/holiday/a"]),
+        ("holiday/", ["x/holiday/a"], ["holiday"]),
+        ("2021-*", ["2021-07/a"], ["2021/a"]),
+    ],
+)
+def test_folders(database: sqlite3.Connection, folder: str, yes: list[str], no: list[str]) -> None:
+    fill(database, [Row(path=path) for path in yes + no])
+    assert found(database, [FolderFilter(folder)]) == list(range(len(yes)))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("*a" * 40 + "*b", "a" * 255),
+        ("**/" + "*a*/" * 20 + "**/" + "a/" * 20 + "b", "a/" * 2000 + "c"),
+        ("**/*/" * 30 + "b", "a/" * 2000 + "a"),
+        ("?*" * 60 + "b", "a" * 255),
+    ],
+)
+def test_no_pattern_takes_long(database: sqlite3.Connection, pattern: str, path: str) -> None:
+    fill(database, [Row(path=path)])
+    start = time.process_time()
+    assert found(database, [PathFilter(pattern)]) == []
+    assert time.process_time() - start < 1.0
+
+
+def test_values_never_enter_the_sql() -> None:
+    nasty = "'; DROP TABLE documents; --"
+    where, parameters = to_sql(
+        [PathFilter(nasty), FolderFilter(nasty), CameraFilter(nasty, negated=True), TypeFilter(("image",))]
+    )
+    assert "DROP" not in where and "image" not in where
+    assert {name for name in parameters if f":{name}" in where} == set(parameters)
+    assert to_sql([]) == ("TRUE", {})
+
+
+def test_a_fixed_beginning_uses_an_index_on_paths(database: sqlite3.Connection) -> None:
+    where, parameters = to_sql([PathFilter("holiday/2021/*.jpg")])
+    database.execute("CREATE INDEX paths ON documents (path)")
+    query = f"EXPLAIN QUERY PLAN SELECT d.id FROM {JOINED} WHERE {where}"
+    plan = " ".join(row[3] for row in database.execute(query, parameters))
+    database.execute("DROP INDEX paths")
+    assert "USING INDEX paths (path>? AND path<?)" in plan
+
+
+def test_the_conditions_fit_the_catalogue() -> None:
+    sqlite_utils = pytest.importorskip("sqlite_utils")
+    migrations = pytest.importorskip("mmsearch.store.local.migrations")
+    connection = sqlite3.connect(":memory:")
+    migrations.migrate(sqlite_utils.Database(connection))
+    register_functions(connection)
+    every = [
+        TypeFilter(("image",)), After(datetime(2021, 1, 1)), Before(datetime(2021, 1, 1)), PathFilter("a/*"),
+        FolderFilter("a"), NearFilter(1, 2, 3), CameraFilter("a"), LensFilter("a"),
+        SizeFilter("bytes", Comparison(">", 1)), SizeFilter("pixels", Comparison("..", 1, 2)),
+        SizeFilter("long_side", Comparison(">", 1)), DurationFilter(Comparison("=", 1)),
+    ]  # fmt: skip
+    assert {type(one) for one in every} == set(Filter.__subclasses__()), "a new filter belongs in this list"
+    assert found(connection, every) == []
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: TypeFilter(()),
+        lambda: TypeFilter(("photo",)),  # type: ignore[arg-type]
+        lambda: After(datetime(2021, 1, 1, tzinfo=timezone.utc)),
+        lambda: Before(datetime(2021, 1, 1, microsecond=1)),
+        lambda: PathFilter(" "),
+        lambda: PathFilter("//"),
+        lambda: PathFilter("\udcff"),
+        lambda: FolderFilter("/"),
+        lambda: NearFilter(90.1, 0, 1),
+        lambda: NearFilter(0, -181, 1),
+        lambda: NearFilter(math.nan, 0, 1),
+        lambda: NearFilter(0, 0, 0),
+        lambda: NearFilter(0, 0, math.inf),
+        lambda: CameraFilter(""),
+        lambda: LensFilter("\t"),
+        lambda: Comparison("..", 2, 1),
+        lambda: Comparison("..", 2),
+        lambda: Comparison("<", 2, 3),
+        lambda: Comparison("<", -1),
+        lambda: Comparison("!", 1),  # type: ignore[arg-type]
+        lambda: SizeFilter("metres", Comparison("<", 1)),  # type: ignore[arg-type]
+    ],
+)
+def test_filters_that_make_no_sense(wrong: Any) -> None:
+    with pytest.raises(UsageError):
+        wrong()
