@@ -133,12 +133,12 @@ class Asking(ABC):
     def _search_vectors(
         self, vector: npt.ArrayLike, kind: QueryKind, options: SearchOptions
     ) -> list[Hit] | list[list[Hit]]:
-        from mmsearch.query.by_vector import as_queries
+        from mmsearch.query.searcher import unit_vectors
 
         if kind not in ("text", "image"):
             raise UsageError(f"no such kind of query: {kind}; there are text and image")
         answers = self._asked(
-            None, lambda _, searcher: searcher.nearest(as_queries(vector, searcher.space.spec.dim), kind, options)
+            None, lambda _, searcher: searcher.nearest(unit_vectors(vector, searcher.store.spec.dim), kind, options)
         )
         return answers[0] if np.ndim(vector) == 1 else answers
 
@@ -153,7 +153,7 @@ class Asking(ABC):
             try:
                 opened = None if encoder is None else encoder()
                 searcher = self._current_searcher()
-                if opened is not None and not same_encoder(opened.spec, searcher.space.spec):
+                if opened is not None and not same_encoder(opened.spec, searcher.store.spec):
                     continue
                 answer = ask(opened, searcher)
             except Exception:
@@ -171,10 +171,8 @@ class Asking(ABC):
 
     def _answers_still(self, searcher: Searcher) -> bool:
         """Whether the searcher's encoder answers as far as this object knows, and its rows are those of the file."""
-        if not same_encoder(self._directory.manifest.encoder, searcher.space.spec):
-            return False
-        space = self._directory.space_of(searcher.space.spec)
-        return space is not None and space.file == searcher.space.file
+        is_of_index = same_encoder(self._directory.manifest.encoder, searcher.store.spec)
+        return is_of_index and not searcher.store.is_stale()
 
     def search_many(
         self,
@@ -194,7 +192,7 @@ class Asking(ABC):
 
         Questions are texts, or `mmsearch.query.Question` for everything else. See `search` for the rest.
         """
-        from mmsearch.query.many import answer_many
+        from mmsearch.query.searcher import run_queries
 
         chosen = options or _options(k, modality, min_score, collapse, words)
         asked = [_question(one, None, raw=raw) if isinstance(one, str) else one for one in questions]
@@ -203,7 +201,7 @@ class Asking(ABC):
         reranking = self._reranking(reranker or chosen.reranker, note)
         return self._asked(
             (lambda: self.encoder(texts_only=not has_images)) if needs_encoder else None,
-            lambda encoder, searcher: answer_many(searcher, encoder, asked, chosen, reranking),
+            lambda encoder, searcher: run_queries(searcher, encoder, asked, chosen, reranking),
         )
 
     def reranker(self, name: str = "builtin") -> Reranker:
@@ -263,7 +261,7 @@ class Asking(ABC):
         def ask(encoder: Encoder, searcher: Searcher) -> Explanation:
             [asked] = encode_questions(encoder, [_question(text, None, raw=raw)])
             return explain(
-                self._directory, searcher, encoder, asked, Path(path), with_heat=heat_map,
+                searcher, encoder, asked, Path(path), with_heat=heat_map,
                 reranker=None if reranking is None else reranking.reranker,
             )  # fmt: skip
 
@@ -272,23 +270,24 @@ class Asking(ABC):
     def _current_searcher(self) -> Searcher:
         """A searcher of the last committed state; reopened when another thread or process has committed."""
         from mmsearch.query import Searcher
-        from mmsearch.query.calibrate.calibration import LAZY_ROWS, refresh_background
+        from mmsearch.query.calibrate.calibration import LAZY, refresh_calibration
         from mmsearch.store.local.catalogue.matching import revision
+        from mmsearch.store.local.store import LocalStore
 
         with self._lock:
             directory, ready = self._directory, self._encoder.ready
             state = (directory.state(), revision(directory.catalogue))
             if self._searcher is None or self._searcher[0] != state:
-                background = None
-                if ready is not None:
-                    background = refresh_background(directory, directory.space(), ready, LAZY_ROWS)
-                self._searcher = (state, Searcher(directory, background))
+                store = LocalStore(directory)
+                calibration = None if ready is None else refresh_calibration(store, ready, LAZY)
+                self._searcher = (state, Searcher(store, calibration))
             return self._searcher[1]
 
     def _refresh_background(self, encoder: Encoder) -> None:
-        from mmsearch.query.calibrate.calibration import refresh_background
+        from mmsearch.query.calibrate.calibration import refresh_calibration
+        from mmsearch.store.local.store import LocalStore
 
-        refresh_background(self._directory, self._directory.space(), encoder)
+        refresh_calibration(LocalStore(self._directory), encoder)
 
 
 def _question(

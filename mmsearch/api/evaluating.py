@@ -52,7 +52,7 @@ class Evaluating(Asking):
         def ask(encoder: Encoder, searcher: Searcher) -> Run:
             self._refresh_background(encoder)
             found = evaluate(self._directory, encoder, judged, chosen, rank, progress)
-            return Run.of(found, searcher.space.spec.describe())
+            return Run.of(found, searcher.store.spec.describe())
 
         return self._asked(lambda: self.encoder(texts_only=True), ask)
 

@@ -151,9 +151,10 @@ class Index(Evaluating):
 
     def _after_importing(self, report: Report) -> Report:
         """The next search makes up for few new rows by itself; for many, this is the time, if there is an encoder."""
-        from mmsearch.query.calibrate.calibration import LAZY_ROWS, rows_without_background
+        from mmsearch.query.calibrate.calibration import LAZY, segments_without_calibration
+        from mmsearch.store.local.store import LocalStore
 
-        if rows_without_background(self._directory, self._directory.space()) > LAZY_ROWS:
+        if segments_without_calibration(LocalStore(self._directory)) > LAZY:
             with suppress(EncoderError):
                 self._refresh_background(self.encoder(texts_only=True))
         return report
@@ -291,7 +292,8 @@ class Index(Evaluating):
             EncoderError: the encoder cannot be opened.
             IndexBusy: another process is changing the model.
         """
-        from mmsearch.query.calibrate.calibration import refresh_background
+        from mmsearch.query.calibrate.calibration import refresh_calibration
+        from mmsearch.store.local.store import LocalStore
         from mmsearch.switch import SwitchOptions, switch
 
         other = opened(encoder, self._options)
@@ -299,7 +301,7 @@ class Index(Evaluating):
 
         def prepare(space: Space) -> None:
             other.prepare_for_queries()
-            refresh_background(self._directory, space, other)
+            refresh_calibration(LocalStore(self._directory, space), other)
 
         name, chosen = name_to_open(encoder, other), options or SwitchOptions()
         return switch(self._directory, other, chosen, progress, model=name, prepare=prepare)
@@ -307,9 +309,10 @@ class Index(Evaluating):
     def modality_of(self, path: PathLike) -> Modality | None:
         """Of the document at ``path``, also of a member of an archive; ``None`` where the index has none there."""
         from mmsearch.query.explain import find_document
+        from mmsearch.store.local.store import LocalStore
 
-        found = find_document(self._directory, Path(path))
-        return None if found is None else found[1]
+        found = find_document(LocalStore(self._directory), Path(path))
+        return None if found is None else found.modality
 
     def status(self) -> dict[str, Any]:
         """What the index holds, as plain values: counts of documents, encoder, roots, bytes on disk.
