@@ -41,9 +41,10 @@ class Evaluating(Asking):
         """
         from mmsearch.evaluate import EvaluationOptions, Run, evaluate, read_evaluation_set
         from mmsearch.evaluate.measuring import captions_of_index
+        from mmsearch.store.local.store import LocalStore
 
         if file is None:
-            judged = captions_of_index(self._directory)
+            judged = captions_of_index(LocalStore(self._directory))
         else:
             judged = read_evaluation_set(Path(file), None if qrels is None else Path(qrels), template)
         chosen = options or EvaluationOptions()
@@ -51,7 +52,7 @@ class Evaluating(Asking):
 
         def ask(encoder: Encoder, searcher: Searcher) -> Run:
             self._refresh_background(encoder)
-            found = evaluate(self._directory, encoder, judged, chosen, rank, progress)
+            found = evaluate(LocalStore(self._directory), encoder, judged, chosen, rank, progress)
             return Run.of(found, searcher.store.spec.describe())
 
         return self._asked(lambda: self.encoder(texts_only=True), ask)
@@ -60,8 +61,9 @@ class Evaluating(Asking):
         """Asks for ids of documents, without or with a reranker: pictures and hubness count, words do not."""
         from mmsearch.evaluate.matching import document_ids
         from mmsearch.query import SearchOptions
+        from mmsearch.store.local.store import LocalStore
 
-        ids = document_ids(self._directory)
+        ids = document_ids(LocalStore(self._directory))
         search = SearchOptions(k=depth, words=0.0, hubness=alpha, rerank_depth=depth)
 
         def rank(text: str, with_reranker: bool) -> list[int]:
@@ -73,9 +75,10 @@ class Evaluating(Asking):
     def agreement(self, judgements: PathLike, *, captions: PathLike | None = None) -> dict[str, float]:
         """Kendall's tau between scores and human grades; see `mmsearch.evaluate.agreement`."""
         from mmsearch.evaluate import agreement
+        from mmsearch.store.local.store import LocalStore
 
         file = None if captions is None else Path(captions)
         return self._asked(
             lambda: self.encoder(texts_only=True),
-            lambda encoder, _: agreement(self._directory, encoder, Path(judgements), file),
+            lambda encoder, _: agreement(LocalStore(self._directory), encoder, Path(judgements), file),
         )

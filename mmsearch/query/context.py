@@ -1,4 +1,4 @@
-"""What a query means for one version of a store: its vector, what restricts it, how its scores are corrected and spread.
+"""What a query means for one version of a store: its vector, what restricts it, how its scores are corrected.
 
 All of it is worked out once, and the steps after it read it here.
 """
@@ -155,8 +155,13 @@ def modalities_allowed(
     """
     if is_listing and options.modalities is None:
         return None
-    allowed = options.modalities or question.modalities or ("image", "video")
-    return None if store.modalities <= set(allowed) else tuple(sorted(set(allowed)))
+    allowed = set(options.modalities or question.modalities or ("image", "video"))
+    return None if store.modalities <= allowed else tuple(sorted(allowed))
+
+
+def of_kinds(store: Store, modalities: Sequence[Modality]) -> Where | None:
+    """What restricts a search of a store to some kinds; ``None`` where there are no others."""
+    return None if store.modalities <= set(modalities) else where_of(Question(), tuple(modalities))
 
 
 def where_of(question: Question, modalities: tuple[Modality, ...] | None) -> Where | None:

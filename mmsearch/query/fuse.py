@@ -100,8 +100,8 @@ def compared(
     candidates = []
     for segment in store.fetch(sorted(set(ids[firsts].tolist()))):
         if (i := places.get((segment.document, segment.id))) is not None:
-            parts = (float(values[i]) for values in (cosines, corrections, bonuses))
-            candidates.append(Candidate(segment, *parts, excluded=float(demotions[i])))
+            cosine, correction, bonus = (float(values[i]) for values in (cosines, corrections, bonuses))
+            candidates.append(Candidate(segment, cosine, correction, bonus, excluded=float(demotions[i])))
     return best_segments(candidates)
 
 

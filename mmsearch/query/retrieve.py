@@ -69,7 +69,9 @@ def retrieve(context: Context, need: int, first: Nearest | None = None) -> list[
 
 
 def retrieve_first(contexts: Sequence[Context], need: int) -> list[Nearest]:
-    """The first search of many queries of one kind, which nothing but kinds restricts, as one, with what they will fetch first fetched at once."""
+    """The first searches of many queries of one kind, which nothing but modalities restricts, as one; with what each of
+    them will fetch first.
+    """
     if not contexts:
         return []
     store, pool = contexts[0].store, max(_pool(context, need) for context in contexts)
@@ -105,7 +107,7 @@ def _documents(context: Context, near: Nearest, need: int, judged: _Judged) -> l
     corrections = context.corrections(near.ids)
     candidates: list[Candidate] = []
     documents: set[int] = set()
-    is_fetched = near.segments is not None and len(near.segments) >= len(near)
+    is_fetched = len(near.segments) >= len(near)
     start, step = 0, len(places) if is_fetched else need + AHEAD
     while start < len(places) and len(documents) < need:
         part = places[start : start + step]
@@ -119,9 +121,8 @@ def _documents(context: Context, near: Nearest, need: int, judged: _Judged) -> l
     return best_segments(candidates)
 
 
-def _segments(context: Context, ids: Sequence[int], known: Mapping[int, Sequence[Segment]] | None) -> list[Segment]:
+def _segments(context: Context, ids: Sequence[int], known: Mapping[int, Sequence[Segment]]) -> list[Segment]:
     """Those that are not known are fetched."""
-    known = {} if known is None else known
     missing = [id_ for id_ in ids if id_ not in known]
     segments = [segment for id_ in ids if id_ in known for segment in known[id_]]
     return segments + context.store.fetch(missing, context.where) if missing else segments

@@ -30,8 +30,8 @@ fetching hits only one; larger parts overlap less, smaller ones read all vectors
 
 
 class Judgement(NamedTuple):
-    """One document under a query of this ``vector``, whether or not it would be found: its best segment with the parts of its score, its
-    relevance, which excluded phrases it shows, and whether the filters say yes.
+    """One document under a query of this ``vector``, whether or not it would be found: its best segment with the parts
+    of its score, its relevance, which excluded phrases it shows, and whether the filters say yes.
     """
 
     vector: FloatArray
@@ -50,9 +50,7 @@ class Searcher:
         self._calibration = calibration or load_calibration(store)
         self._samples = Samples(store)
 
-    def search(
-        self, query: EncodedQuestion, options: SearchOptions, reranking: Reranking | None = None
-    ) -> list[Hit]:
+    def search(self, query: EncodedQuestion, options: SearchOptions, reranking: Reranking | None = None) -> list[Hit]:
         """The best segment of each of the k best documents, best first; a listing is ordered by date."""
         return self._hits(self._context(query, options), None, {}, reranking)
 
@@ -113,9 +111,7 @@ class Searcher:
     def _context(self, query: EncodedQuestion, options: SearchOptions) -> Context:
         return Context.of(query, options, self.store, self._calibration, self._samples)
 
-    def _hits(
-        self, context: Context, first: Nearest | None, words: Words, reranking: Reranking | None
-    ) -> list[Hit]:
+    def _hits(self, context: Context, first: Nearest | None, words: Words, reranking: Reranking | None) -> list[Hit]:
         if context.query.is_listing:
             return self._listing(context)
         options = context.options
@@ -243,7 +239,7 @@ def run_queries(
 ) -> list[list[Hit]]:
     """The hits of many queries, in their order; as `Searcher.search_many` of all of them.
 
-    Equal ones are searched once, and while a part is searched the next one is encoded. ``encoder`` may be ``None`` where
+    Equal ones are searched once; while a part is searched, the next one is encoded. ``encoder`` may be ``None`` where
     no query has anything to encode. Each text is encoded once.
     """
     numbers: dict[Question | int, int] = {}

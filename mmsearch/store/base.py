@@ -1,8 +1,8 @@
 """The contract of a store: what an index holds, how it is searched, and how it changes.
 
 A *document* is a source (a file, a member of an archive, a row of a dataset), a *segment* is what has exactly one
-vector: a picture or a part of it, a video frame, a passage of a text. Equal sources share their segments: a segment then
-lies in several documents, and comes once for each of them where it is fetched.
+vector: a picture or a part of it, a video frame, a passage of a text. Equal sources share segments, which then lie
+in several documents, and come once for each of them where they are fetched.
 
 Ids are opaque: int64 numbers that only the store can resolve, and only as long as its `version` stays the same. Nothing
 outside of a store knows rows, files or statements. A store that is not a local directory answers over a network, so the
@@ -76,20 +76,21 @@ class Look(NamedTuple):
 class Nearest:
     """The result of one query, best first: ``ids`` int64 (m,) and their cosines ``scores`` float32 (m,), no id twice.
 
-    ``is_all``: nothing else satisfies. ``segments``: what the store has read of them on the way, by id; ``None``: nothing,
+    ``is_all``: nothing else satisfies. ``segments``: what the store has read of them on the way, by id; of the others,
     `Store.fetch` has it.
     """
 
     ids: IdArray
     scores: FloatArray
     is_all: bool
-    segments: Mapping[int, Sequence[Segment]] | None = None
+    segments: Mapping[int, Sequence[Segment]] = MappingProxyType({})
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-class Holders(NamedTuple):
+@dataclass(frozen=True)
+class Holders:
     """Who has a word: the documents about which it is ``written``, and (document, id of the segment) of the pictures in
     which it was ``read``. Both are empty where these are more documents than was asked for; ``count`` is then that
     number + 1.
@@ -169,9 +170,14 @@ class NewDocument:
 
 
 class Store(ABC):
-    """An index's documents, segments and vectors, of one encoder, as one version of them. Any number of threads may read
-    at once; `refresh` sees what was committed since.
+    """An index's documents, segments and vectors, of one encoder, in one version. Any number of threads may read at
+    once; `refresh` sees what was committed since.
     """
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where it is, for messages."""
 
     @property
     @abstractmethod
@@ -201,7 +207,7 @@ class Store(ABC):
     @property
     @abstractmethod
     def metadata(self) -> dict[str, Any]:
-        """Plain values that describe it: ``name``, ``recipe``, and how many ``documents`` and ``segments`` there are."""
+        """Plain values that describe it: ``name``, ``recipe``, and the numbers of ``documents`` and ``segments``."""
 
     @abstractmethod
     def refresh(self) -> None:
@@ -211,7 +217,7 @@ class Store(ABC):
     def is_stale(self) -> bool:
         """Whether the ids of this version can no longer be resolved: segments were renumbered, or vectors are gone."""
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027  (what opens quickly need not do anything)
         """Starts to open what the first search needs, where that takes long; returns at once."""
 
     # Vectors
@@ -310,8 +316,8 @@ class Store(ABC):
 
     @abstractmethod
     def keep_calibration(self, values: Mapping[str, npt.NDArray[Any]], columns: Columns, start: int) -> None:
-        """Keeps ``values``, and ``columns`` of all segments but the first ``start``, for this object and, where it can be
-        written to, with the store.
+        """Keeps ``values``, and ``columns`` of all segments but the first ``start``: for this object, and with
+        the store where that can be written to.
         """
 
     @abstractmethod

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmsearch.api import Index
 from mmsearch.core.errors import UsageError
+from mmsearch.core.letters import letters_of, lines_with, sought_letters
 from mmsearch.core.types import Report
 from mmsearch.ingest import IngestOptions
 from mmsearch.media import ocr

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mmsearch.query.candidates import Candidate
 from PIL import Image
 
 from mmsearch.api import Index
@@ -19,7 +20,6 @@ from mmsearch.cli.sheet import draw_sheet
 from mmsearch.core.errors import UsageError
 from mmsearch.core.types import Hit
 from mmsearch.models.rerankers.base import Reranker, RerankerSpec
-from mmsearch.query.candidates import Candidate
 from mmsearch.query.heat import GRID, heat_of, overlay, places_lost, stretched, windows, windows_map
 from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import load_picture

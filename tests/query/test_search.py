@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mmsearch.query.evidence import content_words, find_evidence
 from PIL import Image
 
 from mmsearch.api import Index
@@ -20,7 +21,6 @@ from mmsearch.core.errors import UsageError
 from mmsearch.query import Question, SearchOptions, candidates, encode_questions, evidence, exclusion, many
 from mmsearch.query.calibrate.calibration import generic_captions, load_background, refresh_background
 from mmsearch.query.calibrate.hubness import GENERIC
-from mmsearch.query.evidence import content_words, find_evidence
 from mmsearch.query.language import QueryError, parse_query
 from mmsearch.query.moments import SAME, fold_duplicates, moment_around
 from mmsearch.query.options import ALPHA

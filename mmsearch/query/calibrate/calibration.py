@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.core.types import EncoderSpec
+from mmsearch.core.types import EncoderSpec, Modality
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.models.encoders.caption_centroids import NEIGHBOURS
 from mmsearch.query.calibrate.caption_bank import bank_vectors, captions_digest
@@ -60,9 +60,9 @@ def fit_scale(spec: EncoderSpec) -> FitScale:
 
 
 class Matches(NamedTuple):
-    """Segments that a query has found: of the query its ``kind``, how much hubness counts for it (`Calibration.weights`,
-    (1,)) and what it usually reaches (`FitScale.usual`, (1,)); of each segment its id, its cosine and whether it is a
-    text passage, (n,).
+    """Segments that a query has found. Of the query: its ``kind``, how much hubness counts for it (``weights``, (1,),
+    see `Calibration.weights`) and what it usually reaches (``usual``, (1,), see `FitScale.usual`). Of each segment, (n,):
+    its id, its cosine and whether it is a text passage.
     """
 
     kind: Kind
@@ -75,8 +75,8 @@ class Matches(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """``bank`` float16 (captions, dim): the generic captions. ``covered``: how many segments of the ``store``, the first
-    ones, it knows. ``learned``: see `mmsearch.query.calibrate.hubness.learned_numbers`.
+    """``bank`` float16 (captions, dim): the generic captions. ``covered``: how many segments of the ``store`` it
+    knows, the first ones. ``learned``: see `mmsearch.query.calibrate.hubness.learned_numbers`.
 
     ``tops``: for each group of segments what generic captions find best in it. ``neighbours``: sorted, how similar the
     nearest other picture is. Both are empty where nothing is known.
@@ -109,7 +109,7 @@ class Calibration:
         return np.ones(len(queries), np.float32) if kind == "image" else weights(queries, self.learned)
 
     def relevance_of(self, matches: Matches) -> list[float | None]:
-        """The share of generic queries whose best hit fits worse, for each segment; ``None`` where too little is known."""
+        """The share of generic queries whose best hit fits worse, for each; ``None`` where too little is known."""
         relevance: list[float | None] = [None] * len(matches.ids)
         for group in GROUPS:
             places = np.flatnonzero(matches.are_texts == (group == "text"))
@@ -239,7 +239,7 @@ def _measured(
 
 def _nearest_neighbours(store: Store) -> FloatArray:
     """Sorted: how similar the nearest other picture is, for a sample of the pictures; copies do not count."""
-    pictures = ("image", "video")
+    pictures: tuple[Modality, ...] = ("image", "video")
     sample, others = store.sample(SAMPLE, pictures, 1), store.sample(OTHERS, pictures, 2)
     if len(sample) < 16:
         return np.zeros(0, dtype=np.float32)

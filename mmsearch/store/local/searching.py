@@ -1,8 +1,8 @@
 """How filters and vectors are searched together: which rows are looked at first, and when what satisfies is listed.
 
-Without a filter that is one call of the vector search. With one, either the nearest rows are *sifted*, a part at a time,
-or everything that satisfies is *listed* from the catalogue first, and only those rows are searched. Sifting costs little
-where much satisfies, listing where little does; which it will be is probed, or learned on the way. Both are exact.
+Without a filter that is one call of the vector search. With one, either the nearest rows are *sifted*, a part at a
+time, or everything that satisfies is *listed* from the catalogue first, and only those rows are searched. Sifting costs
+little where much satisfies, listing where little does; which it will be is probed or learned. Both are exact.
 """
 
 from __future__ import annotations

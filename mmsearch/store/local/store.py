@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.core.letters import sought_letters
 from mmsearch.core.errors import UsageError, VectorError
+from mmsearch.core.letters import sought_letters
 from mmsearch.core.types import EncoderSpec, Modality
-from mmsearch.models.rerankers.base import RerankerSpec
 from mmsearch.filters import DOCUMENT_DATE_SQL, register_functions
+from mmsearch.models.rerankers.base import RerankerSpec
 from mmsearch.store.base import (
     Adjust,
     Block,
@@ -102,6 +102,11 @@ class LocalStore(Store):
         return (*catalogue.state(self.space.id), self.space.file, revision(catalogue))
 
     # What it is
+
+    @property
+    def place(self) -> str:
+        """The index directory."""
+        return str(self.directory.path)
 
     @property
     def spec(self) -> EncoderSpec:
@@ -209,8 +214,8 @@ class LocalStore(Store):
             return [Nearest(near.rows, near.scores, len(near) < wanted) for near in found]
         return [
             Search(
-                self.directory.catalogue, self._vectors, self._owners, self._fetch, restriction, allowed, vector, k, kind,
-                adjust,
+                self.directory.catalogue, self._vectors, self._owners, self._fetch, restriction, allowed, vector, k,
+                kind, adjust,
             ).run(pool) for vector in vectors
         ]  # fmt: skip
 
@@ -362,10 +367,11 @@ class LocalStore(Store):
         path = self.directory.background_file(self.space)
         draft = path.with_name(f"{path.name}.{os.getpid()}.new")
         mark = np.array(_mark(self._matrix[: len(grown.hubness)]))
+        arrays: dict[str, Any] = {**values, **grown._asdict(), "mark": mark}
         with contextlib.suppress(OSError):  # a cache that cannot be written is done without
             try:
                 with draft.open("wb") as file:
-                    np.savez(file, **grown._asdict(), mark=mark, **values)
+                    np.savez(file, **arrays)
                 draft.replace(path)
             finally:
                 draft.unlink(missing_ok=True)
@@ -437,7 +443,8 @@ class LocalStore(Store):
             register_functions(writer.catalogue.sql)
             with writer.catalogue.transaction():
                 gone = [
-                    (row[0], row[1], row[2]) for row in scan_documents(writer.catalogue, condition.sql, condition.parameters)
+                    (row[0], row[1], row[2])
+                    for row in scan_documents(writer.catalogue, condition.sql, condition.parameters)
                 ]
                 removed = writer.catalogue.remove_documents(gone)
                 writer.catalogue.drop_unused_contents()

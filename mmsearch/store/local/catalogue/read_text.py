@@ -11,6 +11,7 @@ from mmsearch.store.local.catalogue.catalogue import Catalogue
 from mmsearch.store.local.catalogue.rows import Root
 from mmsearch.store.local.catalogue.space_tables import marks
 
+
 class UnreadContent(NamedTuple):
     """A content that a reader has not looked at, and a file that has it."""
 
