@@ -13,14 +13,12 @@ from functools import cached_property
 import numpy as np
 
 from mmsearch.core.types import Modality
-from mmsearch.filters import to_sql
+from mmsearch.filters import And, Not, OneOf, Phrase, Where
 from mmsearch.query.calibrate.calibration import Calibration, Group, Kind
 from mmsearch.query.exclusion import Concept, Spread, scores_over
 from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import EncodedQuestion, Question
-from mmsearch.store.base import FloatArray, IdArray, Store, Where
-from mmsearch.store.local.catalogue.matching import Condition, phrase_conditions
-from mmsearch.store.local.searching import Restriction
+from mmsearch.store.base import FloatArray, IdArray, Store
 
 SAMPLE = 1024
 """Segments that tell how the scores of a query are spread."""
@@ -166,13 +164,13 @@ def of_kinds(store: Store, modalities: Sequence[Modality]) -> Where | None:
 
 def where_of(question: Question, modalities: tuple[Modality, ...] | None) -> Where | None:
     """Filters, phrases and kinds as one expression; ``None`` where there are none."""
-    condition = None
-    if question.filters or question.exact or question.excluded:
-        filters, values = to_sql(question.filters)
-        phrases = phrase_conditions(question.exact, question.excluded)
-        only_excludes = not question.filters and not question.exact
-        condition = Condition(f"({filters}) AND ({phrases.sql})", {**values, **phrases.parameters}, only_excludes)
-    return None if condition is None and modalities is None else Restriction(condition, modalities)
+    parts = [
+        *question.filters,
+        *map(Phrase, question.exact),
+        *(Not(Phrase(words)) for words in question.excluded),
+        *(() if modalities is None else (OneOf("modality", modalities),)),
+    ]
+    return And(tuple(parts)) if parts else None
 
 
 def vector_of(query: EncodedQuestion, samples: Samples) -> FloatArray:

@@ -21,12 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.types import EncoderSpec, MediaInfo, Modality
+from mmsearch.filters import Where
 from mmsearch.models.rerankers.base import RerankerSpec
 
 FloatArray = npt.NDArray[np.float32]
 IdArray = npt.NDArray[np.int64]
-Where = Any
-"""What restricts a search or a listing: an expression of `mmsearch.filters`; ``None`` where nothing does."""
 QueryKind = Literal["text", "image"]
 """What a query vector was made of: scores of the two are distributed differently, and approximate indexes are tuned for
 each."""
@@ -83,7 +82,7 @@ class Nearest:
     ids: IdArray
     scores: FloatArray
     is_all: bool
-    segments: Mapping[int, Sequence[Segment]] = MappingProxyType({})
+    segments: Mapping[int, Sequence[Segment]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -61,8 +61,8 @@ def fit_scale(spec: EncoderSpec) -> FitScale:
 
 class Matches(NamedTuple):
     """Segments that a query has found. Of the query: its ``kind``, how much hubness counts for it (``weights``, (1,),
-    see `Calibration.weights`) and what it usually reaches (``usual``, (1,), see `FitScale.usual`). Of each segment, (n,):
-    its id, its cosine and whether it is a text passage.
+    see `Calibration.weights`) and what it usually reaches (``usual``, (1,), see `FitScale.usual`). Of each segment,
+    (n,): its id, its cosine and whether it is a text passage.
     """
 
     kind: Kind

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from mmsearch.core.errors import UsageError, VectorError
 from mmsearch.core.letters import sought_letters
-from mmsearch.core.types import EncoderSpec, Modality
-from mmsearch.filters import DOCUMENT_DATE_SQL, register_functions
+from mmsearch.core.types import MODALITIES, EncoderSpec, Modality
+from mmsearch.filters import And, OneOf, Where
 from mmsearch.models.rerankers.base import RerankerSpec
 from mmsearch.store.base import (
     Adjust,
@@ -34,7 +34,6 @@ from mmsearch.store.base import (
     QueryKind,
     Segment,
     Store,
-    Where,
 )
 from mmsearch.store.local.catalogue import NewContent, NewSegment, Root, RowOwners, Space
 from mmsearch.store.local.catalogue.coverage import coverage
@@ -58,6 +57,7 @@ from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.reranker_cache import tokens_at_hand
 from mmsearch.store.local.searching import Restriction, Search
 from mmsearch.store.local.vectors import Vectors
+from mmsearch.store.local.where import register_functions, to_condition
 
 BLOCK = 4096
 NOTHING = Condition("TRUE", {})
@@ -169,19 +169,19 @@ class LocalStore(Store):
             return self._owned
 
     def _restriction(self, where: Where | None) -> Restriction:
+        """What `where` says; the kinds that all of it demands are told by rows, without the catalogue."""
         if where is None:
             return Restriction(None, None)
-        self._register_functions()
-        return Restriction(where.condition, where.modalities)
+        parts = where.parts if isinstance(where, And) else (where,)
+        kinds = [part for part in parts if isinstance(part, OneOf) and part.field == "modality"]
+        others = tuple(part for part in parts if part not in kinds)
+        modalities = tuple(name for name in MODALITIES if all(name in part.values for part in kinds))
+        return Restriction(self._condition(And(others)) if others else None, modalities if kinds else None)
 
-    def _condition(self, where: Where | None) -> Condition | None:
-        """The whole of it as a condition, kinds included."""
-        condition, modalities = self._restriction(where)
-        if modalities is None:
-            return condition
-        names = ", ".join(f"'{name}'" for name in modalities)
-        condition = condition or NOTHING
-        return Condition(f"{condition.sql} AND d.modality IN ({names})", condition.parameters, condition.is_wide)
+    def _condition(self, where: Where | None) -> Condition:
+        """It as a condition of the catalogue."""
+        self._register_functions()
+        return NOTHING if where is None else to_condition(where)
 
     def _register_functions(self) -> None:
         """Teaches this thread's connection the functions of the filters, once."""
@@ -273,16 +273,16 @@ class LocalStore(Store):
 
     def matching(self, documents: Sequence[int], where: Where) -> set[int]:
         """See `Store.matching`."""
-        return documents_where(self.directory.catalogue, self._condition(where) or NOTHING, documents)
+        return documents_where(self.directory.catalogue, self._condition(where), documents)
 
     def count(self, where: Where | None = None) -> int:
         """See `Store.count`."""
-        return count_where(self.directory.catalogue, self._condition(where) or NOTHING)
+        return count_where(self.directory.catalogue, self._condition(where))
 
     def newest(self, where: Where | None, limit: int, offset: int = 0) -> list[Segment]:
         """See `Store.newest`."""
-        condition = self._condition(where) or NOTHING
-        found = list_by_date(self.directory.catalogue, self.space.id, condition, DOCUMENT_DATE_SQL, limit, offset)
+        condition = self._condition(where)
+        found = list_by_date(self.directory.catalogue, self.space.id, condition, limit, offset)
         return self._segments(found)
 
     def find(self, path: str) -> Document | None:
@@ -438,7 +438,7 @@ class LocalStore(Store):
 
     def delete(self, where: Where | None) -> int:
         """See `Store.delete`; rows of segments that no document has any more are dead, until `optimize` drops them."""
-        condition = self._condition(where) or NOTHING
+        condition = self._condition(where)
         with self.directory.writing() as writer:
             register_functions(writer.catalogue.sql)
             with writer.catalogue.transaction():
