@@ -64,11 +64,20 @@ class Listed(NamedTuple):
 
 
 class Sifted(NamedTuple):
-    """What was found to satisfy so far: rows in the order of the search with their segments, and the documents."""
+    """What was found to satisfy: rows in the order of the search with their segments, and the documents.
+
+    ``is_whole``: all of the nearest rows were looked at.
+    """
 
     rows: list[int]
     segments: dict[int, list[Segment]]
     documents: set[int]
+    is_whole: bool = False
+
+    @property
+    def held(self) -> int:
+        """How many are there for certain: rows may be of one document, and documents share a row."""
+        return min(len(self.rows), len(self.documents))
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ class Search:
     adjust: Adjust | None
 
     def run(self, pool: int) -> Nearest:
-        """At least ``k`` documents, if there are so many, from at least ``pool`` of the nearest rows."""
+        """At least ``k`` rows and documents, if there are so many, from at least ``pool`` of the nearest rows."""
         wanted, listed = max(self.k, pool), None
         if self.vectors.recipe == "exact":
             share = self._share_that_holds()
@@ -98,14 +107,14 @@ class Search:
         while True:
             near = self._nearest(wanted, listed)
             found = self._sift(near, listed, may_give_up=listed is None and len(near) >= wanted)
-            if len(found.documents) >= self.k or len(near) < wanted:
-                return self._result(near, found, is_all=len(near) < wanted)
+            if found.held >= self.k or len(near) < wanted:
+                return self._result(near, found, is_all=len(near) < wanted and found.is_whole)
             if listed is None:
                 reach = self.vectors.reach(self.kind)
-                if wanted < reach and len(found.documents) * reach > self.k * len(near):  # the next rows will do
+                if wanted < reach and found.held * reach > self.k * len(near):  # the next rows will do
                     wanted = reach
                     continue
-                listed = self._listed_after(len(found.documents), len(near), wanted)
+                listed = self._listed_after(found.held, len(near), wanted)
                 if listed is not None:
                     wanted = max(2 * self.k, SURE)
                     continue
@@ -129,7 +138,7 @@ class Search:
         places = self._order(near)
         found = Sifted([], {}, set())
         start, step = 0, self.k + AHEAD
-        while start < len(places) and len(found.documents) < self.k:
+        while start < len(places) and found.held < self.k:
             rows = near.rows[places[start : start + step]].tolist()
             start += len(rows)
             segments = self.fetch(rows, None if listed is not None else self.restriction.condition)
@@ -139,12 +148,12 @@ class Search:
                     found.documents.add(segment.document)
             found.rows.extend(row for row in rows if row in found.segments)
             step *= 2
-            held = len(found.documents)
+            held = found.held
             if held:  # where few of many rows hold, doubling would look up far more than are missing
                 step = min(step, max(self.k + AHEAD, int(1.5 * (self.k - held) * start / held)))
             if may_give_up and start >= TRIED and 2 * held * len(places) < self.k * start:
                 break
-        return found
+        return found._replace(is_whole=start >= len(places))
 
     def _order(self, near: Neighbours) -> IdArray:
         """Places in the order in which they are looked at, without those that must not come."""

@@ -7,6 +7,7 @@ import os
 import threading
 import zipfile
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import astuple
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ from mmsearch.store.local.where import register_functions, to_condition
 
 BLOCK = 4096
 NOTHING = Condition("TRUE", {})
+DECODING = "store"
+"""Of contents whose segments were given, not read from a file."""
 
 
 class LocalStore(Store):
@@ -407,33 +410,42 @@ class LocalStore(Store):
 
     def upsert(self, documents: Sequence[NewDocument], vectors: FloatArray) -> None:
         """See `Store.upsert`: vectors are appended and synced, then one transaction of the catalogue names them."""
-        count = sum(len(document.segments) for document in documents)
-        if len(vectors) != count:
-            raise VectorError(f"{len(documents)} documents have {count} segments, but there are {len(vectors)} vectors")
+        counts = [len(document.segments) for document in documents]
+        if vectors.shape != (sum(counts), self.spec.dim) or not np.isfinite(vectors).all():
+            raise VectorError(
+                f"{len(documents)} documents have {sum(counts)} segments: expected vectors of shape "
+                f"({sum(counts)}, {self.spec.dim}), all finite, got {vectors.shape}"
+            )
+        parts = np.split(vectors, np.cumsum(counts)[:-1]) if documents else []
         with self.directory.writing(encoder=self.spec) as writer:
-            space = writer.space()
-            writer.vector_file(space).append(vectors, at=space.row_count)
-            with writer.catalogue.transaction():
-                roots = {root.path: root for root in writer.catalogue.roots()}
-                row, contents = space.row_count, dict[bytes, int]()
+            space, catalogue = writer.space(), writer.catalogue
+            contents: dict[bytes, int] = {}
+            new: dict[bytes, tuple[NewDocument, FloatArray]] = {}
+            for document, part in zip(documents, parts, strict=True):
+                known = catalogue.find_content(document.hash, DECODING, space.id)
+                if known is None:
+                    new.setdefault(document.hash, (document, part))
+                else:
+                    contents[document.hash] = known[0]
+            if new:
+                appended = np.concatenate([part for _, part in new.values()])
+                writer.vector_file(space).append(appended, at=space.row_count)
+            with catalogue.transaction():
+                roots, row = {root.path: root.id for root in catalogue.roots()}, space.row_count
+                for hash_, (document, part) in new.items():
+                    numbered = [NewSegment(row + i, *astuple(one)) for i, one in enumerate(document.segments)]
+                    content = NewContent(hash_, DECODING, document.modality, document.info, numbered)
+                    contents[hash_] = catalogue.add_content(space, content)
+                    row += len(part)
                 for document in documents:
                     if document.root not in roots:
-                        roots[document.root] = writer.catalogue.add_root(document.root, is_relative=False)
-                    content = contents.get(document.hash)
-                    if content is None:
-                        segments = [
-                            NewSegment(row + number, segment.start_s, segment.end_s, segment.text)
-                            for number, segment in enumerate(document.segments)
-                        ]
-                        given = NewContent(document.hash, "store", document.modality, document.info, segments)
-                        content = contents[document.hash] = writer.catalogue.add_content(space, given)
-                    row += len(document.segments)
-                    writer.catalogue.put_document(
-                        roots[document.root].id, document.path, document.modality, document.size, document.mtime_ns,
-                        content, document.caption,
+                        roots[document.root] = catalogue.add_root(document.root, is_relative=False).id
+                    catalogue.put_document(
+                        roots[document.root], document.path, document.modality, document.size, document.mtime_ns,
+                        contents[document.hash], document.caption,
                     )  # fmt: skip
-                writer.catalogue.drop_unused_contents()
-                writer.catalogue.set_row_count(space.id, row)
+                catalogue.drop_unused_contents()
+                catalogue.set_row_count(space.id, row)
         self.refresh()
 
     def delete(self, where: Where | None) -> int:
