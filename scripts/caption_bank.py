@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from mmsearch.models.encoders import open_encoder
-from mmsearch.query.calibrate.calibration import generic_captions
-from mmsearch.query.calibrate.caption_bank import write_bank_vectors
+from mmsearch.query.calibrate.caption_bank import generic_captions, write_bank_vectors
 
 if __name__ == "__main__":
     write_bank_vectors(open_encoder("builtin"), generic_captions())

@@ -14,10 +14,8 @@ import numpy as np
 from PIL import Image
 
 from mmsearch.models.encoders import open_encoder
-from mmsearch.query.calibrate.calibration import generic_captions
-from mmsearch.query.calibrate.caption_bank import bank_vectors, captions_digest
-from mmsearch.query.calibrate.hubness import hubness_of_vectors, learned_numbers
-from mmsearch.query.calibrate.reference import write_reference
+from mmsearch.query.calibrate.caption_bank import bank_vectors, captions_digest, generic_captions
+from mmsearch.query.calibrate.fit import hubness_of_vectors, learned_numbers, write_reference
 from mmsearch.query.options import ALPHA
 
 EVERY = 6

@@ -244,8 +244,7 @@ class Index(Evaluating):
         The recall is tuned and measured on queries composed of the captions that ship with mmsearch, and on
         ``extra_queries``.
         """
-        from mmsearch.query.calibrate.calibration import generic_captions
-        from mmsearch.query.calibrate.caption_bank import bank_vectors
+        from mmsearch.query.calibrate.caption_bank import bank_vectors, generic_captions
         from mmsearch.store.local.optimize import OptimizeOptions, optimize
 
         encoder = self.encoder(texts_only=True)

@@ -26,7 +26,7 @@ from mmsearch.evaluate.reading import EvaluationSet, JudgedQuestion
 from mmsearch.evaluate.stages import KS, Asked, Stage, index_loss, rerank_gain
 from mmsearch.models.encoders.base import Encoder, FloatArray
 from mmsearch.query.calibrate.calibration import fit_scale, load_calibration
-from mmsearch.query.calibrate.hubness import hubness_of_passages
+from mmsearch.query.calibrate.fit import hubness_of_passages
 from mmsearch.query.context import of_kinds
 from mmsearch.query.options import ALPHA
 from mmsearch.store.base import Store

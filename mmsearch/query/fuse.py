@@ -1,8 +1,8 @@
 """What is written about documents: file names, folders, captions, descriptions, text passages, text in pictures.
 
-Each word of a question weighs log((n + 1) / (documents that have it + 0.5)), its inverse document frequency. A
+Each word of a query weighs log((n + 1) / (documents that have it + 0.5)), its inverse document frequency. A
 document's share is the weight of the words it has over the weight of all words; a word that no document has
-weighs most, because what the question is about may only be in the pictures. Words that were read in a picture or a
+weighs most, because what the query is about may only be in the pictures. Words that were read in a picture or a
 video frame count for that frame, beside those that are written about the whole document.
 """
 
@@ -40,7 +40,7 @@ Words = dict[str, Holders]
 
 @dataclass(frozen=True)
 class Evidence:
-    """``shares``: for each document that has any of the words, how much of the question they are, 0 to 1.
+    """``shares``: for each document that has any of the words, how much of the query they are, 0 to 1.
 
     ``read``: the shares of frames, as (document, id of the segment), in which some of the words were read; the share of
     such a document is that of its best frame, and ``written`` that of its other ones.

@@ -18,8 +18,9 @@ from PIL import Image
 from mmsearch.api import Index
 from mmsearch.core.errors import UsageError
 from mmsearch.query import Question, SearchOptions, encode_questions, exclusion, fuse, retrieve, searcher
-from mmsearch.query.calibrate.calibration import generic_captions, load_calibration, refresh_calibration
-from mmsearch.query.calibrate.hubness import GENERIC
+from mmsearch.query.calibrate.calibration import load_calibration, refresh_calibration
+from mmsearch.query.calibrate.caption_bank import generic_captions
+from mmsearch.query.calibrate.fit import GENERIC
 from mmsearch.query.fuse import content_words, find_evidence
 from mmsearch.query.language import QueryError, parse_query
 from mmsearch.query.moments import SAME, fold_duplicates, moment_around

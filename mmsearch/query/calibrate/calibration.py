@@ -2,7 +2,7 @@
 
 Two things are read from it:
 
-- **Hubness.** Some pictures lie near every text, some text passages near every picture; see `calibrate.hubness`.
+- **Hubness.** Some pictures lie near every text, some text passages near every picture; see `calibrate.fit`.
 - **Relevance.** The best of a million is better than the best of a hundred. So how well a hit fits
   (`calibrate.fit`) is compared with how well the best hits of generic captions fit in this very store: its
   relevance is the share of them that it beats. Text passages and images as queries are compared by cosine, images
@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -26,10 +25,18 @@ import numpy.typing as npt
 from mmsearch.core.types import EncoderSpec, Modality
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.models.encoders.caption_centroids import NEIGHBOURS
-from mmsearch.query.calibrate.caption_bank import bank_vectors, captions_digest
-from mmsearch.query.calibrate.fit import TOGETHER, FitScale, Tops, share_beaten
-from mmsearch.query.calibrate.hubness import hubness_of_passages, hubness_of_vectors, learned_numbers, weights
-from mmsearch.query.calibrate.reference import load_reference
+from mmsearch.query.calibrate.caption_bank import bank_vectors, captions_digest, generic_captions
+from mmsearch.query.calibrate.fit import (
+    TOGETHER,
+    FitScale,
+    Tops,
+    hubness_of_passages,
+    hubness_of_vectors,
+    learned_numbers,
+    load_reference,
+    share_beaten,
+    weights,
+)
 from mmsearch.query.options import ALPHA
 from mmsearch.store.base import Block, Columns, FloatArray, IdArray, Store
 
@@ -40,12 +47,6 @@ LAZY = 50_000
 Kind = Literal["text", "image"]
 Group = Literal["visual", "text"]
 GROUPS: tuple[Group, ...] = ("visual", "text")
-
-
-@lru_cache(maxsize=1)
-def generic_captions() -> tuple[str, ...]:
-    """The caption bank: short descriptions of everyday pictures, written for this purpose."""
-    return tuple((Path(__file__).parent / "captions.txt").read_text(encoding="utf-8").splitlines())
 
 
 def bank_digest() -> str:
@@ -76,7 +77,7 @@ class Matches(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """``bank`` float16 (captions, dim): the generic captions. ``covered``: how many segments of the ``store`` it
-    knows, the first ones. ``learned``: see `mmsearch.query.calibrate.hubness.learned_numbers`.
+    knows, the first ones. ``learned``: see `mmsearch.query.calibrate.fit.learned_numbers`.
 
     ``tops``: for each group of segments what generic captions find best in it. ``neighbours``: sorted, how similar the
     nearest other picture is. Both are empty where nothing is known.

@@ -256,7 +256,7 @@ class IndexDirectory:
         return self.vector_file(space).codes.map(space.row_count)
 
     def background_file(self, space: Space) -> Path:
-        """Where what is known of a space's scores in general lies: a cache (`mmsearch.query.calibrate.calibration`)."""
+        """Where the calibration of a space lies, a cache: see `mmsearch.store.base.Store.calibration`."""
         return self.path / f"background-{space.spec.key}.npz"
 
     def check_encoder(self, spec: EncoderSpec) -> None:

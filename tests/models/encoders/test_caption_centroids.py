@@ -20,7 +20,7 @@ from mmsearch.models.encoders.caption_centroids import (
     write_caption_centroids,
 )
 from mmsearch.query import SearchOptions
-from mmsearch.query.calibrate.hubness import GENERIC, weights
+from mmsearch.query.calibrate.fit import GENERIC, weights
 from mmsearch.query.options import ALPHA
 from mmsearch.store.local.store import LocalStore
 from tests.support.colours import ColourEncoder, save_colour
