@@ -80,7 +80,8 @@ def retrieve_first(contexts: Sequence[Context], need: int) -> list[Nearest]:
     found = store.search(vectors, need, where, kind=kind, pool=pool)
     ids: set[int] = set()
     for context, near in zip(contexts, found, strict=True):
-        ids.update(near.ids[_order(context, near)[: need + AHEAD]].tolist())
+        order = _order(near, context.corrections(near.ids))
+        ids.update(near.ids[order[: need + AHEAD]].tolist())
     segments: dict[int, list[Segment]] = {id_: [] for id_ in ids}
     for segment in store.fetch(sorted(ids), where):
         segments[segment.id].append(segment)
@@ -95,16 +96,16 @@ def _pool(context: Context, need: int) -> int:
     return max(2 * need + 8, CORRECTED if is_corrected or context.excluded else FIRST)
 
 
-def _order(context: Context, near: Nearest) -> npt.NDArray[np.intp]:
-    return np.lexsort((near.ids, -(near.scores + context.corrections(near.ids))))
+def _order(near: Nearest, corrections: FloatArray) -> npt.NDArray[np.intp]:
+    return np.lexsort((near.ids, -(near.scores + corrections)))
 
 
 def _documents(context: Context, near: Nearest, need: int, judged: _Judged) -> list[Candidate]:
     """The best segments of the documents that segments are of, best segment first, until ``need`` are there."""
-    places = _order(context, near)
+    corrections = context.corrections(near.ids)
+    places = _order(near, corrections)
     shows, demotions = judged.of(near.ids)
     places = places[~shows[places]]
-    corrections = context.corrections(near.ids)
     candidates: list[Candidate] = []
     documents: set[int] = set()
     is_fetched = len(near.segments) >= len(near)

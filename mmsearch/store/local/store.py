@@ -280,7 +280,7 @@ class LocalStore(Store):
 
     def count(self, where: Where | None = None) -> int:
         """See `Store.count`."""
-        return count_where(self.directory.catalogue, self._condition(where))
+        return count_where(self.directory.catalogue, None if where is None else self._condition(where))
 
     def newest(self, where: Where | None, limit: int, offset: int = 0) -> list[Segment]:
         """See `Store.newest`."""
@@ -351,6 +351,8 @@ class LocalStore(Store):
     def columns(self, ids: IdArray) -> Columns:
         """See `Store.columns`."""
         kept = self._kept()[1]
+        if not len(ids) or int(ids.max()) < len(kept.hubness):
+            return Columns(kept.hubness[ids], kept.crowd[ids], kept.is_text[ids])
         columns = Columns(np.zeros(len(ids), np.float32), np.zeros(len(ids), np.float32), np.zeros(len(ids), bool))
         known = ids < len(kept.hubness)
         for column, of_all in zip(columns, kept, strict=True):
