@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ from mmsearch.store.local.catalogue import Space
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.files.codes import Codes
 from mmsearch.store.local.recipes import load_recipe
-from mmsearch.store.local.vector_index import AnnIndex, ExactIndex, Neighbours, QueryKind
+from mmsearch.store.local.vector_index import AnnIndex, ExactIndex, Neighbours, QueryKind, index_class
 
+LOG = logging.getLogger("mmsearch")
 FAR = 10
 """At one setting, `ivf_pq` and `pq_scan` find the 100 nearest about as well as the 10 nearest (at most 0.025 worse,
 `hnsw` 0.07; `benchmarks/vector_search.py`), and a question for ten documents asks for 44 rows."""
@@ -100,8 +103,19 @@ class Vectors:
 
 
 def _open_built(folder: Path, built: BuiltIndex, matrix: Any, codes: Codes | None) -> AnnIndex | None:
-    """The vector index in an index directory. It is a cache: damaged or of other vectors, exact search answers."""
+    """The vector index in an index directory. It is a cache: damaged, of other vectors, or for a GPU that is not there
+    now, searching is exact."""
     try:
-        return AnnIndex.open(folder / built.file, load_recipe(folder / built.recipe_file), matrix, codes=codes)
-    except (IndexDamaged, RecipeError):
+        recipe = load_recipe(folder / built.recipe_file)
+        return index_class(recipe).open(folder / built.file, recipe, matrix, codes=codes)
+    except IndexDamaged:
         return None
+    except RecipeError as error:
+        _say_once(f"searching exactly, on the CPU: {error}")
+        return None
+
+
+@cache
+def _say_once(message: str) -> None:
+    """An index is opened anew after every change; its log need not say the same each time."""
+    LOG.warning(message)
