@@ -61,10 +61,12 @@ class Size(NamedTuple):
     """What one rate is measured for."""
     repeats: int
     """How often a command is run."""
+    threads: int | None = None
+    """Of building; all by default."""
 
 
 FULL = Size({"ViT-B-32": 1024, "ViT-L-14": 256}, 2000, 1_000_000, 512, 600, 2.0, 5)
-TINY = Size({"small": 8}, 16, 2_000, 160, 120, 0.05, 1)
+TINY = Size({"small": 8}, 16, 2_000, 160, 120, 0.05, 1, 1)
 PARTS = {"encoders": 140.0, "vectors": 230.0, "commands": 90.0}
 """Seconds that each part may take: 7 minutes and 40 seconds in all."""
 TOGETHER = (1, 16, 256)
@@ -274,19 +276,19 @@ def vectors(size: Size, folder: Path) -> None:
             figure(name, value="not measured: FAISS sees no GPU")
             continue
         try:
-            measure_recipe(recipe, matrix, exact, texts, folder, size.seconds)
+            measure_recipe(recipe, matrix, exact, texts, folder, size)
         except Exception as error:  # a recipe that fails leaves the others their time
             figure(name, "failed", value=f"{type(error).__name__}: {error}")
 
 
-def measure_recipe(recipe: Any, matrix: Any, exact: Any, texts: Any, folder: Path, seconds: float) -> None:
+def measure_recipe(recipe: Any, matrix: Any, exact: Any, texts: Any, folder: Path, size: Size) -> None:
     """Builds, saves, opens, tunes, searches; a figure after each."""
     from common.timing import timed
 
     from mmsearch.store.local.vector_index import index_class, tune
 
     path, name = folder / f"{recipe.name}.faiss", recipe.name
-    took, built = timed(lambda: index_class(recipe).build(matrix, recipe))
+    took, built = timed(lambda: index_class(recipe).build(matrix, recipe, threads=size.threads))
     figure(name, "build_s", value=round(took, 2))
     built.save(path)
     del built
@@ -297,7 +299,7 @@ def measure_recipe(recipe: Any, matrix: Any, exact: Any, texts: Any, folder: Pat
     figure(name, "parameters", value=dict(tuned.parameters))
     figure(name, "recall@10", value=round(tuned.recall, 4))
     figure(name, "recall_low_high", value=[round(tuned.recall_low, 4), round(tuned.recall_high, 4)])
-    rates = query_rates(lambda q, k: index.search(q, k, parameters=tuned.parameters), texts, seconds)
+    rates = query_rates(lambda q, k: index.search(q, k, parameters=tuned.parameters), texts, size.seconds)
     figure(name, "queries_per_s", value=rates)
 
 

@@ -34,13 +34,19 @@ def test_vectors(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_encoders_and_commands(tmp_path: Path) -> None:
-    result = run(tmp_path, "--only", "encoders", "commands")
-    assert result["done"] == ["encoders", "commands"]
+def test_encoders(tmp_path: Path) -> None:
+    result = run(tmp_path, "--only", "encoders")
+    assert result["done"] == ["encoders"]
     encoder = result["encoders"]["small"]
     assert encoder["smallest_cosine_to_float32"] > 0.99
     for way in ("eager", "compiled"):
         assert min(encoder[way][f"{what}_per_s"] for what in ("encoder_only", "with_copies", "from_files")) > 0
+
+
+@pytest.mark.slow
+def test_commands(tmp_path: Path) -> None:
+    result = run(tmp_path, "--only", "commands")
+    assert result["done"] == ["commands"]
     for model in ("builtin", "small"):
         assert result["commands"][model]["index"]["images"] == 16
         assert result["commands"][model]["query_s"] > 0 and result["commands"][model]["256_queries_s"] > 0
