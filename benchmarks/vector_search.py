@@ -24,14 +24,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from common import CLONE
 from common.contenders import OURS, PEERS, Ours, Search
-from common.environment import Memory
+from common.environment import Memory, version_of
 from common.output import command_line, write_result
 from common.vectors import DATA, FOLDER, mean_recall, prepare
 
@@ -99,7 +98,7 @@ def _search(search: Search, queries: np.ndarray, clock: object) -> tuple[list[fl
 
 def facts(data: str) -> dict[str, object]:
     """What is said beside the machine: its vector instructions, the peers' versions, the data."""
-    peers = {name: metadata.version(name) for name in ("hnswlib", "usearch")}
+    peers = {name: known for name in ("hnswlib", "usearch") if (known := version_of(name))}
     return {"simd": widest_vectors(), "peers": peers, "data": DATA[data]}
 
 

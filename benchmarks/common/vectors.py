@@ -120,9 +120,9 @@ def replicate(images: np.ndarray, count: int, noise: float, seed: int = 0) -> np
 
 
 def prepare(data: str, n: int, queries: int, ks: list[int], folder: Path = FOLDER) -> Path:
-    """Writes ``n`` vectors, the queries and their true neighbours, unless they are there; the file of the latter two.
+    """Writes ``n`` vectors (unless they are there), and a file, which it returns, of queries and their true neighbours.
 
-    It holds ``texts`` and ``images`` (queries, dim) float32, the name of the ``matrix`` beside it, and ``text_K`` and
+    That holds ``texts`` and ``images`` (queries, dim) float32, the name of the ``matrix`` beside it, and ``text_K`` and
     ``image_K``, (queries, K) int64, for each of ``ks``.
     """
     from mmsearch.store.local.vector_index import ExactIndex

@@ -34,6 +34,7 @@ def test_vectors(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_encoders(tmp_path: Path) -> None:
     result = run(tmp_path, "--only", "encoders")
     assert result["done"] == ["encoders"]
@@ -44,6 +45,7 @@ def test_encoders(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_commands(tmp_path: Path) -> None:
     result = run(tmp_path, "--only", "commands")
     assert result["done"] == ["commands"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -52,6 +53,6 @@ def test_results_are_written_in_one_way(tmp_path: Path) -> None:
     done = run("-c", code, str(BENCHMARKS), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (result,) = tmp_path.iterdir()
-    written = __import__("json").loads(result.read_text())
+    written = json.loads(result.read_text())
     assert (written["benchmark"], written["one"]) == ("counts", 1)
     assert {"commit", "date", "cpu", "cores", "python", "libraries"} <= written["environment"].keys()
