@@ -18,7 +18,7 @@ def list_models_command(context: typer.Context, json_: JsonOption = False) -> No
     from dataclasses import asdict
 
     from mmsearch.core.home import default_model
-    from mmsearch.models.encoders.models import list_models
+    from mmsearch.models.encoders.catalogue import list_models
 
     default = default_model()
     if json_:
@@ -40,8 +40,8 @@ def list_models_command(context: typer.Context, json_: JsonOption = False) -> No
 def pull(name: Annotated[str, typer.Argument(help="A name from `mmsearch models`, or hf-hub:ORG/NAME.")]) -> None:
     """Fetches a model from its hub; new indexes will use it. The only command that opens a connection."""
     from mmsearch.core.home import set_default_model
-    from mmsearch.models.encoders.models import canonical_name
     from mmsearch.models.encoders.pull import pull_model
+    from mmsearch.models.encoders.registry import canonical_name
 
     with download_bar() as show:
         pull_model(name, show)

@@ -103,3 +103,35 @@ class Encoder(ABC):
     @abstractmethod
     def count_tokens(self, text: str) -> int:
         """How many tokens of ``max_text_tokens`` a text takes, special tokens included."""
+
+
+class EncoderFamily(ABC):
+    """Encoders whose names have one form, such as ``hf:ORG/NAME``.
+
+    The names that methods get are spelled as ``canonical`` gives them, or ``local-dir:`` with an absolute path; never
+    with ``+views``. No method reaches the network.
+    """
+
+    is_on_hub = False
+    """Whether `mmsearch models pull` fetches such models."""
+
+    def canonical(self, name: str) -> str:
+        """The one spelling of a name, under which an index remembers its encoder."""
+        return name
+
+    def check(self, name: str) -> None:  # noqa: B027  (some are always there)
+        """Looks whether ``open`` would find all it needs.
+
+        Raises:
+            ModelMissing: the weights, or a package, are not on this machine; the message says how to get them.
+            EncoderError: there is no such encoder.
+        """
+
+    @abstractmethod
+    def open(self, name: str, options: EncoderOptions, *, texts_only: bool = False) -> Encoder:
+        """Opens an encoder. ``texts_only``: texts are likely all that it will get; images must work nevertheless.
+
+        Raises:
+            ModelMissing: as ``check``.
+            EncoderError: there is no such encoder, or it cannot be loaded.
+        """

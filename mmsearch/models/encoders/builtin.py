@@ -26,8 +26,9 @@ import numpy.typing as npt
 
 from mmsearch.core.errors import EncoderError, VectorError
 from mmsearch.core.system import session_settings
-from mmsearch.models.encoders.base import Encoder, EncoderOptions, FloatArray
+from mmsearch.models.encoders.base import Encoder, EncoderFamily, EncoderOptions, FloatArray
 from mmsearch.models.encoders.builtin_description import BuiltinDescription
+from mmsearch.models.encoders.registry import BUILTIN, DIRECTORY_PREFIX
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -206,6 +207,18 @@ class BuiltinEncoder(Encoder):
         is_text = tower == self._description.text_file
         widen = not (is_text and self._options.few_texts)
         return open_session(self.directory / tower, self._options.threads, fuse=not is_text, widen=widen)
+
+
+class BuiltinFamily(EncoderFamily):
+    """``builtin``, and the directories that training makes."""
+
+    def open(self, name: str, options: EncoderOptions, *, texts_only: bool = False) -> Encoder:
+        """See :meth:`EncoderFamily.open`."""
+        directory = SHIPPED_WEIGHTS if name == BUILTIN else Path(name.removeprefix(DIRECTORY_PREFIX))
+        return BuiltinEncoder(directory, options)
+
+
+FAMILY = BuiltinFamily()
 
 
 def open_session(path: Path, threads: int | None, *, fuse: bool = True, widen: bool = True) -> InferenceSession:

@@ -30,12 +30,13 @@ from mmsearch.core.system import session_settings
 from mmsearch.core.types import EncoderSpec
 from mmsearch.models.encoders.base import Encoder, EncoderOptions, FloatArray
 from mmsearch.models.encoders.tokenizer import TokenArray, end_positions, open_tokenizer
-from mmsearch.models.encoders.weights import LocalModel, cache_dir, read_json, write_json
+from mmsearch.models.encoders.weights import cache_dir, read_json, write_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mmsearch.models.encoders.open_clip import OpenClipEncoder
+    from mmsearch.models.encoders.open_clip_files import LocalModel
 
 _FORMAT = 1
 _BATCH = 32
@@ -186,15 +187,10 @@ def export_text_encoder(encoder: OpenClipEncoder) -> Path | None:
 def _write_tower(encoder: OpenClipEncoder, directory: Path) -> None:
     import torch
 
-    from mmsearch.models.encoders.open_clip_loading import load_model
-    from mmsearch.models.encoders.text_module import CausalTextModule, text_module
-
     tokenizer = encoder.tokenizer.save(directory)
     if tokenizer is None:
         raise EncoderError("its tokenizer cannot be saved")
-    module = encoder.text_module
-    if encoder.device.type != "cpu":
-        module = text_module(load_model(encoder.local)[0])  # a GPU's copy has lost half the digits
+    module = encoder.text_module_on_cpu()
     tokens = torch.from_numpy(encoder.tokenizer(_CHECKED_TEXTS))
     # The traced example must have sizes that no fixed one of the model equals by chance.
     length = min(7, tokens.shape[1]) if module.cuts else tokens.shape[1]
@@ -214,7 +210,7 @@ def _write_tower(encoder: OpenClipEncoder, directory: Path) -> None:
             "input_size": encoder.input_size,
             "tokenizer": tokenizer,
             "cuts": module.cuts,
-            "end_id": module.end_id if isinstance(module, CausalTextModule) else None,
+            "end_id": module.end_id,
         },
     )
     with torch.no_grad():

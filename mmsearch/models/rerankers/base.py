@@ -1,4 +1,4 @@
-"""The contract of a reranker: it looks at a query and a candidate together, which two towers never do."""
+"""The contract of a reranker: it looks at a query and a candidate together, which a dual encoder never does."""
 
 from __future__ import annotations
 

@@ -18,16 +18,10 @@ import pytest
 
 from mmsearch.core.errors import EncoderError, HubUnreachable, ModelMissing
 from mmsearch.models.encoders import weights
-from mmsearch.models.encoders.models import (
-    BUILTIN,
-    SUGGESTED,
-    canonical_name,
-    hub_place,
-    is_present,
-    list_models,
-    locate,
-)
+from mmsearch.models.encoders.catalogue import SUGGESTED, list_models
+from mmsearch.models.encoders.open_clip_files import hub_place, locate, recall_hub_place
 from mmsearch.models.encoders.pull import PullProgress, pull_model
+from mmsearch.models.encoders.registry import BUILTIN, canonical_name, is_present
 
 CONFIG = b'{"model_cfg": {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {"hf_tokenizer_name": "acme/words"}}}'
 WEIGHTS = bytes(range(256)) * 4096
@@ -121,7 +115,7 @@ def test_the_place_of_the_cache_is_that_of_huggingface_hub(variables: dict[str, 
 
 def test_listing_imports_nothing_heavy():
     code = (
-        "import sys; from mmsearch.models.encoders.models import list_models; list_models();"
+        "import sys; from mmsearch.models.encoders.catalogue import list_models; list_models();"
         "print([m for m in ('torch', 'open_clip', 'huggingface_hub', 'onnxruntime') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
@@ -144,9 +138,9 @@ def test_an_unknown_name_lists_similar_and_recommended_ones():
 
 def test_a_name_that_only_open_clip_knows_is_remembered():
     name = "ViT-B-16/datacomp_xl_s13b_b90k"
-    assert weights.recall_hub_place(name) is None
+    assert recall_hub_place(name) is None
     assert hub_place(name) == ("laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K", "")
-    assert weights.recall_hub_place(name) == hub_place(name)
+    assert recall_hub_place(name) == hub_place(name)
 
 
 def test_one_spelling_for_each_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -25,9 +25,8 @@ from tokenizers import models, pre_tokenizers, processors
 from mmsearch.core.errors import EncoderError, ModelMissing, VectorError
 from mmsearch.models.encoders import open_encoder
 from mmsearch.models.encoders.base import EncoderOptions
-from mmsearch.models.encoders.models import locate
-from mmsearch.models.encoders.open_clip import _fuse
-from mmsearch.models.encoders.open_clip_loading import load_model
+from mmsearch.models.encoders.open_clip import _fuse, load_model
+from mmsearch.models.encoders.open_clip_files import locate
 from mmsearch.models.encoders.text_export import (
     TextFirstEncoder,
     export_text_encoder,
@@ -472,7 +471,7 @@ def test_torchvision_for_cuda_beside_torch_for_the_cpu(tmp_path: Path):
     without = "import torch; torch.version.cuda = None; import torchvision"
     with_ = (
         "import torch; torch.version.cuda = None\n"
-        "from mmsearch.models.encoders.open_clip_loading import import_open_clip\n"
+        "from mmsearch.models.encoders.open_clip import import_open_clip\n"
         "import_open_clip(); import torchvision; print(torchvision.__file__)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
