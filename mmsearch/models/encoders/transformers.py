@@ -299,7 +299,9 @@ def _digest(directory: Path) -> str:
 
 
 def _has_words_of_gemma(directory: Path, vocabulary: int) -> bool:
-    """SigLIP 2 of a fixed size has the class of SigLIP; the tokenizer, Gemma's with 256,000 tokens, tells them apart."""
+    """SigLIP 2 of a fixed size has the class of SigLIP; the tokenizer, Gemma's with 256,000 tokens, tells them
+    apart.
+    """
     tokenizer = str(read_json(directory / "tokenizer_config.json").get("tokenizer_class"))
     return tokenizer.startswith(("Gemma", "Siglip2")) or vocabulary >= 200_000
 
