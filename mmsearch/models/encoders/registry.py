@@ -145,6 +145,8 @@ def _family(word: str) -> EncoderFamily | None:
         return row
     if isinstance(row, type) and issubclass(row, Encoder):
         return _OwnClass(row)
+    if isinstance(row, type) and issubclass(row, EncoderFamily):
+        return row()
     raise EncoderError(
         f"the entry point {word} of {ENCODERS.group} is of the type {type(row).__name__}; expected an Encoder class or "
         "an EncoderFamily"
