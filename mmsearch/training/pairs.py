@@ -14,6 +14,7 @@ import numpy as np
 
 from mmsearch.core.errors import MediaError, UsageError
 from mmsearch.core.types import Skip
+from mmsearch.media.formats import FORMATS, RAW
 from mmsearch.media.image.colour import flatten, to_srgb, upright
 from mmsearch.media.image.metadata import exif_of
 from mmsearch.media.image.pillow_guard import HEADER_BYTES, describe_content, image_format, open_image, pillow_guard
@@ -143,7 +144,7 @@ def _picture(stream: IO[bytes], min_side: int) -> Image:
     if not header:
         raise MediaError("empty file")
     format_ = image_format(header)
-    if format_ is None or format_ in {"RAW", "CR3"}:
+    if format_ is None or FORMATS[format_].reader == RAW:
         raise MediaError(f"not an image to train on: {describe_content(header)}")
     with pillow_guard(format_), open_image(stream, format_) as image:
         if image.width * image.height > LARGEST_PIXELS:

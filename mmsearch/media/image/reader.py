@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 from mmsearch.core.errors import MediaError
 from mmsearch.core.types import MediaInfo, Modality
 from mmsearch.media.base import Decoded, DecodedSegment, DecodeOptions, Decoder, opened
+from mmsearch.media.formats import FORMATS, RAW, format_by_suffix
 from mmsearch.media.image.colour import flatten, shrink, to_srgb, upright
 from mmsearch.media.image.metadata import ExifTags, exif_of, media_info
 from mmsearch.media.image.pillow_guard import (
@@ -23,7 +24,7 @@ from mmsearch.media.image.pillow_guard import (
     open_image,
     pillow_guard,
 )
-from mmsearch.media.image.raw import RAW_SUFFIXES, Preview, RawFile, read_raw
+from mmsearch.media.image.raw import Preview, RawFile, read_raw
 from mmsearch.media.image.wide import parts
 from mmsearch.media.video.similarity import SAME_PICTURE, frame_difference, thumbnail
 
@@ -37,7 +38,6 @@ MAX_ANIMATION_FRAMES = 600
 MAX_PAGES = 16
 """Pages of a TIFF beyond this are not read."""
 
-_ANIMATED_FORMATS = {"GIF", "WEBP", "PNG", "AVIF"}
 _MAX_PREVIEW_TRIES = 4
 
 
@@ -57,16 +57,13 @@ class ImageDecoder(Decoder):
 
     modality: Modality = "image"
     version = 2
-    suffixes = RAW_SUFFIXES | {
-        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".dib",
-        ".heic", ".heif", ".hif", ".avif", ".jp2", ".j2k", ".jpx", ".jpc", ".pnm", ".ppm", ".pgm", ".pbm",
-    }  # fmt: skip
 
     def decode(self, path: Path, options: DecodeOptions, data: bytes | None = None) -> Decoded:
         """See :meth:`Decoder.decode`."""
         with opened(path, data) as stream:
             format_ = _format(stream)
-            if format_ in {"RAW", "CR3"} or (format_ == "TIFF" and path.suffix.lower() in RAW_SUFFIXES):
+            named = format_by_suffix(path.suffix)
+            if FORMATS[format_].reader == RAW or (format_ == "TIFF" and named is not None and named.reader == RAW):
                 info, segments = _decode_raw(stream, format_, options)
             else:
                 info, segments = _decode(stream, format_, options)
@@ -89,7 +86,7 @@ def _decode(stream: IO[bytes], format_: str, options: DecodeOptions) -> tuple[Me
         _check_size(image.size, options)
         exif = exif_of(image)
         info = media_info(exif, _upright_size(image, exif), image)
-        if format_ in _ANIMATED_FORMATS and getattr(image, "is_animated", False):
+        if FORMATS[format_].animated and getattr(image, "is_animated", False):
             return _animation(image, info, options)
         if format_ == "TIFF":
             return _pages(image, info, options)

@@ -69,7 +69,6 @@ class Encoder(ABC):
 
     ``mmsearch index FOLDER --model my_encoders:Brightness`` and `open_encoder` open it by that name;
     ``docs/own_models.md`` goes through one.
-    goes through one.
     """
 
     spec: EncoderSpec
