@@ -23,19 +23,13 @@ from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from mmsearch.core.errors import MediaError
-from mmsearch.media.formats import FORMATS, IMAGE, VIDEO, format_by_content
+from mmsearch.media.formats import VIDEO, Format, format_by_content
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
 HEADER_BYTES = 512
 """So many first bytes decide what a file is."""
-
-
-def image_format(header: bytes) -> str | None:
-    """The name of the image format that starts with ``header``, as `mmsearch.media.formats` has it, or ``None``."""
-    found = format_by_content(header, IMAGE)
-    return None if found is None else found.name
 
 
 _OTHER_KINDS: tuple[tuple[str, re.Pattern[bytes]], ...] = tuple(
@@ -63,9 +57,9 @@ def describe_content(header: bytes) -> str:
     return f"its content is of no known kind (first bytes {header[:8].hex(' ')})"
 
 
-def open_image(stream: IO[bytes], format_: str) -> ImageFile:
+def open_image(stream: IO[bytes], format_: Format) -> ImageFile:
     """The header of an image, read by the one plugin of its format; nothing is decoded yet."""
-    module, _, class_ = FORMATS[format_].reader.partition(":")
+    module, _, class_ = format_.reader.partition(":")
     # The constructor of a plugin opens without Pillow's global guard (see above).
     plugin: Callable[[IO[bytes]], ImageFile] = getattr(import_module(module), class_)
     return plugin(stream)
