@@ -17,7 +17,7 @@ from typing import ClassVar
 import pytest
 
 from mmsearch.core.errors import EncoderError, HubUnreachable, ModelMissing
-from mmsearch.models.encoders import weights
+from mmsearch.models.encoders import open_encoder, weights
 from mmsearch.models.encoders.catalogue import SUGGESTED, list_models
 from mmsearch.models.encoders.open_clip_files import hub_place, locate, recall_hub_place
 from mmsearch.models.encoders.pull import PullProgress, pull_model
@@ -185,6 +185,23 @@ class Hub(BaseHTTPRequestHandler):
         },
         "acme/words": {"tokenizer.json": b'{"model": {}}', "tokenizer_config.json": b"{}"},
         "acme/empty": {"README.md": b"hi"},
+        "acme/clip": {
+            "config.json": b'{"model_type": "clip"}',
+            "model.safetensors": WEIGHTS,
+            "pytorch_model.bin": WEIGHTS + b"same, in an older format",
+            "preprocessor_config.json": b"{}",
+            "tokenizer.json": b'{"model": 1}',
+            "flax_model.msgpack": b"no",
+            "README.md": b"hi",
+        },
+        "acme/parts": {
+            "config.json": b"{}",
+            "model-00001-of-00002.safetensors": b"1",
+            "model-00002-of-00002.safetensors": b"2",
+            "model.safetensors.index.json": json.dumps(
+                {"weight_map": {letter: f"model-0000{n}-of-00002.safetensors" for n, letter in ((1, "a"), (2, "b"))}}
+            ).encode(),
+        },
     }
     asked: ClassVar[list[str]] = []
     broken = False
@@ -261,7 +278,40 @@ def test_pull_fetches_all_that_opening_needs(hub: type[Hub], capfd: pytest.Captu
     assert hub.asked == []
 
 
+@pytest.mark.parametrize(
+    ("name", "fetched"),
+    [
+        ("hf:acme/clip", {"config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json"}),
+        ("hf:acme/parts", {*Hub.repositories["acme/parts"]}),
+    ],
+)
+def test_pull_of_a_model_of_transformers(hub: type[Hub], name: str, fetched: set[str]):
+    with pytest.raises(ModelMissing, match=f"mmsearch models pull {name}"):
+        open_encoder(name)
+    assert not is_present(name)
+    pull_model(name)
+    assert set(hub.asked) == fetched and is_present(name)
+    hub.asked.clear()
+    pull_model(name + "+views")
+    assert hub.asked == []
+
+
+def test_pull_of_what_comes_from_no_hub(tmp_path: Path):
+    pull_model(BUILTIN)
+    with pytest.raises(EncoderError, match="there is no module no_such_module"):
+        pull_model("no_such_module:Encoder")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelMissing, match="comes from no hub: nothing was fetched"):
+        pull_model(str(tmp_path))
+
+
 def test_pull_of_what_the_hub_does_not_have(hub: type[Hub]):
+    with pytest.raises(EncoderError, match="there is no hf:acme/nothing"):
+        pull_model("hf:acme/nothing")
+    with pytest.raises(EncoderError, match=r"is no model in the format of transformers.*holds no model\.safetensors"):
+        pull_model("hf:acme/empty")
+    with pytest.raises(EncoderError, match=r"expected hf:ORG/NAME"):
+        pull_model("hf:empty")
     with pytest.raises(EncoderError, match="there is no hf-hub:acme/nothing"):
         pull_model("hf-hub:acme/nothing")
     with pytest.raises(EncoderError, match=r"holds no weights for open_clip.*README"):
