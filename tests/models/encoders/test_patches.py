@@ -1,4 +1,4 @@
-"""What patches add to a score: against open_clip's own outputs, and in encoders made so that one colour is asked for."""
+"""What patches add to a score: against open_clip's own outputs, and in encoders made so that one colour is wanted."""
 
 from __future__ import annotations
 

@@ -263,6 +263,7 @@ def test_without_the_package_one_sentence_says_what_to_install(
         open_encoder(str(saved["clip"]), OPTIONS)
 
 
+@pytest.mark.slow
 def test_on_the_command_line_offline(saved: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
