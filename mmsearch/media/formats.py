@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, cached_property, lru_cache
 
 from mmsearch.core.registry import Registry
 
@@ -46,7 +46,7 @@ class Format:
     def begins(self, header: bytes) -> bool:
         """Whether the first 512 bytes of a file, or all of a shorter one, are those of this format."""
         if not self.brands:
-            return bool(self.signature) and re.match(self.signature, header, re.DOTALL) is not None
+            return bool(self.signature) and self._pattern.match(header) is not None
         if header[4:8] != b"ftyp":
             return False
         length = min(int.from_bytes(header[:4], "big"), len(header))
@@ -54,6 +54,10 @@ class Format:
         others = {header[start : start + 4].decode("latin-1") for start in range(16, length - 3, 4)}
         # A generic first brand decides nothing: what else the file is compatible with does.
         return major in self.brands or (major in _GENERIC_BRANDS and bool(others & self.brands))
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[bytes]:
+        return re.compile(self.signature, re.DOTALL)
 
 
 def _image(
@@ -118,19 +122,23 @@ def formats(*decoders: str) -> Iterator[Format]:
 
 def format_by_content(header: bytes, decoder: str) -> Format | None:
     """The format of a family that starts with ``header``, the first 512 bytes of a file."""
-    own = (FORMATS[name] for name in FORMATS.own)  # nearly always enough: then no installed package is looked for
-    found = next((row for row in own if row.decoder == decoder and row.begins(header)), None)
+    # Our own are nearly always enough: then no installed package is looked for.
+    found = next((row for row in _own_formats(decoder) if row.begins(header)), None)
     if found is None and header[4:8] != b"ftyp":
         found = next((row for row in formats(decoder) if row.begins(header)), None)
     return found
+
+
+@cache
+def _own_formats(decoder: str) -> tuple[Format, ...]:
+    return tuple(row for row in _ROWS if row.decoder == decoder)
 
 
 @lru_cache(maxsize=1024)
 def format_by_suffix(suffix: str) -> Format | None:
     """The format whose files are called so; ``suffix`` in any case, with the dot."""
     lower = suffix.lower()
-    own = (FORMATS[name] for name in FORMATS.own)
-    found = next((row for row in own if lower in row.suffixes), None)
+    found = next((row for row in _ROWS if lower in row.suffixes), None)
     return found or next((row for row in formats() if lower in row.suffixes), None)
 
 
