@@ -110,6 +110,9 @@ def _save_tokenizer(folder: Path, family: str) -> None:
         tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.save(str(folder / "tokenizer.json"))
     inputs = ["input_ids"] if family.startswith("siglip") else ["input_ids", "attention_mask"]
-    class_ = "Siglip2Tokenizer" if family.startswith("siglip2") else "PreTrainedTokenizerFast"
+    import transformers
+
+    gemma = "Siglip2Tokenizer" if hasattr(transformers, "Siglip2Tokenizer") else "GemmaTokenizer"
+    class_ = gemma if family.startswith("siglip2") else "PreTrainedTokenizerFast"
     config = {"tokenizer_class": class_, "model_input_names": inputs, **special}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))

@@ -119,6 +119,7 @@ class TransformersEncoder(TorchEncoder):
         text = model.config.text_config
         rules = _RULES["siglip2" if kind == "siglip" and _has_words_of_gemma(directory, text.vocab_size) else kind]
         self._rules = rules
+        self._reads_class_token = kind == "chinese_clip"
         self._has_mask = "attention_mask" in self._tokenizer.model_input_names
         self._tokenizing = threading.Lock()  # a tokenizer remembers how it last cut and padded
         own_limit = min(int(self._tokenizer.model_max_length), int(text.max_position_embeddings))
@@ -227,9 +228,11 @@ class TransformersEncoder(TorchEncoder):
             used = np.flatnonzero(tokens[:, 1].any(axis=0))
             tokens = tokens[:, :, used[0] : used[-1] + 1] if len(used) else tokens
         ids, mask = self._to_device(tokens[:, 0]), self._to_device(tokens[:, 1])
-        return _rows(
-            self.model.get_text_features(input_ids=ids, **({"attention_mask": mask} if self._has_mask else {}))
-        )
+        inputs = {"input_ids": ids, **({"attention_mask": mask} if self._has_mask else {})}
+        if self._reads_class_token:  # several versions of transformers look for a pooled output that there is not
+            first = self.model.text_model(**inputs).last_hidden_state[:, 0]
+            return _rows(self.model.text_projection(first))
+        return _rows(self.model.get_text_features(**inputs))
 
 
 def is_hub_name(name: str) -> bool:

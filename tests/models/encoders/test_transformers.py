@@ -72,7 +72,8 @@ def features(output: Any) -> np.ndarray:
 
 def image_oracle(directory: Path, images: list[Image.Image]) -> np.ndarray:
     model = transformers.AutoModel.from_pretrained(directory).eval()
-    processor = transformers.AutoImageProcessor.from_pretrained(directory, backend="pil")
+    pillow = {"use_fast": False} if transformers.__version__ < "5" else {"backend": "pil"}
+    processor = transformers.AutoImageProcessor.from_pretrained(directory, **pillow)
     with torch.no_grad():
         return features(model.get_image_features(**processor(images=images, return_tensors="pt")))
 
@@ -91,7 +92,11 @@ def text_oracle(directory: Path, family: str, texts: list[str]) -> np.ndarray:
         )
         with torch.no_grad():
             inputs = {key: value for key, value in given.items() if key != "token_type_ids"}
-            rows.append(features(model.get_text_features(**inputs))[0])
+            if family == "chinese_clip":  # get_text_features fails in some versions; the whole model has it right
+                pixels = torch.zeros(1, 3, 32, 32)
+                rows.append(features(model(pixel_values=pixels, **inputs).text_embeds)[0])
+            else:
+                rows.append(features(model.get_text_features(**inputs))[0])
     return np.stack(rows)
 
 
