@@ -15,8 +15,8 @@ from decimal import Decimal
 from typing import ClassVar, cast
 
 from mmsearch.core.errors import UsageError
+from mmsearch.core.modalities import MODALITIES
 from mmsearch.core.registry import Registry
-from mmsearch.core.types import MODALITIES
 from mmsearch.filters.paths import names_of
 from mmsearch.filters.tree import MAX_NUMBER, Compare, Contains, Glob, OneOf, Operator, Range, Where, Within
 
@@ -84,11 +84,11 @@ class Type(FilterKey):
     @staticmethod
     def where(value: Value) -> Where:
         """The modality is one of those between commas."""
-        known, names, offset = Type.choices(), [], 0
+        names, offset = [], 0
         for name in value.text.split(","):
-            if name.strip().lower() not in known:
+            if name.strip().lower() not in MODALITIES:
                 problem = f'unknown type "{name}"' if name else "a type is missing here"
-                raise BadValueError(f"{problem}; expected {', '.join(known)}", offset)
+                raise BadValueError(f"{problem}; expected {', '.join(MODALITIES)}", offset)
             names.append(name.strip().lower())
             offset += len(name) + 1
         return OneOf("modality", tuple(names))
@@ -96,7 +96,7 @@ class Type(FilterKey):
     @staticmethod
     def choices() -> tuple[str, ...]:
         """The modalities."""
-        return MODALITIES
+        return MODALITIES.names()
 
 
 class After(FilterKey):
