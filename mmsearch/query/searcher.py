@@ -246,11 +246,9 @@ class Searcher:
 
     def _listing(self, asked: EncodedQuestion, options: SearchOptions) -> list[Hit]:
         """Documents by date: everything is listed that the conditions allow, of any kind unless one is named."""
-        terms = self._meaning.terms(
-            asked, replace(options, modalities=options.modalities or tuple(self._meaning.present)), None
-        )
-        if asked.question.modalities is not None and options.modalities is None:
-            terms = replace(terms, modalities=None)  # the filter itself says it
+        terms = self._meaning.terms(asked, options, None)
+        if options.modalities is None:
+            terms = replace(terms, modalities=None)  # all that there are, or the filter itself says it
         condition = self._meaning.condition(asked.question, terms.modalities) or Condition("TRUE", {})
         hits: list[Hit] = []
         page, offset = max(2 * options.k, 64), 0

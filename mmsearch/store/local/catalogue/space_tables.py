@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mmsearch.core.modalities import names_with_pictures
 from mmsearch.core.types import EncoderSpec, Modality
 from mmsearch.store.local.catalogue.row_owners import RowArray, RowOwners, are_right, seal_blocks
 from mmsearch.store.local.catalogue.rows import Space
@@ -65,6 +66,10 @@ class SpaceTables(ScopeTables):
     def modality_names(self) -> list[Modality]:
         """The modalities that the index has, or had; mmsearch's own ones always."""
         return [name for (name,) in self.sql.execute("SELECT name FROM modalities ORDER BY number")]
+
+    def pictured(self) -> str:
+        """The modalities of the index that have pictures, as a list in SQL."""
+        return ", ".join("'" + name.replace("'", "''") + "'" for name in names_with_pictures(self.modality_names()))
 
     def modalities(self, space_id: int) -> set[Modality]:
         """Which modalities have vectors at all."""
