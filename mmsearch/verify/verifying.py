@@ -14,7 +14,6 @@ from mmsearch.media.base import DecodeOptions
 from mmsearch.pipeline.plan import Scope, archive_of, kept_scopes, make_plan, settle_skipped
 from mmsearch.sources import FileEntry, content_hash
 from mmsearch.store.local.catalogue import Root, Space, checks
-from mmsearch.store.local.catalogue.matching import count_documents
 from mmsearch.store.local.catalogue.reranker_cache import live_places, token_table
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.files.tokens import TokenFile
@@ -48,7 +47,7 @@ def verify(index: IndexDirectory, *, read_bytes: bool = False, seen: Seen = lamb
     differences += on_disk
     if read_bytes:
         differences += _bytes(index, {difference.where for difference in on_disk})
-    documents = count_documents(catalogue)
+    documents = checks.count(catalogue, "SELECT id FROM documents", space.id)
     vectors = sum(each.row_count for each in catalogue.spaces())
     return Verdict(documents, vectors, files, tuple(differences))
 
