@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from mmsearch.core.modalities import Group, is_passages, names_in
 from mmsearch.core.types import Modality
 from mmsearch.filters import And, Not, OneOf, Phrase
 from mmsearch.models.encoders.base import FloatArray
-from mmsearch.query.calibrate.calibration import Background, Group, Kind
+from mmsearch.query.calibrate.calibration import Background, Kind
 from mmsearch.query.candidates import Candidates, First, Terms
 from mmsearch.query.exclusion import Spread, scores_over
 from mmsearch.query.options import SearchOptions
@@ -44,7 +45,7 @@ class Meaning:
 
     def modalities(self, question: Question, options: SearchOptions) -> tuple[Modality, ...] | None:
         """The kinds that may answer; ``None`` where that leaves out nothing that is there."""
-        allowed = options.modalities or question.modalities or ("image", "video")
+        allowed = options.modalities or question.modalities or names_in("visual", self.present)
         return None if self.present <= set(allowed) else tuple(sorted(set(allowed)))
 
     def condition(self, question: Question, only: Sequence[Modality] | None = None) -> Condition | None:
@@ -70,7 +71,7 @@ class Meaning:
     def terms(self, asked: EncodedQuestion, options: SearchOptions, first: First | None) -> Terms:
         """Under which terms rows may answer; ``first``: what a batch has looked up already."""
         modalities = self.modalities(asked.question, options)
-        group: Group = "text" if modalities == ("text",) else "visual"
+        group = common_group(modalities)
         excluded = [(vector, Spread.of(vector, self.sample(group))) for vector in asked.excluded]
         wanted, alpha = None, 0.0
         if not asked.is_listing:
@@ -109,8 +110,7 @@ class Meaning:
         """Some rows of pictures or of passages, (rows, dim) float32; always the same ones."""
         with self._sampling:
             if group not in self._samples:
-                kinds: list[Modality] = ["text"] if group == "text" else ["image", "video"]
-                rows = self._candidates.owners.of_modalities(kinds)
+                rows = self._candidates.owners.of_modalities(names_in(group, self.present))
                 if len(rows) > SAMPLE:
                     rows = np.sort(np.random.default_rng(0).choice(rows, SAMPLE, replace=False))
                 self._sampled[group] = rows
@@ -123,6 +123,6 @@ def kind_of(asked: EncodedQuestion) -> Kind:
     return "image" if len(asked.images) else "text"
 
 
-def group_of(modalities: Sequence[Modality] | None) -> Group:
+def common_group(modalities: Sequence[Modality] | None) -> Group:
     """Passages alone, or pictures (and maybe passages too)."""
-    return "text" if modalities is not None and tuple(modalities) == ("text",) else "visual"
+    return "text" if is_passages(modalities) else "visual"

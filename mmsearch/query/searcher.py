@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from mmsearch.core.types import MODALITIES, Hit
+from mmsearch.core.modalities import Group, group_of, has_pictures, names_in, spec_of
+from mmsearch.core.types import Hit
 from mmsearch.models.encoders.base import FloatArray
 from mmsearch.query.by_vector import nearest_documents
-from mmsearch.query.calibrate.calibration import Background, Group, Kind, load_background
+from mmsearch.query.calibrate.calibration import Background, Kind, load_background
 from mmsearch.query.calibrate.fit import TOGETHER
 from mmsearch.query.candidates import Candidate, Candidates, First, best_segments
 from mmsearch.query.evidence import Evidence, HoldersOfWords, content_words, find_evidence, lines_read
-from mmsearch.query.meaning import Meaning, group_of, kind_of
+from mmsearch.query.meaning import Meaning, common_group, kind_of
 from mmsearch.query.moments import Moment, fold_duplicates, moment_around
 from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import EncodedQuestion
@@ -85,7 +86,7 @@ class Searcher:
 
     def nearest(self, queries: FloatArray, kind: Kind, options: SearchOptions) -> list[list[Hit]]:
         """The nearest documents to each of ``queries``, float32 (q, dim) of length 1, by cosine alone."""
-        allowed = set(options.modalities or ("image", "video"))
+        allowed = set(options.modalities or names_in("visual", self._meaning.present))
         only = None
         if not self._meaning.present <= allowed:
             only = self._candidates.owners.of_modalities(allowed)
@@ -118,7 +119,7 @@ class Searcher:
         terms = replace(self._meaning.terms(asked, options, None), condition=None, excluded=(), modalities=None)
         vector = self._meaning.vector(asked)
         evidence = find_evidence(self._index.catalogue, self._space.id, asked.question.texts)
-        group = group_of(self._meaning.modalities(asked.question, options))
+        group = common_group(self._meaning.modalities(asked.question, options))
         most = options.words * self._meaning.deviation(vector, group, terms)
         [one] = self._candidates.among(
             vector, [document], lambda holder, row: evidence.bonus(holder, row, most), terms, 1
@@ -182,7 +183,7 @@ class Searcher:
             evidence = find_evidence(self._index.catalogue, self._space.id, asked.question.texts, first and first.words)
         if not evidence.shares:
             return ranked
-        most = options.words * self._meaning.deviation(vector, group_of(terms.modalities), terms)
+        most = options.words * self._meaning.deviation(vector, common_group(terms.modalities), terms)
         strongest = sorted(evidence.shares, key=lambda document: -evidence.shares[document])[:EVIDENCE]
         known = set(strongest)
         ranked = [one for one in ranked if one.segment.document_id not in known]
@@ -209,7 +210,7 @@ class Searcher:
         if len(asked.texts) + len(asked.images) > 1:
             return found  # nothing is known of how scores of sums are distributed
         for group in ("visual", "text"):
-            places = [i for i, one in enumerate(ranked) if group_of((one.segment.modality,)) == group]
+            places = [i for i, one in enumerate(ranked) if group_of(one.segment.modality) == group]
             if not places:
                 continue
             shares = self._background.relevance(kind, group, self._fits(asked, [ranked[i] for i in places], group))
@@ -218,7 +219,7 @@ class Searcher:
         if options.words and any(one.words for one in ranked):
             terms = self._meaning.terms(asked, options, None)
             most = options.words * self._meaning.deviation(
-                self._meaning.vector(asked), group_of(terms.modalities), terms
+                self._meaning.vector(asked), common_group(terms.modalities), terms
             )
             most = float(np.float32(most))  # as the bonuses are
             found = [
@@ -237,17 +238,17 @@ class Searcher:
         """How relevant the first pictures, or else passages, are together."""
         if not ranked or len(asked.texts) + len(asked.images) > 1:
             return None
-        group: Group = "visual" if any(one.segment.modality != "text" for one in ranked) else "text"
-        first = [one for one in ranked if group_of((one.segment.modality,)) == group][:TOGETHER]
+        group: Group = "visual" if any(group_of(one.segment.modality) == "visual" for one in ranked) else "text"
+        first = [one for one in ranked if group_of(one.segment.modality) == group][:TOGETHER]
         return self._background.relevance_together(kind_of(asked), group, self._fits(asked, first, group))
 
     # Hits
 
     def _listing(self, asked: EncodedQuestion, options: SearchOptions) -> list[Hit]:
         """Documents by date: everything is listed that the conditions allow, of any kind unless one is named."""
-        terms = self._meaning.terms(asked, replace(options, modalities=options.modalities or MODALITIES), None)
-        if asked.question.modalities is not None and options.modalities is None:
-            terms = replace(terms, modalities=None)  # the filter itself says it
+        terms = self._meaning.terms(asked, options, None)
+        if options.modalities is None:
+            terms = replace(terms, modalities=None)  # all that there are, or the filter itself says it
         condition = self._meaning.condition(asked.question, terms.modalities) or Condition("TRUE", {})
         hits: list[Hit] = []
         page, offset = max(2 * options.k, 64), 0
@@ -271,7 +272,7 @@ class Searcher:
     ) -> Hit:  # fmt: skip
         one = ranked[members[0]]
         segment = one.segment
-        moment = self._moment(asked, one) if segment.modality == "video" else None
+        moment = self._moment(asked, one) if spec_of(segment.modality).is_sampled else None
         return Hit(
             rank=rank,
             score=one.cosine,
@@ -289,7 +290,7 @@ class Searcher:
         )
 
     def _read(self, asked: EncodedQuestion, one: Candidate) -> str | None:
-        if not one.words or one.segment.modality == "text":
+        if not one.words or not has_pictures(one.segment.modality):
             return None
         return lines_read(self._index.catalogue, self._space.id, one.segment.row, content_words(asked.question.texts))
 

@@ -12,12 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmsearch.api import Index
-from mmsearch.core.types import MODALITIES, MediaInfo
+from mmsearch.core.types import MediaInfo
 from mmsearch.query import SearchOptions, candidates
 from mmsearch.store.local.catalogue import NewContent, NewSegment, row_owners
 from mmsearch.store.local.catalogue.matching import Condition, contents_of_documents, list_documents
 from mmsearch.store.local.optimize import compact
 from tests.support.colours import COLOURS, ColourEncoder
+
+MODALITIES = ("image", "video", "text")
 
 TEXT = "blue yellow"
 

@@ -26,6 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from mmsearch.core.modalities import Group, names_in
 from mmsearch.core.types import EncoderSpec
 from mmsearch.models.encoders.base import Encoder, FloatArray
 from mmsearch.models.encoders.caption_centroids import NEIGHBOURS
@@ -43,7 +44,6 @@ SAMPLE = 512
 LAZY_ROWS = 50_000
 """A search itself makes up for at most so many rows that no background covers: more would be felt."""
 Kind = Literal["text", "image"]
-Group = Literal["visual", "text"]
 GROUPS: tuple[Group, ...] = ("visual", "text")
 
 
@@ -198,7 +198,7 @@ def refresh_background(
     bank = known.bank
     if len(bank) != len(generic_captions()) or bank.shape[1] != space.spec.dim:
         bank = bank_vectors(encoder, generic_captions())
-    texts = index.catalogue.rows_of_modalities(space.id, ["text"])
+    texts = index.catalogue.rows_of_modalities(space.id, names_in("text", index.catalogue.modality_names()))
     is_text = np.zeros(len(matrix), dtype=bool)
     is_text[texts[texts < len(matrix)]] = True
     is_dead = np.zeros(len(matrix), dtype=bool)
