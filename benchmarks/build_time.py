@@ -2,21 +2,20 @@
 
     python benchmarks/build_time.py
 
-16,384 vectors of synthetic.py against the lists of recipe ivf_pq, processor seconds of one thread.
+16,384 vectors of common/vectors.py against the lists of recipe ivf_pq, processor seconds of one thread.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from typing import Any
 
 import faiss
 import numpy as np
-from environment import write_result
-from synthetic import Source
+from common.output import command_line, publish
+from common.vectors import Source
 
-from mmsearch.store.local.vector_index import ann
+from mmsearch.store.local.vector_index.ann_building import prepared, quick_assignment
 
 ROWS, TRAINED = 16_384, 32_768
 
@@ -27,13 +26,13 @@ def measure(lists: int) -> dict[str, Any]:
     sample = np.concatenate([source.images(TRAINED // 2, part) for part in (0, 1)])
     vectors = source.images(ROWS, 2)
     core = faiss.index_factory(source.dim, f"IVF{lists},PQ256x4fsr", faiss.METRIC_INNER_PRODUCT)
-    with ann._prepared(core, sample, 0):
+    with prepared(core, sample, 0):
         core.cp.min_points_per_centroid, core.cp.niter, core.pq.cp.niter = 1, 3, 3
         core.train(sample)
     figures: dict[str, Any] = {"lists": lists}
     found = {}
     for way, vectors_to_come in (("in_full", 0), ("projected", ROWS)):
-        with ann._quick_assignment(core, vectors_to_come):
+        with quick_assignment(core, vectors_to_come):
             start = time.process_time()
             found[way] = core.quantizer.assign(vectors, 1)
             assigned = time.process_time()
@@ -45,11 +44,10 @@ def measure(lists: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measures, prints, writes."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    options = command_line(__doc__).parse_args()
     faiss.omp_set_num_threads(1)
     rows = [measure(lists) for lists in (512, 2048)]
-    print(*rows, sep="\n")
-    write_result("build_time", {"vectors": ROWS, "dim": 512, "rows": rows})
+    publish("build_time", {"vectors": ROWS, "dim": 512, "rows": rows}, options)
 
 
 if __name__ == "__main__":

@@ -14,23 +14,20 @@ captions.tsv, dev.txt). FOLDER is another encoder of the same layout. Prints one
 from __future__ import annotations
 
 import json
-import os
-import platform
 import subprocess
 import sys
-import time
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+from common.environment import data_folder
+from common.output import command_line, publish
+from common.timing import best_rate
 from PIL import Image
 
 from mmsearch.models.encoders.base import Encoder, EncoderOptions, FloatArray
 from mmsearch.models.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder
 from mmsearch.models.encoders.views import ManyViews
 
-RESULT = Path(__file__).parent / "results" / "builtin_quality.json"
 COLD = """
 import time; start = time.perf_counter()
 from pathlib import Path
@@ -88,7 +85,7 @@ def encode_files(encoder: Encoder, files: list[Path]) -> FloatArray:
 
 
 def with_views(encoder: BuiltinEncoder, data: Path, seconds: float = 5.0) -> dict[str, object]:
-    """Quality of several looks at a picture, and how many pictures a second the tower then takes."""
+    """Quality of several looks at a picture, and how many pictures a second the image encoder then takes."""
     many = ManyViews(encoder, "builtin+views")
     noise = np.random.default_rng(0).integers(0, 256, (320, 427, 3), dtype=np.uint8)
     pixels = np.stack([many.prepare_image(Image.fromarray(noise))] * many.batch_size)
@@ -100,7 +97,7 @@ def with_views(encoder: BuiltinEncoder, data: Path, seconds: float = 5.0) -> dic
 
 
 def speed(encoder: BuiltinEncoder, flickr: Path, seconds: float = 5.0) -> dict[str, float]:
-    """Best of repeated rounds: pictures a second through the tower alone, texts a second, cold text query."""
+    """Best of repeated rounds: pictures a second through the image encoder alone, texts a second, cold text query."""
     lines = (flickr / "captions.tsv").read_text().splitlines()
     captions = [line.split("\t", 1)[1] for line in lines[:256]]
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
@@ -117,46 +114,28 @@ def speed(encoder: BuiltinEncoder, flickr: Path, seconds: float = 5.0) -> dict[s
     }
 
 
-def best_rate(work: object, seconds: float) -> float:
-    """The best items a second of one call of ``work`` (which returns how many) within about ``seconds``."""
-    assert callable(work)
-    end, best = time.perf_counter() + seconds, 0.0
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        best = max(best, work() / (time.perf_counter() - start))
-    return best
-
-
 def main() -> None:
     """Measures, prints, writes."""
-    data = os.environ.get("MMSEARCH_TEST_DATA")
-    if not data:
-        sys.exit("MMSEARCH_TEST_DATA must name the folder with photos/ and flickr8k/")
-    directory = Path(sys.argv[1]) if len(sys.argv) > 1 else SHIPPED_WEIGHTS
+    parser = command_line(__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=SHIPPED_WEIGHTS, help="another encoder; only prints")
+    options, data = parser.parse_args(), data_folder()
+    directory = options.folder
     encoder = BuiltinEncoder(directory, EncoderOptions(threads=2))
-    found, chance, names = object_map(encoder, Path(data, "photos"))
-    commit = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, check=False)
+    found, chance, names = object_map(encoder, data / "photos")
     result = {
         "encoder": encoder.spec.describe(),
         "bytes": sum(file.stat().st_size for file in directory.iterdir()),
         "photos_mAP": round(found, 4),
         "photos_mAP_random": round(chance, 4),
         "object_names": names,
-        "flickr8k_dev": caption_recall(encoder, Path(data, "flickr8k")),
+        "flickr8k_dev": caption_recall(encoder, data / "flickr8k"),
         "threads": 2,
         "batch_size": encoder.batch_size,
-        "speed": speed(encoder, Path(data, "flickr8k")),
-        "with several views": with_views(encoder, Path(data)),
-        "commit": commit.stdout.strip() if commit.returncode == 0 else None,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        "versions": {"python": platform.python_version(), "onnxruntime": onnxruntime.__version__},
-        "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "speed": speed(encoder, data / "flickr8k"),
+        "with several views": with_views(encoder, data),
     }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if directory == SHIPPED_WEIGHTS:
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(text + "\n", encoding="utf-8")
+    options.no_write = options.no_write or directory != SHIPPED_WEIGHTS
+    publish("builtin_quality", result, options)
 
 
 if __name__ == "__main__":

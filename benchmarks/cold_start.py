@@ -2,7 +2,7 @@
 
 Makes an index of small generated files, each with bytes of its own, through the ordinary pipeline, so that the
 catalogue and the vector file are as large as they would be; only the image encoder is spared: the vectors are
-random, which costs a query as much as any others (``--tower`` runs it after all). Then measures the wall time of
+random, which costs a query as much as any others (``--encode`` runs it after all). Then measures the wall time of
 whole processes: ``mmsearch query``, ``mmsearch --help`` and ``import mmsearch``, the rounds taking turns, and lists
 the heavy modules each imports. An empty interpreter is measured beside them. The files are in the system's cache,
 as after the first query.
@@ -10,7 +10,6 @@ as after the first query.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -21,11 +20,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from environment import write_result
+from common.output import command_line, publish
+from common.timing import in_turns
 from PIL import Image
 
 from mmsearch import Index, open_encoder
@@ -73,7 +74,7 @@ class RandomVectors(Encoder):
         return len(text.split()) + 2
 
 
-def make_index(work: Path, images: int, tower: bool) -> Path:
+def make_index(work: Path, images: int, encode: bool) -> Path:
     """An index of ``images`` pictures of 32 × 32 pixels of noise."""
     folder, place = work / "images", work / "index"
     random = np.random.default_rng(0)
@@ -83,7 +84,7 @@ def make_index(work: Path, images: int, tower: bool) -> Path:
         Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path, compress_level=0)
     Index.open(place, create=True, encoder="builtin").close()  # the manifest names the real encoder
     encoder = open_encoder("builtin")
-    with Index.open(place, encoder=encoder if tower else RandomVectors(encoder)) as index:
+    with Index.open(place, encoder=encoder if encode else RandomVectors(encoder)) as index:
         report = index.add(folder)
     if report.indexed != images:
         raise SystemExit(f"expected {images} indexed images, got {report.indexed}")
@@ -110,36 +111,31 @@ def heavy_modules(code: str, environment: dict[str, str]) -> list[str]:
 
 def main() -> int:
     """Measures, prints, writes the result; exit code 1 when a bar is missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--tower", action="store_true", help="fill the index with real vectors (slow)")
+    parser.add_argument("--encode", action="store_true", help="fill the index with real vectors (slow)")
     parser.add_argument("--index", type=Path, help="an index that exists, instead of making one")
-    parser.add_argument("--no-write", action="store_true", help="only print")
     arguments = parser.parse_args()
 
     work = Path(tempfile.mkdtemp(prefix="mmsearch-cold-"))
     environment = {**os.environ, "MMSEARCH_HOME": str(work)}
     try:
-        index = arguments.index or make_index(work, arguments.images, arguments.tower)
+        index = arguments.index or make_index(work, arguments.images, arguments.encode)
         codes = {
             "query": command("query", "mountain lake", "--all", "--index", str(index)),
             "help": command("--help"),
             "import": "import mmsearch",
             "empty interpreter": "pass",
         }
-        times: dict[str, list[tuple[float, float]]] = {name: [] for name in codes}
-        for code in codes.values():
-            timed(code, environment)  # bytecode and page cache
-        for _ in range(arguments.rounds):
-            for name, code in codes.items():
-                times[name].append(timed(code, environment))
+        ways = {name: partial(timed, code, environment) for name, code in codes.items()}
+        times = in_turns(ways, arguments.rounds)  # the round before fills bytecode and page cache
         modules = {name: heavy_modules(code, environment) for name, code in codes.items()}
     finally:
         shutil.rmtree(work)
     figures: dict[str, Any] = {
         "images": arguments.images,
-        "vectors": "real" if arguments.tower else "random",
+        "vectors": "real" if arguments.encode else "random",
         "rounds": arguments.rounds,
         "processes": {},
     }
@@ -160,8 +156,7 @@ def main() -> int:
         print(f"{name}: {figures['processes'][name]}")
     figures["passed"] = passed
     figures["load_average"] = round(os.getloadavg()[0], 1)
-    if not arguments.no_write:
-        write_result("cold_start", figures)
+    publish("cold_start", figures, arguments)
     return 0 if passed else 1
 
 

@@ -11,7 +11,6 @@ bytes that were never committed. Finished indexes must equal the undisturbed one
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -27,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from environment import write_result
-from photo_source import real_photos, write_jpegs, write_videos
+from common.output import command_line, publish
+from common.photos import real_photos, write_jpegs, write_videos
 
 from mmsearch import Index
 from mmsearch.store.local.directory import IndexDirectory
@@ -89,9 +88,9 @@ def committed(place: Path, tally: Tally) -> Vectors:
         return {}
     index = IndexDirectory.open(place)
     try:
-        tower = index.space()
-        matrix = index.matrix(tower)
-        found = index.catalogue.find_rows(tower.id, range(tower.row_count))
+        space = index.space()
+        matrix = index.matrix(space)
+        found = index.catalogue.find_rows(space.id, range(space.row_count))
         documents = [
             known.path for root in index.catalogue.roots() for known in index.catalogue.documents_below(root.id)
         ]
@@ -101,7 +100,7 @@ def committed(place: Path, tally: Tally) -> Vectors:
     tally.duplicates += sum(times - 1 for times in Counter(segment.row for segment in found).values())
     parts = Counter((segment.path, segment.ordinal) for segment in found)
     tally.duplicates += sum(times - 1 for times in parts.values())
-    tally.rows_without_document += tower.row_count - len({segment.row for segment in found})
+    tally.rows_without_document += space.row_count - len({segment.row for segment in found})
     tally.lost += len(set(documents) - {segment.path for segment in found})
     return {(segment.path, segment.ordinal): np.array(matrix[segment.row]) for segment in found}
 
@@ -183,12 +182,11 @@ def differences(place: Path) -> list[str]:
 
 def main() -> int:
     """Measures, prints, writes the result; exit code 1 when anything was lost, doubled or different."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--videos", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-write", action="store_true", help="only print")
     arguments = parser.parse_args()
 
     work = Path(tempfile.mkdtemp(prefix="mmsearch-crash-"))
@@ -223,9 +221,7 @@ def main() -> int:
         **asdict(tally),
         "vectors_beyond_tolerance": int(tally.vectors_beyond_tolerance),
     }
-    print("\n".join(f"{name:32s} {value}" for name, value in figures.items()))
-    if not arguments.no_write:
-        write_result("crash_safety", figures)
+    publish("crash_safety", figures, arguments)
     return 0 if passed else 1
 
 

@@ -10,7 +10,6 @@ read everything, or permissions would not bind.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -27,8 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from environment import write_result
-from photo_source import write_jpegs
+from common.output import command_line, publish
+from common.photos import write_jpegs
 from PIL import Image
 
 # Each maker gets a bytes path without suffix, a good JPEG's bytes and a source of chance; it returns what it made.
@@ -265,12 +264,11 @@ def passed(figures: dict[str, Any], code: int) -> bool:
 
 def main() -> int:
     """Builds, indexes twice, judges, writes the result; exit code 1 when the bar is missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--good", type=int, default=200)
     parser.add_argument("--damaged", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--timeout", type=float, default=300, help="seconds for one run")
-    parser.add_argument("--no-write", action="store_true", help="only print")
     arguments = parser.parse_args()
 
     work = Path(tempfile.mkdtemp(prefix="mmsearch-damaged-"))
@@ -294,9 +292,8 @@ def main() -> int:
         print(f"{count:4d}  {kind:24s} {reason!r}")
     for number, figures in enumerate(rounds, start=1):
         print(f"run {number}: {figures}")
-    if not arguments.no_write:
-        kinds = Counter(bad.values())
-        write_result("damaged_inputs", {"options": {"seed": arguments.seed}, "kinds": kinds, "runs": rounds})
+    kinds = Counter(bad.values())
+    publish("damaged_inputs", {"options": {"seed": arguments.seed}, "kinds": kinds, "runs": rounds}, arguments)
     return 0 if all(figures["passed"] for figures in rounds) else 1
 
 

@@ -8,12 +8,11 @@
 3. The peak of memory for a video of one minute and one of ``--hours`` hours, each in a process of its own, and
    the time error of its scenes, whose times are known.
 
-The video is made of the photos, moved and with noise, a cut every ten seconds. Photos as in photo_source.py.
+The video is made of the photos, moved and with noise, a cut every ten seconds. Photos as in common/photos.py.
 """
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import resource
 import statistics
@@ -25,8 +24,8 @@ from typing import Any
 
 import av
 import numpy as np
-from environment import write_result
-from photo_source import pictures, write_jpegs
+from common.output import command_line, publish
+from common.photos import pictures, write_jpegs
 from PIL import Image, ImageOps
 
 from mmsearch.media.base import DecodeOptions
@@ -201,7 +200,7 @@ def measure_length(minute: Path, hours: float, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Parses, measures, writes results/decode_rates.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--hours", type=float, default=1.0)
     arguments = parser.parse_args()
@@ -215,7 +214,7 @@ def main() -> None:
             "video_long": measure_length(minute, arguments.hours, folder),
             "bars": BARS,
         }
-    print(write_result("decode_rates", figures).read_text(encoding="utf-8"))
+    publish("decode_rates", figures, arguments)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,6 @@ settings, recall and time are interpolated.
 
 from __future__ import annotations
 
-import argparse
-import json
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -22,9 +19,9 @@ from typing import Any
 
 import faiss
 import numpy as np
-from contenders import PEERS, Ours, Search
-from environment import write_result
-from vector_search import DATA, mean_recall, prepare
+from common.contenders import PEERS, Ours, Search
+from common.output import command_line, publish
+from common.vectors import DATA, FOLDER, mean_recall, prepare
 
 OURS_SETTINGS = [{"nprobe": nprobe, "k_factor": 5} for nprobe in (8, 12, 16, 20, 24, 32, 48)]
 EF = {"hnswlib": (32, 48, 64, 96, 128), "autofaiss": (32, 64, 96, 128, 256)}
@@ -50,17 +47,15 @@ def rounds(ways: list[Callable[[], Search]], queries: np.ndarray, count: int) ->
 
 def main() -> None:
     """Builds all, asks in turns, prints and writes ``results/equal_recall_DATA_N.json``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--data", default="synthetic", choices=DATA)
     parser.add_argument("--vectors", type=int, default=100_000)
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--recall", type=float, default=0.95)
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "mmsearch-vector-search")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
     options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    prepare(options.data, options.vectors, options.queries, [10], options.folder)
-    data = np.load(options.folder / f"{options.data}-{options.vectors}.npz")
+    data = np.load(prepare(options.data, options.vectors, options.queries, [10], options.folder))
     matrix = np.memmap(options.folder / str(data["matrix"]), "<f2", "r").reshape(options.vectors, -1)
     queries, truth = data["texts"], data["text_10"]
     curves: dict[str, list[dict[str, Any]]] = {}
@@ -88,8 +83,7 @@ def main() -> None:
         "qps_of_ivf_pq_against": {name: round(at[name] / at["ivf_pq"], 2) for name in EF},
         "curves": curves,
     }  # fmt: skip
-    print(json.dumps({name: value for name, value in result.items() if name != "curves"}, indent=1))
-    write_result(f"equal_recall_{options.data}_{options.vectors}", result)
+    publish(f"equal_recall_{options.data}_{options.vectors}", result, options)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,15 @@ second of the import, of the same import again (nothing changes), peak memory, a
 
 from __future__ import annotations
 
-import argparse
 import resource
 import tempfile
 import time
-from collections.abc import Callable
 from multiprocessing import Process
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from environment import write_result
+from common.output import command_line, publish
+from common.timing import timed
 
 from mmsearch.core.types import EncoderSpec
 from mmsearch.ingest.datasets import import_folder
@@ -52,16 +50,9 @@ def write_folder(folder: Path, rows: int, dim: int) -> None:
         parquet.write_table(pyarrow.table(table), folder / "metadata" / f"metadata_{number}.parquet")
 
 
-def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds, and the result."""
-    started = time.perf_counter()
-    result = call()
-    return round(time.perf_counter() - started, 1), result
-
-
 def main() -> None:
     """Runs the benchmark and writes its result."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=512)
     arguments = parser.parse_args()
@@ -85,16 +76,16 @@ def main() -> None:
         figures = {
             "rows": arguments.rows,
             "dim": arguments.dim,
-            "import_s": seconds,
+            "import_s": round(seconds, 1),
             "import_cpu_s": processor,
             "rows_per_s": round(arguments.rows / seconds),
-            "import_again_s": again,
-            "verify_s": verifying,
+            "import_again_s": round(again, 1),
+            "verify_s": round(verifying, 1),
             "verify_clean": verdict.clean,
             "peak_memory_mb": round(peak / 1024),
         }
         index.close()
-    print(figures, write_result("ingest_import", figures).name)
+    publish("ingest_import", figures, arguments)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ the root of twenty thousand indexed photos was renamed: how many of them are dec
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from environment import write_result
+from common.output import command_line, publish
 from PIL import Image
 
 from mmsearch.core.types import EncoderSpec
@@ -56,7 +55,7 @@ class MeanColour(Encoder):
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
-        """Never asked for here."""
+        """Nobody searches here."""
         return np.tile(np.eye(1, DIM, dtype=np.float32), (len(texts), 1))
 
     def count_tokens(self, text: str) -> int:
@@ -77,7 +76,7 @@ def fill_catalogue(index: IndexDirectory, folder: Path) -> int:
     """As indexing would: a content, a segment, a vector and a document for each file."""
     decoding = ImageDecoder().signature(DecodeOptions())
     with index.writing() as writable, writable.catalogue.transaction():
-        sql, tower = writable.catalogue.sql, writable.space()
+        sql, space = writable.catalogue.sql, writable.space()
         root = writable.catalogue.add_root(str(folder), is_relative=False)
         writable.catalogue.keep_scope(root.id, "", IngestOptions().kept())
         count = 0
@@ -86,11 +85,11 @@ def fill_catalogue(index: IndexDirectory, folder: Path) -> int:
             sql.execute("INSERT INTO contents (id, hash, decoding, modality) VALUES (?, ?, ?, 'image')",
                         [count, count.to_bytes(20, "big"), decoding])  # fmt: skip
             sql.execute("INSERT INTO segments (id, content_id, ordinal) VALUES (?, ?, 0)", [count, count])
-            sql.execute("INSERT INTO vectors VALUES (?, ?, ?, 'image')", [tower.id, count - 1, count])
+            sql.execute("INSERT INTO vectors VALUES (?, ?, ?, 'image')", [space.id, count - 1, count])
             writable.catalogue.put_document(root.id, met.path, "image", met.size, met.mtime_ns, count)
         block = np.tile(np.eye(1, DIM, dtype=np.float16), (count, 1))
-        writable.vector_file(tower).append(block, at=0)
-        writable.catalogue.set_row_count(tower.id, count)
+        writable.vector_file(space).append(block, at=0)
+        writable.catalogue.set_row_count(space.id, count)
     return count
 
 
@@ -157,7 +156,7 @@ def renamed(place: Path, count: int) -> dict[str, Any]:
 
 def main() -> None:
     """Runs the benchmark and writes its result."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--files", type=int, default=1_000_000)
     parser.add_argument("--renamed", type=int, default=20_000)
     parser.add_argument("--child", nargs=2, type=Path)
@@ -169,7 +168,7 @@ def main() -> None:
         figures = {"renamed_root": renamed(Path(place), arguments.renamed)} if arguments.renamed else {}
         if arguments.files:
             figures["unchanged_files"] = unchanged(Path(place), arguments.files)
-    print(json.dumps(figures, indent=1), write_result("ingest_life", figures).name)
+    publish("ingest_life", figures, arguments)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,12 @@ cosines that come out when the tag is ignored, as an indexer without this step h
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from environment import write_result
-from photo_source import pictures, real_photos
+from common.output import command_line, publish
+from common.photos import pictures, real_photos
 from PIL import Image
 
 from mmsearch import Index, open_encoder
@@ -41,9 +40,9 @@ def write_variants(folder: Path, count: int) -> None:
 def cosines(index: Index, folder: Path, count: int) -> np.ndarray:
     """(photos, 8): every orientation's vector against that of orientation 1."""
     directory = index._directory
-    tower = directory.space()
-    matrix = directory.matrix(tower).astype(np.float32)
-    rows = {Path(found.path).name: found.row for found in directory.catalogue.find_rows(tower.id, range(len(matrix)))
+    space = directory.space()
+    matrix = directory.matrix(space).astype(np.float32)
+    rows = {Path(found.path).name: found.row for found in directory.catalogue.find_rows(space.id, range(len(matrix)))
             if found.path.startswith(folder.name)}  # fmt: skip
     vectors = np.stack([[matrix[rows[f"{n:03d}-{o}.jpg"]] for o in range(1, 9)] for n in range(count)])
     vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
@@ -52,7 +51,7 @@ def cosines(index: Index, folder: Path, count: int) -> np.ndarray:
 
 def main() -> None:
     """Measures, prints, writes the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--photos", type=int, default=20)
     parser.add_argument("--model", default="builtin")
     arguments = parser.parse_args()
@@ -73,7 +72,7 @@ def main() -> None:
         "mean_cosine_where_the_tag_is_ignored": {o: round(float(bare[:, o - 1].mean()), 3) for o in range(1, 9)},
         "passed": bool(tagged.min() >= 0.99),
     }
-    print(figures, write_result("ingest_orientation", figures).name)
+    publish("ingest_orientation", figures, arguments)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ clip-retrieval's writer are left out of their times. All three take turns.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import shutil
@@ -22,12 +21,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from environment import write_result
-from photo_source import real_photos, write_jpegs
+from common.output import command_line, publish
+from common.photos import real_photos, write_jpegs
+from common.timing import in_turns, timed
 from PIL import Image
 
 from mmsearch import Index
@@ -39,7 +40,7 @@ BATCH = 32
 
 
 class Sleeping(Encoder):
-    """Model inputs as CLIP's transform makes them, and a tower that takes its time without using a core."""
+    """Model inputs as CLIP's transform makes them, and an encoder that takes its time without using a core."""
 
     spec = EncoderSpec("sleeping", "2" * 64, 8, "224 px, shorter side, centre")
     input_size, batch_size, max_text_tokens = 224, BATCH, 77
@@ -62,7 +63,7 @@ class Sleeping(Encoder):
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
-        """Not asked for."""
+        """Nobody searches here."""
         return np.tile(np.eye(1, 8, dtype=np.float32), (len(texts), 1))
 
     def count_tokens(self, text: str) -> int:
@@ -131,17 +132,15 @@ def measure(
     readers: dict[str, Callable[[Path, float], int]], folder: Path, count: int, rounds: int, seconds: float
 ) -> dict[str, Any]:
     """Images a second of each, median over rounds in which they take turns."""
-    rates: dict[str, list[float]] = {name: [] for name in readers}
-    for number in range(rounds + 1):
-        for name, read in readers.items():
-            started = time.perf_counter()
-            found = read(folder, seconds)
-            rate = count / (time.perf_counter() - started)
-            if found != count:
-                raise SystemExit(f"{name} read {found} of {count} images")
-            if number:  # the first turn warms everything up
-                rates[name].append(rate)
-    medians = {name: statistics.median(found) for name, found in rates.items()}
+
+    def rate(name: str) -> float:
+        took, found = timed(lambda: readers[name](folder, seconds))
+        if found != count:
+            raise SystemExit(f"{name} read {found} of {count} images")
+        return count / took
+
+    rates = in_turns({name: partial(rate, name) for name in readers}, rounds)
+    medians = {name: statistics.median(each) for name, each in rates.items()}
     return {
         "images": count,
         "images_per_s": {name: round(rate, 1) for name, rate in medians.items()},
@@ -151,12 +150,11 @@ def measure(
 
 def main() -> None:
     """Measures, prints, writes the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--peers", type=Path, required=True, help="folder with the unpacked wheels")
     parser.add_argument("--images", type=int, default=64, help="of 12 megapixels; eight times as many of 640 × 480")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tower-ms", type=float, default=1.0)
-    parser.add_argument("--no-write", action="store_true")
+    parser.add_argument("--encoder-ms", type=float, default=1.0)
     arguments = parser.parse_args()
     readers: dict[str, Callable[[Path, float], int]] = {
         "mmsearch": ours,
@@ -170,20 +168,17 @@ def main() -> None:
             count = arguments.images * (8 if name == "640x480" else 1)
             folder = Path(work) / name
             write_jpegs(folder, count, size)
-            figures[name] = measure(readers, folder, count, arguments.rounds, arguments.tower_ms / 1000)
+            figures[name] = measure(readers, folder, count, arguments.rounds, arguments.encoder_ms / 1000)
             print(name, figures[name], flush=True)
-    if not arguments.no_write:
-        write_result(
-            "ingest_peers",
-            {
-                "peers": versions,
-                "tower_ms_an_image": arguments.tower_ms,
-                "rounds": arguments.rounds,
-                "images_are": "photos with pixel noise" if real_photos() else "generated",
-                "load_average": round(os.getloadavg()[0], 1),
-                "sets": figures,
-            },
-        )
+    content = {
+        "peers": versions,
+        "encoder_ms_an_image": arguments.encoder_ms,
+        "rounds": arguments.rounds,
+        "images_are": "photos with pixel noise" if real_photos() else "generated",
+        "load_average": round(os.getloadavg()[0], 1),
+        "sets": figures,
+    }
+    publish("ingest_peers", content, arguments)
 
 
 if __name__ == "__main__":

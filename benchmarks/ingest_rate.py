@@ -1,21 +1,20 @@
 """Indexing end to end against the image encoder alone: ``python benchmarks/ingest_rate.py [--rounds 5]``.
 
 Both are measured in one process with the same encoder object, taking turns, so that a machine that slows down
-slows both. Space alone: ``encode_prepared`` over arrays that are ready in memory, in the same batch size, a batch
+slows both. Encoder alone: ``encode_prepared`` over arrays that are ready in memory, in the same batch size, a batch
 after the other. End to end: ``Index.add`` of a new index from JPEG files (in the system's cache) to the last
 commit and whatever `add` does after it; ``ratio_of_pipeline`` leaves out what is done once an index, not once an
 image (``once_an_index_s``), which weighs the less the larger the folder.
 
-A tower that fills all cores by itself leaves none for decoding, so on such a machine the ratio has a ceiling: the
-tower's processor time over that and the processor time of hashing, decoding and resizing, each measured alone on
+An encoder that fills all cores by itself leaves none for decoding, so on such a machine the ratio has a ceiling: the
+encoder's processor time over that and the processor time of hashing, decoding and resizing, each measured alone on
 one thread (``ceiling_on_full_cores``). ``pipeline_processor_ratio`` is what the pipeline makes of it, in processor
 seconds, which other programs on the machine disturb less than wall seconds. ``--threads 1`` leaves cores to reading, on
-both sides of the comparison, and so tells whether the tower ever waits; its result is a file of its own.
+both sides of the comparison, and so says whether the encoder ever waits; its result is a file of its own.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import statistics
@@ -27,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from environment import write_result
-from photo_source import real_photos, write_jpegs
+from common.output import command_line, publish
+from common.photos import real_photos, write_jpegs
+from common.timing import in_turns
 
 from mmsearch import EncoderOptions, Index, IngestOptions, open_encoder
 from mmsearch.ingest import ingest
@@ -54,7 +54,7 @@ def ready_arrays(encoder: Encoder, files: list[Path]) -> np.ndarray:
     return np.stack(arrays)
 
 
-def tower_alone(encoder: Encoder, arrays: np.ndarray) -> None:
+def encoder_alone(encoder: Encoder, arrays: np.ndarray) -> None:
     """One pass over all arrays."""
     for start in range(0, len(arrays), encoder.batch_size):
         encoder.encode_prepared(arrays[start : start + encoder.batch_size])
@@ -107,41 +107,39 @@ def measure(encoder: Encoder, files: list[Path], rounds: int, options: IngestOpt
     """The figures of one set of files."""
     arrays, folder, images = ready_arrays(encoder, files), files[0].parent, len(files)
     reading = processor_seconds_of_reading(encoder, files)
-    tower: list[tuple[float, float]] = []
-    whole: list[tuple[float, float]] = []
-    stages: list[dict[str, float]] = []
-    for number in range(rounds + 1):
-        tower_s = timed(lambda: tower_alone(encoder, arrays))[:2]
-        wall, cpu, seconds = timed(lambda: end_to_end(encoder, folder, images, options))
-        if number:  # the first turn warms everything up
-            tower.append(tower_s)
-            whole.append((wall, cpu))
-            stages.append(seconds)
-    ratios = [one[0] / other[0] for one, other in zip(tower, whole, strict=True)]
-    tower_ms = 1e3 * statistics.median(one[1] for one in tower) / images
-    cpu_ratios = [one[1] / other[1] for one, other in zip(tower, whole, strict=True)]
+    turns = in_turns(
+        {
+            "alone": lambda: timed(lambda: encoder_alone(encoder, arrays)),
+            "whole": lambda: timed(lambda: end_to_end(encoder, folder, images, options)),
+        },
+        rounds,
+    )
+    alone, whole, stages = turns["alone"], turns["whole"], [seconds for _, _, seconds in turns["whole"]]
+    ratios = [one[0] / other[0] for one, other in zip(alone, whole, strict=True)]
+    encoder_ms = 1e3 * statistics.median(one[1] for one in alone) / images
+    cpu_ratios = [one[1] / other[1] for one, other in zip(alone, whole, strict=True)]
     return {
         "images": images,
         "megabytes_a_file": round(statistics.mean(file.stat().st_size for file in files) / 1e6, 3),
         "ratio_median": round(statistics.median(ratios), 3),
         "ratio_of_pipeline": round(
-            statistics.median(one[0] / seconds["total"] for one, seconds in zip(tower, stages, strict=True)), 3
+            statistics.median(one[0] / seconds["total"] for one, seconds in zip(alone, stages, strict=True)), 3
         ),
         "once_an_index_s": round(
             statistics.median(one[0] - seconds["total"] for one, seconds in zip(whole, stages, strict=True)), 3
         ),
-        "ceiling_on_full_cores": round(tower_ms / (tower_ms + sum(reading.values())), 3),
+        "ceiling_on_full_cores": round(encoder_ms / (encoder_ms + sum(reading.values())), 3),
         "pipeline_processor_ratio": round(
-            statistics.median(one[1] / seconds["pipeline_cpu"] for one, seconds in zip(tower, stages, strict=True)),
+            statistics.median(one[1] / seconds["pipeline_cpu"] for one, seconds in zip(alone, stages, strict=True)),
             3,
         ),
         "reading_cpu_ms_an_image": reading,
-        "ratio_of_fastest": round(min(one[0] for one in tower) / min(one[0] for one in whole), 3),
+        "ratio_of_fastest": round(min(one[0] for one in alone) / min(one[0] for one in whole), 3),
         "ratio_rounds": [round(ratio, 3) for ratio in ratios],
         "ratio_of_processor_seconds": round(statistics.median(cpu_ratios), 3),
-        "tower_images_per_s": round(images / statistics.median(one[0] for one in tower), 1),
+        "encoder_images_per_s": round(images / statistics.median(one[0] for one in alone), 1),
         "end_to_end_images_per_s": round(images / statistics.median(one[0] for one in whole), 1),
-        "tower_cpu_ms_an_image": round(1e3 * statistics.median(one[1] for one in tower) / images, 2),
+        "encoder_cpu_ms_an_image": round(1e3 * statistics.median(one[1] for one in alone) / images, 2),
         "end_to_end_cpu_ms_an_image": round(1e3 * statistics.median(one[1] for one in whole) / images, 2),
         "stage_busy_ms_an_image": {
             name: round(1e3 * statistics.median(seconds[name] for seconds in stages) / images, 2) for name in stages[0]
@@ -151,15 +149,14 @@ def measure(encoder: Encoder, files: list[Path], rounds: int, options: IngestOpt
 
 def main() -> int:
     """Measures, prints, writes the result; exit code 1 when a bar is missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--images", type=int, default=256, help="of 640 × 480; half as many of 12 megapixels")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", default="builtin")
-    parser.add_argument("--threads", type=int, help="threads of the towers")
+    parser.add_argument("--threads", type=int, help="threads of the encoder")
     parser.add_argument("--readers", type=int, help="decode threads")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--only", choices=sorted(SETS))
-    parser.add_argument("--no-write", action="store_true", help="only print")
     arguments = parser.parse_args()
 
     encoder = open_encoder(arguments.model, EncoderOptions(threads=arguments.threads, batch_size=arguments.batch_size))
@@ -176,20 +173,19 @@ def main() -> int:
     finally:
         shutil.rmtree(work)
     passed = all(found["ratio_median"] >= BARS[name] for name, found in figures.items())
-    if not arguments.no_write:
-        content = {
-            "model": arguments.model,
-            "batch_size": encoder.batch_size,
-            "threads": arguments.threads,
-            "readers": arguments.readers,
-            "rounds": arguments.rounds,
-            "images_are": "photos with pixel noise" if real_photos() else "generated",
-            "load_average": round(os.getloadavg()[0], 1),
-            "bars": BARS,
-            "passed": passed,
-            "sets": figures,
-        }
-        write_result("ingest_rate" + (f"_threads_{arguments.threads}" if arguments.threads else ""), content)
+    content = {
+        "model": arguments.model,
+        "batch_size": encoder.batch_size,
+        "threads": arguments.threads,
+        "readers": arguments.readers,
+        "rounds": arguments.rounds,
+        "images_are": "photos with pixel noise" if real_photos() else "generated",
+        "load_average": round(os.getloadavg()[0], 1),
+        "bars": BARS,
+        "passed": passed,
+        "sets": figures,
+    }
+    publish("ingest_rate" + (f"_threads_{arguments.threads}" if arguments.threads else ""), content, arguments)
     return 0 if passed else 1
 
 

@@ -6,7 +6,7 @@
 Vectors are those of the Flickr8k images through the built-in encoder, replicated: each copy takes a random step of
 length ``--noise`` and is brought back to length 1. They are committed through `Index.add_embeddings`. Queries are
 the captions of the dev split through the text encoder; none of them has a part in tuning, which uses the captions that
-ship with mmsearch. The open_clip index has synthetic vectors (synthetic.py).
+ship with mmsearch. The open_clip index has synthetic vectors (common/vectors.py).
 """
 
 from __future__ import annotations
@@ -26,46 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from environment import write_result
-from synthetic import Source, write_matrix
+from common.models import save_model
+from common.output import command_line, publish
+from common.timing import percentiles
+from common.vectors import Source, flickr8k, replicate, write_matrix
 
 from mmsearch import Index
-from mmsearch.models.encoders import open_encoder
 from mmsearch.store.local.optimize import OptimizeOptions
-
-
-def flickr8k(folder: Path, cache: Path) -> tuple[np.ndarray, np.ndarray, str]:
-    """Image vectors (7000, dim) and dev caption vectors (5000, dim), cached by the digest of the weights."""
-    encoder = open_encoder("builtin")
-    place = cache / f"flickr8k-{encoder.spec.key}.npz"
-    if not place.exists():
-        from PIL import Image
-
-        files = sorted((folder / "images").glob("*.jpg"))
-        rows = []
-        for start in range(0, len(files), 64):
-            rows.append(encoder.encode_images([Image.open(file).convert("RGB") for file in files[start : start + 64]]))
-        dev = set((folder / "dev.txt").read_text().split())
-        lines = [line.split("\t") for line in (folder / "captions.tsv").read_text(encoding="utf-8").splitlines()]
-        texts = encoder.encode_texts([line[1] for line in lines if line[0] in dev])
-        cache.mkdir(parents=True, exist_ok=True)
-        np.savez(place, images=np.concatenate(rows), texts=texts)
-    stored = np.load(place)
-    return stored["images"], stored["texts"], encoder.spec.describe()
-
-
-def replicate(images: np.ndarray, count: int, noise: float, seed: int = 0) -> np.ndarray:
-    """``count`` rows of length 1, float16, around the images."""
-    random = np.random.default_rng(seed)
-    rows = np.empty((count, images.shape[1]), np.float16)
-    for start in range(0, count, 65_536):
-        stop = min(count, start + 65_536)
-        chosen = images[random.integers(0, len(images), stop - start)]
-        steps = random.standard_normal(chosen.shape, dtype=np.float32)
-        steps *= noise / np.linalg.norm(steps, axis=1, keepdims=True)
-        moved = chosen + steps
-        rows[start:stop] = moved / np.linalg.norm(moved, axis=1, keepdims=True)
-    return rows
 
 
 def fill(index: Index, rows: np.ndarray) -> float:
@@ -153,10 +120,9 @@ def timed(call: Callable[[int], object], times: int) -> dict[str, float]:
     for number in range(times):
         started, used = time.perf_counter(), time.process_time()
         call(number)
-        wall.append((time.perf_counter() - started) * 1000)
-        processor.append((time.process_time() - used) * 1000)
-    p50, p95, p99 = (round(float(value), 2) for value in np.percentile(wall, [50, 95, 99]))
-    return {"p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "cpu_p50_ms": round(float(np.median(processor)), 2)}
+        wall.append(time.perf_counter() - started)
+        processor.append(time.process_time() - used)
+    return {**percentiles(wall), "cpu_p50_ms": percentiles(processor)["p50_ms"]}
 
 
 def filters(index: Index, rows: np.ndarray, encoder: Any, repeats: int) -> list[dict[str, Any]]:
@@ -171,10 +137,10 @@ def filters(index: Index, rows: np.ndarray, encoder: Any, repeats: int) -> list[
     for name in ("", "half", "many", "some", "few", "rare"):
         allowed = np.flatnonzero(names == name) if name else np.arange(len(rows))
         want = exact_scores(rows, query[None], 10, allowed)[0]
-        asked = f"{text} path:/{name}/*" if name else text
-        got = np.array([hit.score for hit in index.search(asked, options=options)])
+        query_text = f"{text} path:/{name}/*" if name else text
+        got = np.array([hit.score for hit in index.search(query_text, options=options)])
         equal = len(got) == len(want) and bool(np.allclose(got, want, atol=2e-3))
-        took = timed(lambda _, asked=asked: index.search(asked, options=options), repeats)
+        took = timed(lambda _, query_text=query_text: index.search(query_text, options=options), repeats)
         found.append({"selectivity": round(len(allowed) / len(rows), 6), "equal_to_brute_force": equal, **took})
         print(found[-1], flush=True)
     return found
@@ -182,31 +148,23 @@ def filters(index: Index, rows: np.ndarray, encoder: Any, repeats: int) -> list[
 
 def clip_index(folder: Path, count: int) -> Path:
     """An index of an open_clip ViT-B-32 (605 MB of random weights) with ``count`` synthetic vectors, 512-d."""
-    import open_clip
-    from safetensors.torch import save_file
-
-    model = folder / "vit-b-32"
     if not (folder / "clip").exists():
-        model.mkdir(parents=True, exist_ok=True)
-        weights = open_clip.create_model("ViT-B-32").state_dict()
-        save_file({name: value.contiguous() for name, value in weights.items()}, model / "open_clip_model.safetensors")
-        config = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": {}}
-        (model / "open_clip_config.json").write_text(json.dumps(config))
-        with Index.open(folder / "clip", create=True, encoder=f"local-dir:{model}") as index:
+        model = save_model(folder / "vit-b-32", "ViT-B-32")
+        with Index.open(folder / "clip", create=True, encoder=model) as index:
             fill(index, write_matrix(folder / "clip.f16", count, Source()))
             index.search("export the text encoder")
     return folder / "clip"
 
 
 class Steps:
-    """The steps, each told apart on the command line, so that the timed ones can have the machine to themselves."""
+    """The steps; the command line can name some, so that those that are timed have the machine to themselves."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.folder: Path = options.folder
         self.folder.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("MMSEARCH_CACHE", str(self.folder / "cache"))
-        self.images, texts, self.encoder = flickr8k(Path(os.environ["MMSEARCH_TEST_DATA"]) / "flickr8k", self.folder)
+        self.images, texts, self.encoder = flickr8k(self.folder)
         self.queries = texts[np.random.default_rng(1).permutation(len(texts))[: options.queries]]
         self.place = self.folder / "index"
 
@@ -244,11 +202,11 @@ class Steps:
         """Recall on fresh captions, latency, filters, cold queries: exactly before `optimize`, through it after."""
         with Index.open(self.place) as index:
             recipe = index.status()["recipe"]
-            asked = len(self.queries) if recipe != "exact" else 50
+            count = len(self.queries) if recipe != "exact" else 50
             truth = np.load(self.folder / "truth.npy")
             found = {
-                "recall_on_fresh_captions": recall(index, self.queries[:asked], truth[:asked], 10),
-                **latency(index, self.queries[:asked], 10),
+                "recall_on_fresh_captions": recall(index, self.queries[:count], truth[:count], 10),
+                **latency(index, self.queries[:count], 10),
                 "filters": filters(index, self.rows(), index.encoder(texts_only=True), self.options.repeats),
             }
         return {"exact" if recipe == "exact" else "optimized": found | {"cold": cold(self.place, 11)}}
@@ -259,14 +217,14 @@ class Steps:
         with Index.open(place) as index:
             shape = (self.options.vectors, 512)
             rows = np.memmap(next(place.glob("vectors-*.f16")), np.float16, "r", shape=shape)
-            asked = latency(index, Source().texts(30, 0), 10)
+            unfiltered = latency(index, Source().texts(30, 0), 10)
             allowed = filters(index, rows, index.encoder(texts_only=True), self.options.repeats)
-        return {"open_clip": {**asked, "filters": allowed, "cold": cold(place, 11)}}
+        return {"open_clip": {**unfiltered, "filters": allowed, "cold": cold(place, 11)}}
 
 
 def main() -> None:
     """Runs the steps, in this order, and writes ``results/large_index_N.json`` with what all steps so far gave."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--vectors", type=int, default=100_000)
     parser.add_argument("--noise", type=float, default=0.6)
     parser.add_argument("--recall", type=float, default=0.99)
@@ -288,8 +246,7 @@ def main() -> None:
     finally:
         if temporary:
             shutil.rmtree(temporary)
-    print(json.dumps(result, indent=2))
-    write_result(f"large_index_{options.vectors}", result)
+    publish(f"large_index_{options.vectors}", result, options)
 
 
 if __name__ == "__main__":

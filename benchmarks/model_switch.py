@@ -31,8 +31,10 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
-from environment import write_result
-from photo_source import write_jpegs
+from common.environment import data_folder
+from common.models import save_model
+from common.output import command_line, publish
+from common.photos import write_jpegs
 from PIL import Image
 
 from mmsearch import Index, SearchOptions, SwitchOptions, open_encoder
@@ -99,7 +101,7 @@ def passages(count: int, start: int = 0) -> list[dict[str, Any]]:
 
 def copy_photos(folder: Path, count: int, start: int) -> None:
     """Real photos, or generated ones."""
-    source = Path(os.environ.get("MMSEARCH_TEST_DATA", "/nowhere")) / "flickr8k" / "images"
+    source = data_folder("flickr8k", "images", optional=True)
     found = sorted(source.rglob("*.jpg"))[start : start + count]
     if len(found) < count:
         write_jpegs(folder, count, (320, 240), start)
@@ -107,24 +109,6 @@ def copy_photos(folder: Path, count: int, start: int) -> None:
     folder.mkdir(parents=True)
     for path in found:
         shutil.copy(path, folder / path.name)
-
-
-def save_model(directory: Path, seed: int) -> str:
-    """A small open_clip model with random weights; returns the name that opens it."""
-    import open_clip
-    import torch
-
-    config = {
-        "embed_dim": 32,
-        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
-    }
-    directory.mkdir(parents=True)
-    (directory / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
-    torch.manual_seed(seed)
-    model = open_clip.create_model(f"local-dir:{directory}", load_weights=False)
-    torch.save(model.state_dict(), directory / "open_clip_pytorch_model.bin")
-    return f"local-dir:{directory}"
 
 
 # Readers
@@ -202,10 +186,10 @@ class Truth:
 def truth(index: Index, encoder: Encoder, is_old: Callable[[str], bool]) -> Truth:
     """Brute force over the vectors that the index holds of one encoder."""
     directory = index._directory
-    tower = directory.space_of(encoder.spec)
-    assert tower is not None
-    matrix = np.asarray(directory.matrix(tower), dtype=np.float32)
-    found = directory.catalogue.find_rows(tower.id, range(tower.row_count))
+    space = directory.space_of(encoder.spec)
+    assert space is not None
+    matrix = np.asarray(directory.matrix(space), dtype=np.float32)
+    found = directory.catalogue.find_rows(space.id, range(space.row_count))
     paths = [directory.path_of(segment) for segment in found]
     cosines = encoder.encode_texts(QUERIES) @ matrix[[segment.row for segment in found]].T
     return Truth(paths, cosines, np.array([is_old(path) for path in paths]))
@@ -214,11 +198,11 @@ def truth(index: Index, encoder: Encoder, is_old: Callable[[str], bool]) -> Trut
 def wrong_vectors(index: Index, encoder: Encoder, truth_: Truth, count: int = 300) -> int:
     """Of some documents, how many do not have the vector that their file has when it is encoded by itself."""
     directory = index._directory
-    tower = directory.space_of(encoder.spec)
-    assert tower is not None
+    space = directory.space_of(encoder.spec)
+    assert space is not None
     chosen = set(np.random.default_rng(0).choice(truth_.paths, min(count, len(truth_.paths)), replace=False).tolist())
-    matrix, wrong = directory.matrix(tower), 0
-    for segment in directory.catalogue.find_rows(tower.id, range(tower.row_count)):
+    matrix, wrong = directory.matrix(space), 0
+    for segment in directory.catalogue.find_rows(space.id, range(space.row_count)):
         path = directory.path_of(segment)
         if path in chosen:
             with Image.open(path) as image:
@@ -317,7 +301,7 @@ def with_photos(work: Path, count: int, more_count: int, readers: int, kills: in
     old, more, place = work / "old", work / "more", work / "index"
     copy_photos(old, count, 0)
     copy_photos(more, more_count, count)
-    model = save_model(work / "model", 2)
+    model = save_model(work / "model", seed=2)
     indexed = run("index", str(old), "--index", str(place), "--model", "builtin")
     print(f"indexed {indexed['indexed']} in {indexed['seconds']['total']:.0f} s", flush=True)
     processes = start_readers(place, work, readers)
@@ -416,13 +400,12 @@ def covered_here(index: Index, model: str) -> int:
 
 def main() -> int:
     """Measures, prints, writes the result; exit code 1 when a query failed, was mixed, or something is not covered."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--texts", type=int, default=100_000)
     parser.add_argument("--photos", type=int, default=2_000)
     parser.add_argument("--more", type=int, default=200, help="documents that are added while the switch runs")
     parser.add_argument("--readers", type=int, default=2)
     parser.add_argument("--kills", type=int, default=2)
-    parser.add_argument("--no-write", action="store_true", help="only print")
     parser.add_argument("--read", nargs=3, type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.read:
@@ -447,10 +430,8 @@ def main() -> int:
         shown = ("documents", "covered", "coverage", "indexed_meanwhile", "covered_at_kills", "switch_s", "queries",
                  "by_first", "by_second", *flaws, "errors", "first_ms", "second_ms")  # fmt: skip
         figures = {"passed": good, **{key: found[key] for key in shown}}
-        print("\n".join(f"{key:30s} {value}" for key, value in figures.items()), flush=True)
-        if not arguments.no_write:
-            options = {"readers": arguments.readers, "kills": arguments.kills, "more": arguments.more}
-            write_result(f"model_switch_{name}", {"options": options, **figures})
+        options = {"readers": arguments.readers, "kills": arguments.kills, "more": arguments.more}
+        publish(f"model_switch_{name}", {"options": options, **figures}, arguments)
         passed = passed and good
     return 0 if passed else 1
 

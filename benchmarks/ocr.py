@@ -12,22 +12,21 @@ Needs the extra ``mmsearch[ocr]``. Writes ``benchmarks/results/ocr.json``:
 
 from __future__ import annotations
 
-import argparse
-import os
 import random
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from environment import write_result
+from common.environment import data_folder
+from common.output import command_line, publish
 from PIL import Image, ImageDraw, ImageFont
 
 from mmsearch.api import Index
 from mmsearch.ingest import IngestOptions
 from mmsearch.media.ocr import TextReader, open_text_reader
 
-PHOTOS = Path(os.environ.get("MMSEARCH_TEST_DATA", "")) / "photos" / "images"
+PHOTOS = data_folder("photos", "images", optional=True)
 _WORDS = """
     bakery museum station library pharmacy harbour festival exit market theatre garden school hospital airport bridge
     castle church hotel laundry butcher florist tailor cinema stadium tunnel
@@ -80,19 +79,19 @@ def words_on_signs() -> list[tuple[str, str]]:
 
 def signs(index: Index, reader: TextReader) -> dict[str, float | int]:
     """What words in real photos find, before and after their text is read."""
-    asked = words_on_signs()
+    words = words_on_signs()
 
     def shares() -> tuple[float, float]:
-        found = [[Path(hit.path).name for hit in index.search(word, k=5)] for _, word in asked]
-        firsts = [name in names[:1] for (name, _), names in zip(asked, found, strict=True)]
-        return float(np.mean(firsts)), float(np.mean([name in n for (name, _), n in zip(asked, found, strict=True)]))
+        found = [[Path(hit.path).name for hit in index.search(word, k=5)] for _, word in words]
+        firsts = [name in names[:1] for (name, _), names in zip(words, found, strict=True)]
+        return float(np.mean(firsts)), float(np.mean([name in n for (name, _), n in zip(words, found, strict=True)]))
 
     index.add(PHOTOS)
     before = shares()
     report = index.add(PHOTOS, options=IngestOptions(ocr=reader))
     after = shares()
     return {
-        "photos": report.unchanged, "photos read": report.text_read, "words asked": len(asked),
+        "photos": report.unchanged, "photos read": report.text_read, "words searched": len(words),
         "found first": round(after[0], 3), "among the first five": round(after[1], 3),
         "found first without reading": round(before[0], 3),
         "among the first five without reading": round(before[1], 3),
@@ -101,9 +100,10 @@ def signs(index: Index, reader: TextReader) -> dict[str, float | int]:
 
 def main() -> None:
     """Runs the benchmark."""
-    parser = argparse.ArgumentParser()
+    parser = command_line(__doc__)
     parser.add_argument("--images", type=int, default=24)
-    count = parser.parse_args().images
+    options = parser.parse_args()
+    count = options.images
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "signs"
         folder.mkdir()
@@ -137,8 +137,7 @@ def main() -> None:
         if PHOTOS.is_dir():
             with Index.open(Path(temporary) / "photos", create=True, encoder="builtin") as index:
                 found["words in photos"] = signs(index, reader)
-    print(found)
-    write_result("ocr", found)
+    publish("ocr", found, options)
 
 
 def _first(index: Index, question: str) -> str | None:

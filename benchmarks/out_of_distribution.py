@@ -2,7 +2,7 @@
 
     python benchmarks/out_of_distribution.py
 
-100,000 vectors of synthetic.py; the text vectors trained on and those asked are different draws.
+100,000 vectors of common/vectors.py; the text vectors trained on and those searched for are different draws.
 
 - Text vectors in the training of inverted lists (recipe ivf_pq): recall@10 by their share of the training sample. They
   are moved across the modality gap before training. Left where they are, they did far worse: with a share of 0.1 text
@@ -13,17 +13,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import faiss
 import numpy as np
-from environment import write_result
-from synthetic import Source, write_matrix
+from common.output import command_line, publish
+from common.vectors import FOLDER, Source, write_matrix
 
 from mmsearch.store.local.recipes import load_recipe
 from mmsearch.store.local.vector_index import AnnIndex, ExactIndex
@@ -32,7 +29,7 @@ from mmsearch.store.local.vector_index.tuning import recall_of
 VECTORS, QUERIES, SHARES, PROBES = 100_000, 500, (0.0, 0.1, 0.3, 0.6), (16, 64, 256)
 
 
-def spill(matrix: np.ndarray, asked: dict[str, np.ndarray], truth: dict[str, list]) -> list[dict[str, float]]:
+def spill(matrix: np.ndarray, queries_of: dict[str, np.ndarray], truth: dict[str, list]) -> list[dict[str, float]]:
     """Recall@10 over the rows in the visited lists, with each vector in one list or in two."""
     lists = load_recipe("ivf_pq").lists(len(matrix))
     rows = np.sort(np.random.default_rng(0).choice(len(matrix), 64 * lists, replace=False))
@@ -46,7 +43,7 @@ def spill(matrix: np.ndarray, asked: dict[str, np.ndarray], truth: dict[str, lis
     for copies in (1, 2):
         for probes in (4, 8, 16, 32, 64, 128):
             row: dict[str, float] = {"lists_of_a_vector": copies, "nprobe": probes}
-            for kind, queries in asked.items():
+            for kind, queries in queries_of.items():
                 visited = kmeans.index.search(queries, probes)[1]
                 hits = [
                     np.isin(nearest[t.rows, :copies], lists_seen).any(axis=1).mean()
@@ -61,17 +58,16 @@ def spill(matrix: np.ndarray, asked: dict[str, np.ndarray], truth: dict[str, lis
 
 def main() -> None:
     """Run both, print and store the recalls."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="for building")
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES)
     options = parser.parse_args()
     source, recipe = Source(), load_recipe("ivf_pq")
-    folder = Path(tempfile.gettempdir()) / "mmsearch-vector-search"
-    folder.mkdir(exist_ok=True)
-    matrix = write_matrix(folder / f"synthetic-{VECTORS}.f16", VECTORS, source)
-    asked = {"text": source.texts(QUERIES, 0), "image": source.images(QUERIES, 10**6)}
-    truth = {kind: ExactIndex(matrix).search(queries, 10) for kind, queries in asked.items()}
-    spilled = spill(matrix, asked, truth)
+    FOLDER.mkdir(exist_ok=True)
+    matrix = write_matrix(FOLDER / f"synthetic-{VECTORS}.f16", VECTORS, source)
+    queries_of = {"text": source.texts(QUERIES, 0), "image": source.images(QUERIES, 10**6)}
+    truth = {kind: ExactIndex(matrix).search(queries, 10) for kind, queries in queries_of.items()}
+    spilled = spill(matrix, queries_of, truth)
     rows = []
     for share in options.shares:
         mixed = replace(recipe, training=replace(recipe.training, text_share=share))
@@ -81,16 +77,16 @@ def main() -> None:
         for probes in PROBES:
             parameters = {"nprobe": probes, "k_factor": 50}
             row: dict[str, float] = {"text_share": share, "nprobe": probes, "build_s": round(built, 1)}
-            for kind, queries in asked.items():
+            for kind, queries in queries_of.items():
                 found = index.search(queries, 10, parameters=parameters)
                 row[f"recall_{kind}"] = round(float(np.mean(recall_of(found, truth[kind]))), 4)
             start = time.perf_counter()
             for i in range(100):
-                index.search(asked["text"][i : i + 1], 10, parameters=parameters, threads=1)
+                index.search(queries_of["text"][i : i + 1], 10, parameters=parameters, threads=1)
             row["ms"] = round((time.perf_counter() - start) * 10, 3)
             rows.append(row)
             print(row, flush=True)
-    write_result("out_of_distribution", {"vectors": VECTORS, "rows": rows, "spill": spilled})
+    publish("out_of_distribution", {"vectors": VECTORS, "rows": rows, "spill": spilled}, options)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,11 @@ Writes ``benchmarks/results/query_latency.json``:
 - overhead: for each of many questions, the time of `Index.search` less the time that it spends inside the encoder and
   inside the vector search (both wrapped by clocks); median and 95th percentile in milliseconds, by kind of question.
 - batch: 1,000 questions by `search_many` against one `search` each, in questions a second, all different and with every
-  one asked eight times; and by ``mmsearch query --queries`` against one ``mmsearch query`` each, as programs.
+  one eight times; and by ``mmsearch query --queries`` against one ``mmsearch query`` each, as programs.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from environment import write_result
+from common.environment import data_folder
+from common.output import command_line, publish
+from common.timing import Clock
 
 from mmsearch.api import Index
 from mmsearch.core.types import MediaInfo
@@ -37,33 +37,18 @@ _SCENES = "at night|in the rain|on a table|by the sea|in winter|with friends|fro
 SCENES = _SCENES.split("|")
 
 
-class Clock:
-    """Adds up the time spent in a function."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function, self.seconds = function, 0.0
-
-    def __call__(self, *arguments: Any, **more: Any) -> Any:
-        """Calls the function and adds the time."""
-        start = time.perf_counter()
-        try:
-            return self.function(*arguments, **more)
-        finally:
-            self.seconds += time.perf_counter() - start
-
-
 def fill(index: Index, count: int) -> None:
     """Documents as a run of indexing would have written them, without files."""
     random = np.random.default_rng(0)
     centres = _centres(index, random)
     with index._directory.writing() as writer:
-        tower = writer.space()
+        space = writer.space()
         vectors = centres[random.integers(len(centres), size=count)]
         vectors = (
-            vectors + 0.3 * random.standard_normal((count, tower.spec.dim)).astype(np.float32) / tower.spec.dim**0.5
+            vectors + 0.3 * random.standard_normal((count, space.spec.dim)).astype(np.float32) / space.spec.dim**0.5
         )
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        writer.vector_file(tower).append(vectors.astype(np.float16), tower.row_count)
+        writer.vector_file(space).append(vectors.astype(np.float16), space.row_count)
         with writer.catalogue.transaction():
             root = writer.catalogue.add_root("/photos", is_relative=False)
             for number in range(count):
@@ -71,20 +56,19 @@ def fill(index: Index, count: int) -> None:
                     width=4000, height=3000, taken_at=f"{2005 + number % 20}-06-{1 + number % 28:02d}T12:00:00"
                 )
                 content = NewContent(number.to_bytes(32, "big"), "image/1", "image", info, [NewSegment(number)])
-                content_id = writer.catalogue.add_content(tower, content)
+                content_id = writer.catalogue.add_content(space, content)
                 folder = f"{2005 + number % 20}/{('holiday', 'family', 'work', 'garden')[number // 20 % 4]}"
                 path = f"{folder}/IMG_{number:06d}.jpg"
                 writer.catalogue.put_document(root.id, path, "image", 3_000_000, 10**18 + number, content_id)
-            writer.catalogue.set_row_count(tower.id, count)
+            writer.catalogue.set_row_count(space.id, count)
 
 
 def _centres(index: Index, random: np.random.Generator) -> np.ndarray:
-    folder = os.environ.get("MMSEARCH_TEST_DATA")
-    if not folder:
+    files = sorted(data_folder("photos", "images", optional=True).glob("*.jpg"))
+    if not files:
         return random.standard_normal((200, index.encoder_spec.dim)).astype(np.float32)
     from PIL import Image
 
-    files = sorted((Path(folder) / "photos" / "images").glob("*.jpg"))
     return index.encoder().encode_images([Image.open(file).convert("RGB") for file in files])
 
 
@@ -100,7 +84,7 @@ def overhead(index: Index, questions: list[str], k: int = 10) -> dict[str, float
             index.search(question, k=k)
         beyond, total = [], []
         for question in questions:
-            encode.seconds = search.seconds = 0.0
+            encode.reset(), search.reset()
             start = time.perf_counter()
             index.search(question, k=k)
             total.append(time.perf_counter() - start)
@@ -148,7 +132,10 @@ def batch_of_programs(place: Path, questions: list[str]) -> dict[str, float]:
 
 def main() -> None:
     """Builds, measures, prints, writes."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    parser = command_line(__doc__)
+    parser.add_argument("documents", type=int, nargs="?", default=100_000)
+    options = parser.parse_args()
+    count = options.documents
     random = np.random.default_rng(1)
     words = [f"a {a} {b}" for a in SUBJECTS for b in SCENES]
     questions = [words[int(i)] for i in random.integers(len(words), size=200)]
@@ -176,8 +163,7 @@ def main() -> None:
             "batch in Python, each question eight times": batch(index, thousand[:125] * 8),
             "batch of the command line": batch_of_programs(index.path, thousand),
         }
-    print(json.dumps(figures, indent=2))
-    write_result("query_latency", figures)
+    publish("query_latency", figures, options)
 
 
 if __name__ == "__main__":

@@ -6,28 +6,27 @@ dev.txt). Writes ``benchmarks/results/query_quality.json``:
 - exclusion: "A -B" for every pair of object names that some photo shows together and some photo shows A without B;
   precision@5 and how much of B still shows, against subtracting the vectors (``A - w B``) and against not excluding
   at all; and where there are five right photos to find, so that 1 can be reached.
-- absent: every object name asked of a gallery without the photos that show it ("nothing" is right), and of the whole
-  gallery (the true hits among the first 10 that are lost by answering "nothing").
+- absent: every object name searched for in a gallery without the photos that show it ("nothing" is right), and in the
+  whole gallery (the true hits among the first 10 that are lost by answering "nothing").
 - folders: photos dealt into folders named after places at random; recall@20 of the names, with and without words.
 - captions: the first caption of 500 images of Flickr8k dev lies beside each as a text file, the second and third are
-  asked; hit@k with and without words. And the first asked of all of dev, where no file has words: nothing may change.
+  searched for; hit@k with and without words. And the first in all of dev, where no file has words: nothing may change.
 - corrections: hubness, centring and prompts on and off; R@k on captions, mAP on object names.
-- pointing: the maximum of the heat map inside a box of the object asked for (objects of 2 to 40 % of the picture),
+- pointing: the maximum of the heat map inside a box of the object searched for (objects of 2 to 40 % of the picture),
   and in the right half of collages of two photos; ``--fast`` leaves it out.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from environment import write_result
+from common.environment import data_folder
+from common.output import command_line, publish
 from PIL import Image
 
 from mmsearch.api import Index
@@ -115,13 +114,17 @@ def exclusion(index: Index, of_name: dict[str, set[str]]) -> dict[str, Any]:
 
 def absent(vectors: FloatArray, encoder: Encoder, names: list[str], relevant: np.ndarray) -> dict[str, Any]:
     """Leave-one-out galleries; what generic captions find is worked out for each gallery as an index would."""
-    bank, asked, scale = encoder.encode_texts(generic_captions()), encoder.encode_texts(names), fit_scale(encoder.spec)
+    bank, queries, scale = (
+        encoder.encode_texts(generic_captions()),
+        encoder.encode_texts(names),
+        fit_scale(encoder.spec),
+    )
     to_bank = vectors @ bank.T
     centroids = encoder.caption_centroids()
     hubness, learned = ALPHA * hubness_of_vectors(vectors, to_bank, centroids), learned_numbers(centroids)
-    crowd, cosines = scale.crowd(to_bank), asked @ vectors.T
-    usual, usual_of_bank = scale.usual(asked), scale.usual(bank)
-    corrected = cosines - weights(asked, learned)[:, None] * hubness
+    crowd, cosines = scale.crowd(to_bank), queries @ vectors.T
+    usual, usual_of_bank = scale.usual(queries), scale.usual(bank)
+    corrected = cosines - weights(queries, learned)[:, None] * hubness
     of_bank = to_bank - weights(bank, learned) * hubness[:, None]
     fits_of_bank = scale.fits(to_bank, of_bank, crowd[:, None], usual_of_bank)
     fits = scale.fits(cosines, corrected, crowd, None if usual is None else usual[:, None])
@@ -192,21 +195,21 @@ def captions_beside(data: Path, dev: list[str], flickr: Index, work: Path) -> di
         (work / "beside" / name).with_suffix(".txt").write_text(said[name][0])
     with Index.open(work / "beside-index", create=True, encoder=flickr.encoder()) as index:
         index.add(work / "beside")
-        asked = [(name, caption) for name in chosen for caption in said[name][1:3]]
+        others = [(name, caption) for name in chosen for caption in said[name][1:3]]
         alone = [(name, said[name][0]) for name in chosen]
         return {
-            "captions known, with words": _hits_at(index, asked, SearchOptions().words),
-            "captions known, vectors alone": _hits_at(index, asked, 0.0),
+            "captions known, with words": _hits_at(index, others, SearchOptions().words),
+            "captions known, vectors alone": _hits_at(index, others, 0.0),
             "nothing known, with words": _hits_at(flickr, alone, SearchOptions().words),
             "nothing known, vectors alone": _hits_at(flickr, alone, 0.0),
         }
 
 
-def _hits_at(index: Index, asked: list[tuple[str, str]], words: float) -> dict[str, float]:
-    answers = index.search_many([text for _, text in asked], raw=True, options=SearchOptions(k=10, words=words))
+def _hits_at(index: Index, captions: list[tuple[str, str]], words: float) -> dict[str, float]:
+    answers = index.search_many([text for _, text in captions], raw=True, options=SearchOptions(k=10, words=words))
     places = [
         next((hit.rank for hit in hits if Path(hit.path).name == name), 11)
-        for (name, _), hits in zip(asked, answers, strict=True)
+        for (name, _), hits in zip(captions, answers, strict=True)
     ]
     return {f"hit@{k}": round(100 * float(np.mean([place <= k for place in places])), 2) for k in (1, 5, 10)}
 
@@ -230,8 +233,7 @@ def corrections(
         """NNN; every question counts in full where it is not weighed."""
         shifts = [alpha * hubness_of_vectors(gallery, gallery @ bank.T, centroids) for gallery in (images, photos)]
         counts = [
-            weights(asked, learned_numbers(centroids)) if are_weighed else np.ones(len(asked))
-            for asked in (texts, plain)
+            weights(rows, learned_numbers(centroids)) if are_weighed else np.ones(len(rows)) for rows in (texts, plain)
         ]
         return figures(texts, images, shifts[0], plain, photos, shifts[1], counts, alpha * nearness)
 
@@ -299,7 +301,7 @@ def pointing(data: Path, encoder: Encoder, collages: int = 60) -> dict[str, Any]
 
 
 def _collages(data: Path, encoder: Encoder, count: int) -> float:
-    """Two photos side by side, one shows the object asked for, the other does not; is the maximum in the right half?"""
+    """Two photos side by side, one shows the object, the other does not; is the maximum in the right half?"""
     random, labels = np.random.default_rng(1), photo_labels(data)
     right = 0
     for number in range(count):
@@ -360,10 +362,9 @@ def _vectors(index: Index, names: list[str]) -> FloatArray:
 
 def main() -> None:
     """Indexes, measures, prints, writes."""
-    folder = os.environ.get("MMSEARCH_TEST_DATA")
-    if not folder:
-        sys.exit("MMSEARCH_TEST_DATA must name the folder with photos/ and flickr8k/")
-    data = Path(folder)
+    parser = command_line(__doc__)
+    parser.add_argument("--fast", action="store_true", help="without the pointing game; only prints")
+    options, data = parser.parse_args(), data_folder()
     labels = photo_labels(data)
     of_name = shown(labels)
     files = [data / "photos" / "images" / label["image"] for label in labels]
@@ -403,11 +404,10 @@ def main() -> None:
                 "corrections": corrections(([], texts, owner), images, vectors, relevant, encoder),
                 "evaluation of the photos": _evaluated(photos, data),
             }
-            if "--fast" not in sys.argv:
+            if not options.fast:
                 figures["pointing game"] = pointing(data, encoder)
-    print(json.dumps(figures, indent=2, ensure_ascii=False))
-    if "--fast" not in sys.argv:
-        write_result("query_quality", figures)
+    options.no_write = options.no_write or options.fast
+    publish("query_quality", figures, options)
 
 
 def _evaluated(index: Index, data: Path) -> dict[str, Any]:

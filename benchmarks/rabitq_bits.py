@@ -4,21 +4,19 @@
 
 Every factory is scanned in full, the best are scored again from the float16 vectors, as the recipes `rabitq` and
 `pq_scan` do it. Processor time of one thread, so that it can be measured on a machine that others use. Data of
-synthetic.py.
+common/vectors.py.
 """
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
-from environment import write_result
-from synthetic import Source, write_matrix
+from common.output import command_line, publish
+from common.vectors import FOLDER, Source, write_matrix
 
 from mmsearch.store.local.vector_index import ExactIndex
 
@@ -27,7 +25,7 @@ K, FACTORS = 10, (2, 5, 10, 20, 50, 100, 200, 500)
 ENOUGH = 0.999
 
 
-def measure(factory: str, matrix: np.ndarray, asked: dict[str, np.ndarray], truth: dict[str, list[np.ndarray]]) -> Any:
+def measure(factory: str, matrix: np.ndarray, sets: dict[str, np.ndarray], truth: dict[str, list[np.ndarray]]) -> Any:
     """Rows of figures, one for each number of candidates, until text queries have found enough."""
     exact = ExactIndex(matrix)
     started = time.process_time()
@@ -40,7 +38,7 @@ def measure(factory: str, matrix: np.ndarray, asked: dict[str, np.ndarray], trut
     for factor in FACTORS:
         row: dict[str, Any] = {"factory": factory, "k_factor": factor, "build_cpu_s": round(built, 1),
                                "bytes_per_vector": faiss.downcast_index(index).sa_code_size()}  # fmt: skip
-        for kind, queries in asked.items():
+        for kind, queries in sets.items():
             took, found = [], []
             for query, true in zip(queries, truth[kind], strict=True):
                 started = time.process_time()
@@ -61,19 +59,20 @@ def measure(factory: str, matrix: np.ndarray, asked: dict[str, np.ndarray], trut
 
 def main() -> None:
     """Runs it and writes ``results/rabitq_bits_N.json``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--vectors", type=int, default=100_000)
     parser.add_argument("--queries", type=int, default=100)
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "mmsearch-vector-search")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
     options = parser.parse_args()
     faiss.omp_set_num_threads(1)
     options.folder.mkdir(parents=True, exist_ok=True)
     source = Source()
     matrix = write_matrix(options.folder / f"synthetic-{options.vectors}.f16", options.vectors, source)
-    asked = {"text": source.texts(options.queries, 0), "image": source.images(options.queries, 10**6)}
-    truth = {kind: [a.rows for a in ExactIndex(matrix).search(rows, K, threads=1)] for kind, rows in asked.items()}
-    rows = [row for factory in FACTORIES for row in measure(factory, matrix, asked, truth)]
-    write_result(f"rabitq_bits_{options.vectors}", {"vectors": options.vectors, "dim": matrix.shape[1], "rows": rows})
+    sets = {"text": source.texts(options.queries, 0), "image": source.images(options.queries, 10**6)}
+    truth = {kind: [a.rows for a in ExactIndex(matrix).search(rows, K, threads=1)] for kind, rows in sets.items()}
+    rows = [row for factory in FACTORIES for row in measure(factory, matrix, sets, truth)]
+    figures = {"vectors": options.vectors, "dim": matrix.shape[1], "rows": rows}
+    publish(f"rabitq_bits_{options.vectors}", figures, options)
 
 
 if __name__ == "__main__":

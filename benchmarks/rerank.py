@@ -15,19 +15,17 @@ writes ``benchmarks/results/rerank.json`` (``--only costs``) and ``rerank_recall
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
-import os
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from environment import write_result
+from common.environment import data_folder
+from common.output import command_line, publish
+from common.timing import Clock
 
 from mmsearch.api import Index
 from mmsearch.ingest import IngestOptions
@@ -36,21 +34,6 @@ from mmsearch.query import SearchOptions, searcher
 
 BUDGETS = (0.05, 0.1, 0.2, 0.5, 1.0)
 DEPTH = 50
-
-
-class Clock:
-    """Notes how long each call of a function took, in seconds."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function, self.seconds = function, list[float]()
-
-    def __call__(self, *arguments: Any) -> Any:
-        """Calls the function."""
-        start = time.perf_counter()
-        try:
-            return self.function(*arguments)
-        finally:
-            self.seconds.append(time.perf_counter() - start)
 
 
 def captions_of(flickr: Path) -> dict[str, tuple[str, ...]]:
@@ -76,7 +59,7 @@ def ask(index: Index, questions: list[tuple[str, str]], budget: float | None) ->
             seen.append(sum("rerank" in hit.parts for hit in hits))
     finally:
         searcher.rerank_candidates = clock.function
-    return clock.seconds, seen
+    return clock.each, seen
 
 
 def spread(seconds: list[float]) -> dict[str, float]:
@@ -167,12 +150,12 @@ def costs(index: Index, folder: Path, names: list[str], questions: list[tuple[st
 
 def main() -> None:
     """Measures and writes the result."""
-    parser = argparse.ArgumentParser()
+    parser = command_line(__doc__)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--only", choices=["costs", "recall"])
     given = parser.parse_args()
-    flickr = Path(os.environ["MMSEARCH_TEST_DATA"]) / "flickr8k"
+    flickr = data_folder("flickr8k")
     captions = captions_of(flickr)
     names = (flickr / "dev.txt").read_text().split()[: given.images]
     step = max(1, len(names) // given.questions)
@@ -184,12 +167,12 @@ def main() -> None:
         options = EncoderOptions(threads=2)
         with Index.open(Path(folder) / "index", create=True, encoder="builtin", options=options) as index:
             if given.only != "recall":
-                print(write_result("rerank", costs(index, Path(folder), names, questions)).read_text())
+                publish("rerank", costs(index, Path(folder), names, questions), given)
             if given.only != "costs":
                 index.add(Path(folder) / "photos", options=IngestOptions(keep_tokens="builtin"))
                 found = recall(index, names, captions)
                 found["objects mAP"] = objects(flickr.parent / "photos", Path(folder) / "objects")
-                print(write_result("rerank_recall", found).read_text())
+                publish("rerank_recall", found, given)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,15 @@
 
     python benchmarks/ten_million.py --vectors 10000000 --folder /tmp/ten-million
 
-Image vectors of synthetic.py, written in chunks as a vector file (10 GB at 512-d). The index directory around it is
-a real one, except that its catalogue commits the rows without naming documents: vectors are what is measured. One
+Image vectors of common/vectors.py, written in chunks as a vector file (10 GB at 512-d). The index directory around it
+is a real one, except that its catalogue commits the rows without naming documents: vectors are what is measured. One
 process builds (`optimize.optimize` with the recipe that `auto` takes), another opens and searches; each says
 its peak memory, apart for what it allocated and for pages of files, which the system takes back when it needs them.
-Text queries for tuning and those asked afterwards are different draws.
+Text queries for tuning and those searched for afterwards are different draws.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -22,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from environment import Memory, write_result
-from synthetic import Source, write_matrix
+from common.environment import Memory
+from common.output import command_line, publish
+from common.vectors import Source, write_matrix
 
 from mmsearch.core.types import EncoderSpec
 from mmsearch.models.encoders.base import Encoder
@@ -38,7 +38,7 @@ CAPTIONS = 4_000
 
 
 class SyntheticTexts(Encoder):
-    """Texts are numbered draws of synthetic.py."""
+    """Texts are numbered draws of common/vectors.py."""
 
     spec = EncoderSpec("synthetic", "5e" * 20, 512, "none")
     input_size, batch_size, max_text_tokens = 1, 1, 8
@@ -66,13 +66,13 @@ def make(folder: Path, vectors: int) -> IndexDirectory:
     if not IndexDirectory.exists(folder):
         IndexDirectory.create(folder, "synthetic", encoder.spec)
     index = IndexDirectory.open(folder)
-    tower = index.space()
-    if tower.row_count != vectors:
-        write_matrix(folder / tower.file, vectors, Source())
+    space = index.space()
+    if space.row_count != vectors:
+        write_matrix(folder / space.file, vectors, Source())
         # Not through `writing`, which would cut off the rows that are about to be committed.
         with index.writing(cut=False) as writer, writer.catalogue.transaction():
-            writer.catalogue.set_row_count(tower.id, vectors)
-    index.vector_file(tower).cut(vectors)  # writes the codes where they are missing
+            writer.catalogue.set_row_count(space.id, vectors)
+    index.vector_file(space).cut(vectors)  # writes the codes where they are missing
     return index
 
 
@@ -125,39 +125,39 @@ def build(folder: Path, vectors: int, recall: float, recipe: str) -> dict[str, A
     }  # fmt: skip
 
 
-def ask(folder: Path, vectors: int, queries: int) -> dict[str, Any]:
+def ask(folder: Path, vectors: int, count: int) -> dict[str, Any]:
     """Open, and search with queries that tuning never saw, one at a time on one thread."""
     source = Source()
-    asked = {"text": source.texts(queries, 0), "image": source.images(queries // 2, 10**6)}
+    queries = {"text": source.texts(count, 0), "image": source.images(count // 2, 10**6)}
     before = Memory.now()
     started = time.perf_counter()
     index = IndexDirectory.open(folder)
     opened = Vectors(index, index.space())
     open_ms = (time.perf_counter() - started) * 1000
     started = time.perf_counter()
-    opened.search(asked["text"][:1], 10, kind="text", threads=1)
+    opened.search(queries["text"][:1], 10, kind="text", threads=1)
     result: dict[str, Any] = {
         "recipe": opened.recipe, "open_ms": round(open_ms, 1),
         "first_query_ms": round((time.perf_counter() - started) * 1000, 1), "before_mb": before._asdict(),
     }  # fmt: skip
     found = {}
-    for kind, rows in asked.items():
+    for kind, rows in queries.items():
         found[kind] = opened.search(rows, 10, kind=kind, threads=1)  # type: ignore[call-overload]
         latency = latency_of(lambda q, kind=kind: opened.search(q, 10, kind=kind, threads=1), rows)
         result[kind] = {"p50_ms": latency.p50_ms, "p95_ms": latency.p95_ms, "p99_ms": latency.p99_ms}
     result["after_mb"] = Memory.now()._asdict()
     exact = ExactIndex(index.matrix(index.space()), index.codes(index.space()))
-    for kind, rows in asked.items():
+    for kind, rows in queries.items():
         recalls = recall_of(found[kind], exact.search(rows, 10))
         result[kind] |= {"recall@10": float(recalls.mean()), "interval": confidence(recalls, 10)}
-    result["exact_p50_ms"] = latency_of(lambda q: exact.search(q, 10, threads=1), asked["text"][:8], 5).p50_ms
+    result["exact_p50_ms"] = latency_of(lambda q: exact.search(q, 10, threads=1), queries["text"][:8], 5).p50_ms
     result["after_exact_mb"] = Memory.now()._asdict()
     return result
 
 
 def main() -> None:
     """Runs both in processes of their own and writes ``results/ten_million_N.json``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--vectors", type=int, default=10_000_000)
     parser.add_argument("--recall", type=float, default=0.95)
     parser.add_argument("--recipe", default="auto")
@@ -171,12 +171,11 @@ def main() -> None:
     if options.only == "ask":
         print(json.dumps(ask(options.folder, options.vectors, options.queries)))
         return
-    result: dict[str, Any] = {"vectors": options.vectors, "dim": 512, "data": "benchmarks/synthetic.py"}
+    result: dict[str, Any] = {"vectors": options.vectors, "dim": 512, "data": "benchmarks/common/vectors.py"}
     for part in ("build", "ask"):
         command = [sys.executable, __file__, *sys.argv[1:], "--only", part]
         result[part] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
-    print(json.dumps(result, indent=2))
-    write_result(f"ten_million_{options.vectors}", result)
+    publish(f"ten_million_{options.vectors}", result, options)
 
 
 if __name__ == "__main__":

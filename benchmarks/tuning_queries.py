@@ -12,16 +12,13 @@ ones those of its dev split.
 
 from __future__ import annotations
 
-import argparse
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from environment import write_result
-from large_index import flickr8k, replicate
-from synthetic import Source, write_matrix
+from common.output import command_line, publish
+from common.vectors import FOLDER, Source, flickr8k, replicate, write_matrix
 
 from mmsearch import open_encoder
 from mmsearch.query.calibrate.caption_bank import bank_vectors, generic_captions
@@ -46,7 +43,7 @@ def vectors(data: str, n: int, folder: Path) -> tuple[np.ndarray, np.ndarray, np
     if data == "synthetic":
         source = Source()
         return write_matrix(path, n, source), source.texts(4000, 7), source.texts(600, 0)
-    pictures, captions, _ = flickr8k(Path(os.environ["MMSEARCH_TEST_DATA"]) / "flickr8k", folder)
+    pictures, captions, _ = flickr8k(folder)
     if not path.is_file() or path.stat().st_size != n * pictures.shape[1] * 2:
         replicate(pictures, n, 0.6).tofile(path)
     fresh = captions[np.random.default_rng(1).permutation(len(captions))[:600]]
@@ -56,11 +53,11 @@ def vectors(data: str, n: int, folder: Path) -> tuple[np.ndarray, np.ndarray, np
 
 def main() -> None:
     """Runs it, prints the rows and writes ``results/tuning_queries_DATA_N.json``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--data", default="synthetic", choices=("synthetic", "flickr8k"))
     parser.add_argument("--vectors", type=int, default=100_000)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "mmsearch-vector-search")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
     options = parser.parse_args()
     matrix, captions, fresh = vectors(options.data, options.vectors, options.folder)
     composed, generic = _query_sets(captions, matrix, captions[:0])
@@ -79,9 +76,10 @@ def main() -> None:
                 row[f"{name}_standard_error"] = round(float(recalls.std()) / len(recalls) ** 0.5, 4)
             rows.append(row)
             print(row, flush=True)
-    write_result(
+    publish(
         f"tuning_queries_{options.data}_{options.vectors}",
         {"vectors": options.vectors, "dim": matrix.shape[1], "data": options.data, "rows": rows},
+        options,
     )
 
 

@@ -5,10 +5,10 @@
     MMSEARCH_TEST_DATA=… python benchmarks/vector_search.py --data flickr8k --vectors 100000
     python benchmarks/vector_search.py --tables        (from the results: plots, indexes/README.md, recipes)
 
-Every contender (contenders.py) runs in a process of its own, over the same vector file, and is asked one query at a
-time on one thread. ``--data synthetic``: synthetic.py says how they are made. ``--data flickr8k``: the vectors of the
-Flickr8k images through the built-in encoder, each copied with a random step (large_index.py), asked with the captions
-of the dev split and with images after another random step. Recall is recall@k against exact search. Resident memory
+Every contender (common/contenders.py) runs in a process of its own, over the same vector file, and gets one query at a
+time on one thread. ``--data synthetic``: common/vectors.py says how they are made. ``--data flickr8k``: the vectors of
+the Flickr8k images through the built-in encoder, each copied with a random step; queries are the captions of the dev
+split, and images after another random step. Recall is recall@k against exact search. Resident memory
 is that of the process while it searches, its map of the vector file included; peak memory includes building.
 
 ``--clock cpu`` counts processor time instead of wall time, for queries and for building (where it is that of all
@@ -22,53 +22,26 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
-
-import numpy as np  # noqa: E402
-from contenders import OURS, PEERS, Ours, Search  # noqa: E402
-from environment import Memory, describe  # noqa: E402
-from synthetic import Source, write_matrix  # noqa: E402
-
-from mmsearch.models.encoders import open_encoder  # noqa: E402
-from mmsearch.store.local.vector_index import ExactIndex  # noqa: E402
+import numpy as np
+from common import CLONE
+from common.contenders import OURS, PEERS, Ours, Search
+from common.environment import Memory, version_of
+from common.output import command_line, write_result
+from common.vectors import DATA, FOLDER, mean_recall, prepare
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 SECONDS = 4.0
-"""What the queries of one kind may take at one setting; with slow contenders fewer are asked, at least 3."""
-DATA = {
-    "synthetic": "synthetic vectors with a modality gap (benchmarks/synthetic.py)",
-    "flickr8k": "Flickr8k through the built-in encoder, replicated with noise (benchmarks/large_index.py)",
-}
+"""What the queries of one kind may take at one setting; with slow contenders fewer are searched for, at least 3."""
+Row = dict[str, Any]
 
-
-def prepare(data: str, n: int, queries: int, ks: list[int], folder: Path) -> None:
-    """Write the vectors, the queries and the exact answers that every contender's process reads."""
-    if data == "synthetic":
-        source, path = Source(), folder / f"{data}-{n}.f16"
-        matrix = write_matrix(path, n, source)
-        texts, images = source.texts(queries, 0), source.images(queries, 10**6)
-    else:
-        from large_index import flickr8k, replicate
-
-        pictures, captions, _ = flickr8k(Path(os.environ["MMSEARCH_TEST_DATA"]) / "flickr8k", folder)
-        path = folder / f"{data}-{n}-{open_encoder('builtin').spec.key}.f16"
-        if not path.is_file() or path.stat().st_size != n * pictures.shape[1] * 2:
-            replicate(pictures, n, 0.6).tofile(path)
-        matrix = np.memmap(path, dtype="<f2", mode="r").reshape(n, -1)
-        texts = captions[np.random.default_rng(1).permutation(len(captions))[:queries]]
-        images = replicate(pictures, queries, 0.6, seed=1).astype(np.float32)
-    truth = {}
-    for kind, asked in (("text", texts), ("image", images)):
-        rows = np.stack([answer.rows for answer in ExactIndex(matrix).search(asked, max(ks))])
-        truth |= {f"{kind}_{k}": rows[:, :k] for k in ks}
-    np.savez(folder / f"{data}-{n}.npz", texts=texts, images=images, matrix=path.name, **truth)
+INDEXES = CLONE / "indexes"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+MARK = "# Measured by benchmarks/vector_search.py (written by its --tables).\n"
 
 
 def measure(name: str, options: argparse.Namespace) -> Iterator[dict[str, object]]:
@@ -90,16 +63,16 @@ def measure(name: str, options: argparse.Namespace) -> Iterator[dict[str, object
             slow = clock()
             search(data["texts"][:1])
             slow = clock() - slow
-            asked = min(len(data["texts"]), max(3, int(SECONDS / max(slow, 1e-6))))
+            count = min(len(data["texts"]), max(3, int(SECONDS / max(slow, 1e-6))))
             took, recall = {}, {}
             for kind in ("text", "image"):
-                took[kind], found = _ask(search, data[f"{kind}s"][:asked], clock)
-                recall[kind] = mean_recall(found, data[f"{kind}_{k}"][:asked])
+                took[kind], found = _search(search, data[f"{kind}s"][:count], clock)
+                recall[kind] = mean_recall(found, data[f"{kind}_{k}"][:count])
             done.append((setting, recall["text"]))
             p50, p95, p99 = np.percentile(took["text"], [50, 95, 99])
             now = Memory.now()
             yield {
-                "name": name, "vectors": n, "dim": matrix.shape[1], "k": k, "setting": setting, "queries": asked,
+                "name": name, "vectors": n, "dim": matrix.shape[1], "k": k, "setting": setting, "queries": count,
                 "recall_text": recall["text"], "recall_image": recall["image"],
                 "p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "qps": 1000 / float(np.mean(took["text"])),
                 "image_p50_ms": float(np.median(took["image"])),
@@ -113,7 +86,7 @@ def _is_more(setting: dict[str, int], other: dict[str, int]) -> bool:
     return all(setting[key] >= other[key] for key in setting)
 
 
-def _ask(search: Search, queries: np.ndarray, clock: object) -> tuple[list[float], list[np.ndarray]]:
+def _search(search: Search, queries: np.ndarray, clock: object) -> tuple[list[float], list[np.ndarray]]:
     took, found = [], []
     for i in range(len(queries)):
         start = clock()  # type: ignore[operator]
@@ -123,15 +96,10 @@ def _ask(search: Search, queries: np.ndarray, clock: object) -> tuple[list[float
     return took, found
 
 
-def mean_recall(found: list[np.ndarray], truth: np.ndarray) -> float:
-    """Of the rows found for each query, against the true ones."""
-    return float(np.mean([len(np.intersect1d(f, t)) / len(t) for f, t in zip(found, truth, strict=True)]))
-
-
 def facts(data: str) -> dict[str, object]:
-    """What the figures were measured with: `environment.describe`, the peers' versions, the data."""
-    peers = {name: metadata.version(name) for name in ("hnswlib", "usearch")}
-    return {**describe(), "simd": widest_vectors(), "peers": peers, "data": DATA[data]}
+    """What is said beside the machine: its vector instructions, the peers' versions, the data."""
+    peers = {name: known for name in ("hnswlib", "usearch") if (known := version_of(name))}
+    return {"simd": widest_vectors(), "peers": peers, "data": DATA[data]}
 
 
 def widest_vectors() -> str | None:
@@ -143,9 +111,159 @@ def widest_vectors() -> str | None:
     return next((name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), None)
 
 
+# Tables and plots
+
+
+def write_all(results: Path) -> None:
+    """Write everything that is derived from ``results``/vector_search_*.json."""
+    files = sorted(results.glob("vector_search_*_*.json"), key=_order)
+    tables = []
+    for path in files:
+        result = json.loads(path.read_text())
+        for row in result["rows"]:  # results from before image queries were timed apart
+            row.setdefault("image_p50_ms", row["p50_ms"])
+        for k in sorted({row["k"] for row in result["rows"]}):
+            tables.append(table([row for row in result["rows"] if row["k"] == k], result["environment"]))
+        plot(result["rows"], result["environment"]["data"], path.with_suffix(".png"))
+    readme = INDEXES / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    if BEGIN not in text:
+        text += f"\n{BEGIN}\n{END}\n"
+    head, tail = text.split(BEGIN)[0], text.split(END)[1]
+    readme.write_text(f"{head}{BEGIN}\n" + "\n\n".join(tables) + f"\n{END}{tail}", encoding="utf-8")
+    write_recipes([json.loads(path.read_text())["rows"] for path in files if _order(path)[0] == "synthetic"])
+
+
+def _order(path: Path) -> tuple[str, int]:
+    """Synthetic data last, small sizes first: (data, vectors) of a file of results, from its name."""
+    data, vectors = path.stem.split("_")[2:]
+    return data, int(vectors)
+
+
+def cheapest(rows: list[Row], name: str, recall: float) -> Row | None:
+    """The fastest setting of ``name`` that finds ``recall`` of what text queries should find."""
+    able = [r for r in rows if r["name"] == name and r["recall_text"] >= recall]
+    return min(able, key=lambda r: r["p50_ms"], default=None)
+
+
+def table(rows: list[Row], environment: dict[str, Any]) -> str:
+    """One Markdown table: each contender at its fastest setting for 0.95 and 0.99 recall on text queries."""
+    n, k, dim = rows[0]["vectors"], rows[0]["k"], rows[0]["dim"]
+    simd = f" with {environment['simd']}" if environment.get("simd") else ""
+    lines = [
+        f"### {n:,} × {dim}, recall@{k}: {environment['data'].split(' (')[0]}",
+        "",
+        f"{environment['cpu']}{simd}, {environment['cores']} cores; one query at a time, one thread; "
+        f"{environment['date']}. {clocks(rows)} Each line is the fastest setting that reaches the recall on *text* "
+        f"queries; build time is that of all threads together. {environment.get('note', '')}".rstrip(),
+        "",
+        "| | text recall | image recall | setting | p50 ms | p95 ms | p99 ms "
+        "| QPS | build s | bytes/vector | resident MB | peak MB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    names = list(dict.fromkeys(r["name"] for r in rows))
+    for target in (0.95, 0.99):
+        chosen = [(name, cheapest(rows, name, target)) for name in names]
+        found = sorted(((name, r) for name, r in chosen if r), key=lambda pair: pair[1]["p50_ms"])
+        lines.append(f"| **≥ {target}** | | | | | | | | | | | |")
+        for name, r in found:
+            setting = ", ".join(f"{key} {value}" for key, value in r["setting"].items()) or "–"
+            lines.append(
+                f"| {name} | {r['recall_text']:.3f} | {r['recall_image']:.3f} | {setting} | {r['p50_ms']:.2f} | "
+                f"{r['p95_ms']:.2f} | {r['p99_ms']:.2f} | {r['qps']:,.0f} | {r['build_s']:.1f} | "
+                f"{r['bytes_per_vector']:.0f} | {r['resident_mb']:.0f} | {r['peak_mb']:.0f} |"
+            )
+        missed = [name for name, r in chosen if r is None]
+        if missed:
+            lines.append(f"| not reached: {', '.join(missed)} | | | | | | | | | | | |")
+    return "\n".join(lines)
+
+
+def clocks(rows: list[Row]) -> str:
+    """A sentence on how time was taken: where others used the machine too, processor time is what can be compared."""
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    by_processor = list(dict.fromkeys(row["name"] for row in rows if row.get("clock") == "cpu"))
+    if not by_processor:
+        return "Times are wall time."
+    if len(by_processor) == len(names):
+        return "Times are processor time, as others used the machine too."
+    return (
+        f"Times of {', '.join(by_processor)} are processor time, as others used the machine too; the others wall time."
+    )
+
+
+def plot(rows: list[Row], title: str, path: Path) -> None:
+    """Speed (of the median query) over recall, text and image queries side by side: up and right is better."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    ks = sorted({row["k"] for row in rows})
+    figure, axes = plt.subplots(
+        len(ks), 2, figsize=(13, 5.2 * len(ks)), sharey=True, squeeze=False, layout="constrained"
+    )
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    for k, line in zip(ks, axes, strict=True):
+        for kind, ax in zip(("text", "image"), line, strict=True):
+            ms = "p50_ms" if kind == "text" else "image_p50_ms"
+            for number, name in enumerate(names):
+                front = pareto([r for r in rows if (r["name"], r["k"]) == (name, k)], f"recall_{kind}", ms)
+                ax.plot(
+                    [1 - min(r[f"recall_{kind}"], 0.9995) for r in front], [1000 / r[ms] for r in front],
+                    marker="osD^v"[number % 5], markersize=4, linewidth=1.2, label=name,
+                    color=plt.get_cmap("tab20")(number * 2 % 20 + number // 10),
+                )  # fmt: skip
+            ticks = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999)
+            ax.set(xscale="log", yscale="log", xlim=(0.5, 4e-4), xlabel=f"recall@{k}", title=f"{kind} queries")
+            ax.set_xticks([1 - t for t in ticks], [f"{t:g}" for t in ticks])
+            ax.minorticks_off()
+            ax.grid(alpha=0.3)
+        line[0].set_ylabel("queries a second of the median query, one thread")
+    axes[0][1].legend(fontsize=8)
+    figure.suptitle(f"{rows[0]['vectors']:,} × {rows[0]['dim']}, {title}")
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def pareto(rows: list[Row], recall: str, ms: str) -> list[Row]:
+    """The settings that no other beats in both recall and speed, by recall."""
+    front: list[Row] = []
+    for row in sorted(rows, key=lambda r: (-r[recall], r[ms])):
+        if not front or row[ms] < front[-1][ms]:
+            front.append(row)
+    return front[::-1]
+
+
+def write_recipes(results: list[list[Row]]) -> None:
+    """Put the figures at 0.99 text recall (else the best reached) at the end of each recipe's file."""
+    for path in sorted(INDEXES.glob("*.toml")):
+        entries = []
+        for rows in results:
+            own = [r for r in rows if r["name"] == path.stem and r["k"] == 10]
+            if own:
+                entries.append(_entry(cheapest(own, path.stem, 0.99) or max(own, key=lambda r: r["recall_text"])))
+        if entries:
+            head = path.read_text(encoding="utf-8").split(MARK)[0].rstrip("\n")
+            path.write_text(f"{head}\n\n{MARK}" + "\n".join(entries), encoding="utf-8")
+
+
+def _entry(row: Row) -> str:
+    setting = ", ".join(f"{key} = {value}" for key, value in row["setting"].items())
+    return (
+        f"[[measured]]\nvectors = {row['vectors']}\ndim = {row['dim']}\nrecall_text = {row['recall_text']:.4f}\n"
+        f"recall_image = {row['recall_image']:.4f}\np50_ms = {row['p50_ms']:.3f}\nbuild_s = {row['build_s']:.1f}\n"
+        f'bytes_per_vector = {row["bytes_per_vector"]:.1f}\nsource = "benchmarks/vector_search.py, common/vectors.py"\n'
+        f"parameters = {{ {setting} }}\n"
+    )
+
+
+# The run
+
+
 def main() -> None:
     """Run the contenders, each in its own process, and add their rows to the results of this size."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--data", default="synthetic", choices=DATA)
     parser.add_argument("--vectors", type=int, default=100_000)
     parser.add_argument("--queries", type=int, default=500)
@@ -153,23 +271,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="for building")
     parser.add_argument("--clock", default="wall", choices=CLOCKS)
     parser.add_argument("--only", nargs="+", default=[*PEERS, *OURS], choices=[*PEERS, *OURS])
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "mmsearch-vector-search")
-    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--tables", action="store_true", help="only write plots and tables from the results")
     parser.add_argument("--note", default="", help="a sentence that the tables say beside the figures")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.tables:
-        from vector_search_tables import write_all
-
         return write_all(options.results)
     if options.child:
         for row in measure(options.child, options):
             print(json.dumps(row), flush=True)
         return None
-    options.folder.mkdir(parents=True, exist_ok=True)
     prepare(options.data, options.vectors, options.queries, options.k, options.folder)
-    path = options.results / f"vector_search_{options.data}_{options.vectors}.json"
+    result = f"vector_search_{options.data}_{options.vectors}"
+    path = options.results / f"{result}.json"
     old = json.loads(path.read_text())["rows"] if path.is_file() else []
     rows = [row for row in old if row["name"] not in options.only]
     for name in options.only:
@@ -179,8 +294,8 @@ def main() -> None:
         if done.returncode:
             print(f"{name} ended with {done.returncode}; its settings up to there are kept", flush=True)
         rows += [json.loads(line) for line in done.stdout.splitlines()]
-        content = {"environment": {**facts(options.data), "note": options.note}, "rows": rows}
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        if not options.no_write:
+            write_result(result, {"rows": rows}, options.results, note=options.note, **facts(options.data))
     return None
 
 

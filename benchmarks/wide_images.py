@@ -1,7 +1,7 @@
 """What becomes of very wide and very tall pictures: ``python benchmarks/wide_images.py [--cases …]``.
 
 Panoramas whose contents are known are photos of ``$MMSEARCH_TEST_DATA/photos`` set side by side, or on top of each
-other; everything that its photos show is asked by name ("a photo of a NAME."). Each way to treat them is one gallery:
+other; all that its photos show is searched for by name ("a photo of a NAME."). Each way to treat them is one gallery:
 
 - now one vector of the whole, its aspect ratio cut to the root (what one vector did before), of the centre square,
   or of the whole squeezed into a square; the mean of the vectors of the parts;
@@ -15,21 +15,19 @@ mAP over object names, and the share of names that the first / one of the first 
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from environment import write_result
+from common.environment import data_folder
+from common.output import command_line, publish
 from PIL import Image
 
 from mmsearch.evaluate.metrics import average_precision
-from mmsearch.media import wide
+from mmsearch.media.image import wide
 from mmsearch.models.encoders.base import EncoderOptions, FloatArray
 from mmsearch.models.encoders.builtin import BuiltinEncoder
 
@@ -148,11 +146,11 @@ def judge(ways: Ways, encoder: BuiltinEncoder, gallery: list[Picture]) -> dict[s
     every = sorted({name for _, names in gallery for name in names})
     shows = np.array([[name in names for _, names in gallery] for name in every])
     use = ~shows.all(axis=1)
-    asked = encoder.encode_texts([f"a photo of a {name}." for name in every])[use]
+    queries = encoder.encode_texts([f"a photo of a {name}." for name in every])[use]
     shows, found = shows[use], {}
     for way, rows_of in ways.all.items():
         segments = [rows_of(picture) for picture, _ in gallery]
-        scores = np.stack([(asked @ rows.T).max(axis=1) for rows in segments], axis=1)
+        scores = np.stack([(queries @ rows.T).max(axis=1) for rows in segments], axis=1)
         best = np.argsort(-scores, axis=1, kind="stable")
         hits = np.take_along_axis(shows, best, axis=1)
         precision = [
@@ -172,20 +170,16 @@ def judge(ways: Ways, encoder: BuiltinEncoder, gallery: list[Picture]) -> dict[s
 
 def main() -> None:
     """Measures, prints, writes the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--cases", nargs="*", choices=[*CASES, *STRIPS], default=[*CASES, *STRIPS])
     arguments = parser.parse_args()
-    data = os.environ.get("MMSEARCH_TEST_DATA")
-    if not data:
-        sys.exit("MMSEARCH_TEST_DATA must name the folder with photos/")
-    taken, encoder = photos(Path(data, "photos")), BuiltinEncoder(options=EncoderOptions(threads=2))
+    taken, encoder = photos(data_folder("photos")), BuiltinEncoder(options=EncoderOptions(threads=2))
     ways, figures = Ways(encoder), {}
     for name in arguments.cases:
         gallery = list(strips(taken, STRIPS[name]) if name in STRIPS else collages(taken, *CASES[name]))
         figures[name] = judge(ways, encoder, gallery)
-        print(name, json.dumps(figures[name], indent=1), flush=True)
         parts = {"wide": wide.WIDE, "overlap": wide.OVERLAP, "max_parts": wide.MAX_PARTS}
-        write_result("wide_images", {"encoder": encoder.spec.describe(), "parts": parts, "cases": figures})
+        publish("wide_images", {"encoder": encoder.spec.describe(), "parts": parts, "cases": figures}, arguments)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,17 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 if TYPE_CHECKING:
     from mmsearch.api import Index as Index
     from mmsearch.core.errors import MmsearchError as MmsearchError
+    from mmsearch.core.types import EncoderSpec as EncoderSpec
     from mmsearch.core.types import Hit as Hit
     from mmsearch.core.types import Progress as Progress
     from mmsearch.core.types import Report as Report
     from mmsearch.core.types import Skip as Skip
     from mmsearch.ingest import IngestOptions as IngestOptions
     from mmsearch.models.encoders import open_encoder as open_encoder
+    from mmsearch.models.encoders.base import Encoder as Encoder
     from mmsearch.models.encoders.base import EncoderOptions as EncoderOptions
+    from mmsearch.models.rerankers.base import Reranker as Reranker
+    from mmsearch.models.rerankers.base import RerankerSpec as RerankerSpec
     from mmsearch.query import Question as Question
     from mmsearch.query import SearchOptions as SearchOptions
     from mmsearch.switch import SwitchOptions as SwitchOptions
@@ -34,7 +38,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "Index": "mmsearch.api.index",
     "open_encoder": "mmsearch.models.encoders",
+    "Encoder": "mmsearch.models.encoders.base",
     "EncoderOptions": "mmsearch.models.encoders.base",
+    "EncoderSpec": "mmsearch.core.types",
+    "Reranker": "mmsearch.models.rerankers.base",
+    "RerankerSpec": "mmsearch.models.rerankers.base",
     "MmsearchError": "mmsearch.core.errors",
     "IngestOptions": "mmsearch.ingest",
     "Question": "mmsearch.query",

@@ -43,8 +43,8 @@ OWNERS = {
 }
 NEVER_AT_IMPORT = {"torch", "open_clip", "transformers", "av", "onnxruntime", "rich", "sqlite_utils", "rapidocr"}
 LOADED_LATE = (
-    "mmsearch.training.", "mmsearch.models.encoders.open_clip", "mmsearch.models.encoders.open_clip_loading",
-    "mmsearch.models.encoders.patches", "mmsearch.models.encoders.text_module", "mmsearch.models.rerankers.coca",
+    "mmsearch.training.", "mmsearch.models.encoders.open_clip", "mmsearch.models.encoders.patches",
+    "mmsearch.models.rerankers.coca",
     "mmsearch.media.video.reader", "mmsearch.media.video.sampling",
 )  # fmt: skip
 """Modules that exist to hold one heavy library, themselves imported inside functions only."""

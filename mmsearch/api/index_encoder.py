@@ -7,7 +7,7 @@ import threading
 from mmsearch.core.errors import EncoderError, EncoderMismatch
 from mmsearch.models.encoders import open_encoder
 from mmsearch.models.encoders.base import Encoder, EncoderOptions
-from mmsearch.models.encoders.models import canonical_name
+from mmsearch.models.encoders.registry import canonical_name
 from mmsearch.store.local.directory import IndexDirectory, same_encoder
 
 

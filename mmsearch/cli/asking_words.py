@@ -59,7 +59,7 @@ class QueryCommand(TyperCommand):
 
 
 def _with_reranker(args: list[str]) -> list[str]:
-    from mmsearch.models.rerankers.models import looks_like_a_name
+    from mmsearch.models.rerankers.registry import looks_like_a_name
 
     given: list[str] = []
     for place, word in enumerate(args):

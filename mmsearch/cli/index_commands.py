@@ -13,6 +13,7 @@ from mmsearch.cli.output import bytes_of, count_of, fail, print_json, print_repo
 from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
 from mmsearch.cli.verdict import print_verdict
 from mmsearch.core.errors import UsageError
+from mmsearch.core.modalities import MODALITIES, has_pictures, spec_of
 
 
 def index_command(
@@ -95,7 +96,8 @@ def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
         return
     documents = values["documents"]
     print(f"index      {values['path']}")
-    print(f"documents  {documents['image']:,} images, {documents['video']:,} videos, {documents['text']:,} texts")
+    kinds = [f"{documents[name]:,} {spec_of(name).plural}" for name in MODALITIES if name in documents]
+    print(f"documents  {', '.join(kinds)}")
     unused = f", {documents['dead_rows']:,} of them unused" if documents["dead_rows"] else ""
     print(f"segments   {documents['segments']:,} ({values['vectors']:,} vectors{unused})")
     print(f"skipped    {count_of(documents['skipped'], 'unreadable file')}")
@@ -189,7 +191,7 @@ def _text_line(values: dict[str, Any]) -> str:
     """In how many pictures and videos text was looked for, and in how many there is some."""
     ocr, documents = values["ocr"], values["documents"]
     failed = f", {ocr['failed']:,} could not be read" if ocr["failed"] else ""
-    pictures = documents["image"] + documents["video"]
+    pictures = sum(documents[name] for name in MODALITIES if name in documents and has_pictures(name))
     return f"looked for in {ocr['read']:,} of {pictures:,} images and videos, found in {ocr['with_text']:,}{failed}"
 
 

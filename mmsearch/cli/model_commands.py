@@ -18,7 +18,7 @@ def list_models_command(context: typer.Context, json_: JsonOption = False) -> No
     from dataclasses import asdict
 
     from mmsearch.core.home import default_model
-    from mmsearch.models.encoders.models import list_models
+    from mmsearch.models.encoders.catalogue import list_models
 
     default = default_model()
     if json_:
@@ -34,14 +34,21 @@ def list_models_command(context: typer.Context, json_: JsonOption = False) -> No
             f"{_figure(row.flickr30k_recall1):>9} {size:>8} {row.speed:7} {row.licence}; {row.source}"
         )
     print("\nCOCO, Flickr30k: text→image recall@1 in percent, published. *: new indexes use it.")
-    print("`mmsearch models pull NAME` fetches one; any other model of open_clip works too, by its name.")
+    print(
+        "`mmsearch models pull NAME` fetches one; any other model of open_clip works too, by its name, dual encoders of"
+    )
+    print("Hugging Face transformers by hf:ORG/NAME, and a class of your own by module:Class.")
 
 
-def pull(name: Annotated[str, typer.Argument(help="A name from `mmsearch models`, or hf-hub:ORG/NAME.")]) -> None:
+def pull(
+    name: Annotated[
+        str, typer.Argument(help="A name from `mmsearch models`, hf:ORG/NAME, or hf-hub:ORG/NAME (open_clip).")
+    ],
+) -> None:
     """Fetches a model from its hub; new indexes will use it. The only command that opens a connection."""
     from mmsearch.core.home import set_default_model
-    from mmsearch.models.encoders.models import canonical_name
     from mmsearch.models.encoders.pull import pull_model
+    from mmsearch.models.encoders.registry import canonical_name
 
     with download_bar() as show:
         pull_model(name, show)

@@ -66,7 +66,7 @@ def print_reasons(what: str, skipped: Sequence[Skip], each: int = 5) -> None:
 
 def print_suggestion() -> None:
     """One line on what would search better than the built-in encoder."""
-    from mmsearch.models.encoders.models import SUGGESTED
+    from mmsearch.models.encoders.catalogue import SUGGESTED
 
     print(
         f"hint: made with the built-in encoder; `mmsearch models pull {SUGGESTED}` gets one that finds more "

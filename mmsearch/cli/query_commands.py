@@ -91,7 +91,7 @@ def query(
     style = Style(json_, paths, null, csv=csv, explain=explain, thumbnails=thumbnails)
     options = SearchOptions(
         k=k,
-        modalities=tuple(modality) if modality else None,  # type: ignore[arg-type]
+        modalities=tuple(modality) if modality else None,
         min_relevance=min_score,
         nothing_below=None if all_ or min_score is not None else NOTHING_BELOW,
         collapse=not no_collapse,

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Modality = Literal["image", "video", "text"]
-MODALITIES: tuple[Modality, ...] = ("image", "video", "text")
+Modality = str
+"""The name of a modality; `mmsearch.core.modalities` describes it."""
 
 SCHEMA = 1
 """Of the JSON that mmsearch gives; raised when a field changes its meaning or goes away."""

@@ -15,8 +15,8 @@ from decimal import Decimal
 from typing import ClassVar, cast
 
 from mmsearch.core.errors import UsageError
+from mmsearch.core.modalities import MODALITIES
 from mmsearch.core.registry import Registry
-from mmsearch.core.types import MODALITIES
 from mmsearch.filters.paths import names_of
 from mmsearch.filters.tree import MAX_NUMBER, Compare, Contains, Glob, OneOf, Operator, Range, Where, Within
 
@@ -77,18 +77,18 @@ class FilterKey(ABC):
 
 
 class Type(FilterKey):
-    """Documents of any of these modalities."""
+    """Documents of any of these modalities, which are read in any case."""
 
     meaning, example = "the kind of document, or several kinds", "type:image,video"
 
     @staticmethod
     def where(value: Value) -> Where:
         """The modality is one of those between commas."""
-        known, names, offset = Type.choices(), [], 0
+        names, offset = [], 0
         for name in value.text.split(","):
-            if name.strip().lower() not in known:
+            if name.strip().lower() not in MODALITIES:
                 problem = f'unknown type "{name}"' if name else "a type is missing here"
-                raise BadValueError(f"{problem}; expected {', '.join(known)}", offset)
+                raise BadValueError(f"{problem}; expected {', '.join(MODALITIES)}", offset)
             names.append(name.strip().lower())
             offset += len(name) + 1
         return OneOf("modality", tuple(names))
@@ -96,11 +96,14 @@ class Type(FilterKey):
     @staticmethod
     def choices() -> tuple[str, ...]:
         """The modalities."""
-        return MODALITIES
+        return MODALITIES.names()
 
 
 class After(FilterKey):
-    """Documents dated at the moment or later."""
+    """Documents dated at the moment or later: ``after:2021`` is from the first second of 2021 on.
+
+    A moment is a year, month, day, minute or second. What a document's date is: see `mmsearch.filters.tree`.
+    """
 
     meaning, example = "taken at that time or later", "after:2021-07"
 
@@ -111,7 +114,10 @@ class After(FilterKey):
 
 
 class Before(FilterKey):
-    """Documents dated earlier than the moment: the complement of `After` the same moment."""
+    """Documents dated earlier than the moment: ``before:2023-06`` is earlier than the first second of June 2023.
+
+    So `After` and `Before` the same moment share nothing and leave out nothing.
+    """
 
     meaning, example = "taken earlier than that time", "before:2023-06"
 
@@ -162,7 +168,7 @@ class Folder(FilterKey):
 
 
 class Near(FilterKey):
-    """Documents taken at most so far from a place."""
+    """Documents taken at most so far from a place: latitude, longitude (degrees) and a radius in km, m or mi."""
 
     meaning, example = "taken within a distance of a place", "near:46.5,7.9,20km"
 
@@ -210,7 +216,11 @@ class Lens(FilterKey):
 
 
 class Size(FilterKey):
-    """Documents by bytes of the file, pixels of the picture, or pixels of its longer side."""
+    """Documents by bytes of the file, pixels of the picture, or pixels of its longer side.
+
+    ``>`` ``>=`` ``<`` ``<=`` ``=`` before a number, or ``a..b`` with both ends; mp (10⁶ pixels), px (the longer side),
+    b kb mb gb tb (powers of 1000), kib mib gib (of 1024). A bare number is refused: hardly a file is just that large.
+    """
 
     meaning, example = "megapixels, longer side in px, or bytes", "size:>2mp"
 
@@ -221,7 +231,7 @@ class Size(FilterKey):
 
 
 class Duration(FilterKey):
-    """Videos by length in seconds."""
+    """Videos by length, compared as `Size` is; in s, m or min, h."""
 
     meaning, example = "how long a video is", "duration:>30s"
 

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.errors import UsageError, VectorError
-from mmsearch.core.types import MODALITIES, Progress, Report
+from mmsearch.core.modalities import MODALITIES
+from mmsearch.core.types import Progress, Report
 from mmsearch.store.local.catalogue import DATASET, Root
 from mmsearch.store.local.catalogue.bulk import INFO_COLUMNS, BulkInsert, ImportedDocument, ImportedSegment
 from mmsearch.store.local.directory import IndexDirectory
@@ -147,7 +148,7 @@ def _check(row: Mapping[str, Any], number: int) -> None:
         unknown = sorted(map(str, row.keys() - _KEYS))
         raise UsageError(f"row {number} has unknown keys ({', '.join(unknown)}); there are {', '.join(sorted(_KEYS))}")
     path, modality = row.get("path"), row.get("modality")
-    if not isinstance(path, str) or not path or modality not in MODALITIES:
+    if not isinstance(path, str) or not path or not isinstance(modality, str) or modality not in MODALITIES:
         raise UsageError(
             f"row {number} has path {path!r} and modality {modality!r}: a path (or address) is needed, and a modality "
             f"out of {', '.join(MODALITIES)}"

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from mmsearch.core.errors import MediaError
+from mmsearch.core.modalities import has_pictures
 from mmsearch.media import DECODERS, decoder_for
 from mmsearch.media.base import DecodeOptions, Decoder
 from mmsearch.media.text.caption_table import CAPTION_COLUMNS
@@ -24,7 +25,7 @@ MAX_MEMBER_BYTES = 256_000_000
 MAX_CAPTION_BYTES = 1_000_000
 _VERSION = 2
 _CAPTIONS = {".txt", ".json"}
-_SHOWN: tuple[Decoder, ...] = tuple(decoder for decoder in DECODERS if decoder.modality != "text")
+_SHOWN: tuple[Decoder, ...] = tuple(decoder for decoder in DECODERS if has_pictures(decoder.modality))
 
 
 @dataclass(frozen=True)

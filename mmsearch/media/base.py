@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 from mmsearch.core.errors import MediaError
 from mmsearch.core.types import MediaInfo, Modality
+from mmsearch.media.formats import suffixes_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -66,10 +67,13 @@ class Decoder(ABC):
     """Reads one family of files. Holds no state, so one object serves all workers."""
 
     modality: Modality
-    suffixes: frozenset[str]
-    """Lower case, with the dot."""
     version: int = 1
     """Raised when the same bytes would give other segments than before."""
+
+    @property
+    def suffixes(self) -> frozenset[str]:
+        """Of the files that it reads, by the table of formats; lower case, with the dot."""
+        return suffixes_of(f"{type(self).__module__}:{type(self).__qualname__}")
 
     def signature(self, options: DecodeOptions) -> str:
         """Names what made the segments: another signature means that the file must be read again.

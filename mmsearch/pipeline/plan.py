@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.core.errors import UsageError
+from mmsearch.core.modalities import has_pictures
 from mmsearch.core.types import Skip
 from mmsearch.media import DECODERS
 from mmsearch.media.archive import archive_decoding
@@ -17,7 +18,7 @@ from mmsearch.sources import ARCHIVE_SUFFIX, IGNORE_FILE, FileEntry, Unreadable,
 from mmsearch.store.local.catalogue import KnownDocument, Root
 from mmsearch.store.local.directory import IndexDirectory
 
-CAPTIONED = frozenset(suffix for decoder in DECODERS if decoder.modality != "text" for suffix in decoder.suffixes)
+CAPTIONED = frozenset(suffix for decoder in DECODERS if has_pictures(decoder.modality) for suffix in decoder.suffixes)
 """Photos and videos: a text or XMP file of the same name beside them is their caption."""
 
 

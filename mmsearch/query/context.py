@@ -12,9 +12,10 @@ from functools import cached_property
 
 import numpy as np
 
+from mmsearch.core.modalities import Group, is_passages, names_in
 from mmsearch.core.types import Modality
 from mmsearch.filters import And, Not, OneOf, Phrase, Where
-from mmsearch.query.calibrate.calibration import Calibration, Group, Kind
+from mmsearch.query.calibrate.calibration import Calibration, Kind
 from mmsearch.query.exclusion import Concept, Spread, scores_over
 from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import EncodedQuestion, Question
@@ -22,7 +23,6 @@ from mmsearch.store.base import FloatArray, IdArray, Store
 
 SAMPLE = 1024
 """Segments that tell how the scores of a query are spread."""
-KINDS: dict[Group, tuple[Modality, ...]] = {"visual": ("image", "video"), "text": ("text",)}
 
 
 class Samples:
@@ -37,7 +37,7 @@ class Samples:
         """Their ids (n,) and vectors, float32 (n, dim)."""
         with self._guard:
             if group not in self._known:
-                ids = self._store.sample(SAMPLE, KINDS[group])
+                ids = self._store.sample(SAMPLE, names_in(group, self._store.modalities))
                 self._known[group] = (ids, self._store.vectors(ids))
             return self._known[group]
 
@@ -74,7 +74,7 @@ class Context:
         if not query.is_listing:
             vector = vector_of(query, samples)
             weights = calibration.weights(vector[None], kind_of(query))
-        sample = samples.of(group_of(modalities))[1] if len(query.excluded) else None
+        sample = samples.of(common_group(modalities))[1] if len(query.excluded) else None
         excluded = () if sample is None else tuple((one, Spread.of(one, sample)) for one in query.excluded)
         wanted = None if sample is None or query.is_listing else (vector, Spread.of(vector, sample))
         where = where_of(query.question, modalities)
@@ -103,7 +103,7 @@ class Context:
     @property
     def group(self) -> Group:
         """What it is compared with."""
-        return group_of(self.modalities)
+        return common_group(self.modalities)
 
     @property
     def is_plain(self) -> bool:
@@ -153,7 +153,7 @@ def modalities_allowed(
     """
     if is_listing and options.modalities is None:
         return None
-    allowed = set(options.modalities or question.modalities or ("image", "video"))
+    allowed = set(options.modalities or question.modalities or names_in("visual", store.modalities))
     return None if store.modalities <= allowed else tuple(sorted(allowed))
 
 
@@ -187,6 +187,6 @@ def kind_of(query: EncodedQuestion) -> Kind:
     return "image" if len(query.images) else "text"
 
 
-def group_of(modalities: Sequence[Modality] | None) -> Group:
+def common_group(modalities: Sequence[Modality] | None) -> Group:
     """Passages alone, or pictures (and maybe passages too)."""
-    return "text" if modalities is not None and tuple(modalities) == ("text",) else "visual"
+    return "text" if is_passages(modalities) else "visual"

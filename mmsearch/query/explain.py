@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.core.errors import UsageError
+from mmsearch.core.modalities import has_pictures
 from mmsearch.core.types import Modality
 from mmsearch.models.encoders.base import Encoder, FloatArray
 from mmsearch.models.rerankers.base import Reranker
@@ -74,7 +75,7 @@ def explain(
         raise UsageError(f"{path} is not in the index: index it first")
     vector, one, relevance, excluded, allowed = searcher.judge(asked, options, document.id)
     heat = None
-    if with_heat and one.segment.modality != "text":
+    if with_heat and has_pictures(one.segment.modality):
         picture = load_picture(path, 640, at_s=one.segment.start_s)
         heat = heat_of(encoder, picture, vector, " ".join(asked.question.texts), reranker)
     wanted = content_words(asked.question.texts)

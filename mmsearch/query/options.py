@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mmsearch.core.errors import UsageError
-from mmsearch.core.types import MODALITIES, Modality
+from mmsearch.core.modalities import check_names
+from mmsearch.core.types import Modality
 
 NOTHING_BELOW = 0.25
 """The relevance below which the command line answers that nothing matches well. Chosen so that about one true hit in
@@ -50,9 +51,7 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if self.k < 1:
             raise UsageError(f"k must be at least 1, got {self.k}")
-        unknown = [name for name in self.modalities or () if name not in MODALITIES]
-        if unknown:
-            raise UsageError(f"no such modality: {unknown[0]}; there are {', '.join(MODALITIES)}")
+        check_names(self.modalities or ())
         for name in ("min_relevance", "nothing_below"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:

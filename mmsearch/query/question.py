@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.errors import MediaError, UsageError
+from mmsearch.core.modalities import has_pictures, spec_of
 from mmsearch.core.types import Modality
 from mmsearch.filters import Where
 from mmsearch.filters.tree import modalities_named
@@ -88,7 +89,7 @@ class Question:
     @property
     def modalities(self) -> tuple[Modality, ...] | None:
         """The kinds that the filters ask for by name, if they do."""
-        return cast("tuple[Modality, ...]", modalities_named(self.filters)) or None
+        return modalities_named(self.filters) or None
 
 
 def _each(kind: str, weight: float | Sequence[float], count: int) -> tuple[float, ...]:
@@ -183,7 +184,7 @@ def _opened(image: Picture, encoder: Encoder) -> list[Image]:
     if not isinstance(image, Path):
         return parts(image)
     decoder = decoder_for(image)
-    if decoder is None or decoder.modality != "video":
+    if decoder is None or not spec_of(decoder.modality).is_sampled:
         return parts(load_picture(image, encoder.input_size))
     frames = [frame for _, frame in _frames(image, encoder.input_size)]
     return [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, FRAMES).astype(int))]
@@ -213,7 +214,7 @@ def _frames(path: Path, min_side: int) -> Iterator[tuple[float | None, Image]]:
     from mmsearch.sources import read_sample
 
     decoder = decoder_for(path)
-    if decoder is None or decoder.modality == "text":
+    if decoder is None or not has_pictures(decoder.modality):
         raise UsageError(f"{path} is no image that mmsearch can read")
     data = None if path.is_file() else read_sample(path)
     if data is None and not path.is_file():

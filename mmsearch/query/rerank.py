@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmsearch.core.errors import MmsearchError, UsageError
+from mmsearch.core.modalities import has_pictures
 from mmsearch.models.rerankers.base import Cost, FloatArray, Reranker, TokenArray
 from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import Question, load_picture
@@ -135,7 +136,7 @@ class _Run:
             if not part:
                 break
             start += len(part)
-            found, tokens = self._look([one for one in part if one.segment.modality != "text"])
+            found, tokens = self._look([one for one in part if has_pictures(one.segment.modality)])
             if found:
                 seen += found
                 scores.append(self._score(tokens))
@@ -164,11 +165,11 @@ class _Run:
         return part[:count]
 
     def _must_look(self, one: Candidate) -> bool:
-        return one.segment.modality != "text" and one.segment.id not in self.request.kept.place
+        return has_pictures(one.segment.modality) and one.segment.id not in self.request.kept.place
 
     def _price(self, one: Candidate) -> float:
         """Seconds that a candidate should take."""
-        if one.segment.modality == "text":
+        if not has_pictures(one.segment.modality):
             return 0.0
         if not self._must_look(one):
             return self.cost.score

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.errors import VectorError
+from mmsearch.core.modalities import group_of, has_pictures, spec_of
 from mmsearch.core.types import Hit
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.query.calibrate.calibration import Calibration, Kind, Matches, load_calibration
@@ -170,8 +171,9 @@ class Searcher:
             return True
         if not ranked or not context.is_single:
             return False
-        is_visual = any(one.segment.modality != "text" for one in ranked)
-        first = [one for one in ranked if (one.segment.modality != "text") == is_visual][:TOGETHER]
+        groups = [group_of(one.segment.modality) for one in ranked]
+        group = "visual" if "visual" in groups else "text"
+        first = [one for one, its in zip(ranked, groups, strict=True) if its == group][:TOGETHER]
         together = self._calibration.relevance_together(_matches(context, first))
         return together is not None and together >= floor
 
@@ -198,7 +200,7 @@ class Searcher:
     ) -> Hit:
         best = ranked[members[0]]
         segment = best.segment
-        moment = self._moment(context, segment) if segment.modality == "video" else None
+        moment = self._moment(context, segment) if spec_of(segment.modality).is_sampled else None
         return Hit(
             rank=rank,
             score=best.cosine,
@@ -216,7 +218,7 @@ class Searcher:
         )
 
     def _read(self, context: Context, one: Candidate) -> str | None:
-        if not one.words or one.segment.modality == "text":
+        if not one.words or not has_pictures(one.segment.modality):
             return None
         return lines_read(self.store, one.segment.id, content_words(context.query.question.texts))
 
@@ -295,7 +297,7 @@ def _matches(context: Context, some: Sequence[Candidate]) -> Matches:
     """What calibration reads of a query and of candidates."""
     ids = np.array([one.segment.id for one in some], dtype=np.int64)
     cosines = np.array([one.cosine for one in some], dtype=np.float32)
-    are_texts = np.array([one.segment.modality == "text" for one in some], dtype=bool)
+    are_texts = np.array([group_of(one.segment.modality) == "text" for one in some], dtype=bool)
     return Matches(context.kind, context.weights, context.usual, ids, cosines, are_texts)
 
 

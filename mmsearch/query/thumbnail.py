@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.core.errors import MediaError, MmsearchError
+from mmsearch.core.modalities import has_pictures
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,7 +21,7 @@ def thumbnail(path: str, modality: Modality, size: int, at_s: float | None = Non
     """
     from mmsearch.query.question import load_picture
 
-    if modality == "text":
+    if not has_pictures(modality):
         return None
     try:
         picture = load_picture(Path(path), size, at_s=at_s)

@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from mmsearch.core.errors import MediaError, MmsearchError, UsageError
+from mmsearch.core.modalities import has_pictures
 from mmsearch.core.types import SCHEMA, Modality
 from mmsearch.query.explain import drawn_heat
 from mmsearch.query.language import QueryError
@@ -145,7 +146,7 @@ class _Answers:
     def heat(self, request: Request) -> Response:
         """A JPEG of the indexed file ``path`` with a map drawn over it of where it matches the text ``q``."""
         path, modality = self._indexed(request.query_params.get("path", ""))
-        if modality == "text":
+        if not has_pictures(modality):
             return _json({"error": f"there is no picture in {path}"}, 404)
         raw = _is_on(request.query_params, "raw")
         return _jpeg(as_jpeg(drawn_heat(self._index.explain(request.query_params.get("q", ""), path, raw=raw))))
@@ -163,7 +164,7 @@ def _search_options(asked: QueryParams) -> SearchOptions:
     least = _number(asked, "min_score", None, 0, 1)
     return SearchOptions(
         k=int(_number(asked, "k", 20, 1, MOST)),
-        modalities=tuple(kinds) if kinds else None,  # type: ignore[arg-type]
+        modalities=tuple(kinds) if kinds else None,
         min_relevance=least,
         nothing_below=None if _is_on(asked, "all") or least is not None else NOTHING_BELOW,
         collapse=not _is_on(asked, "no_collapse"),

@@ -124,12 +124,16 @@ function element(name, className, text) {
   return made;
 }
 
+function isPassage(hit) {
+  return hit.modality === "text" || hit.text !== null;
+}
+
 function cell(hit) {
   const button = element("button", "hit");
   button.type = "button";
   button.title = hit.path;
   const frame = element("span", "frame");
-  if (hit.modality === "text") {
+  if (isPassage(hit)) {
     frame.append(element("span", "passage", (hit.text || "").slice(0, 400)));
   } else {
     const picture = element("img", "");
@@ -184,8 +188,8 @@ function view(hit) {
   const read = hit.read ? `read in it: “${hit.read.replaceAll("\n", " / ")}”` : "";
   $("shown-about").textContent = [momentOf(hit), parts.join(" + "), read].filter(Boolean).join(" · ");
   $("shown-open").href = file;
-  $("shown-like").hidden = hit.modality === "text";
-  $("shown-where").hidden = hit.modality === "text" || !asked.q;
+  $("shown-like").hidden = isPassage(hit);
+  $("shown-where").hidden = isPassage(hit) || !asked.q;
   $("shown-where").ariaPressed = "false";
   $("shown-where").onclick = () => showWhere(hit, shown);
   $("shown-like").onclick = () => { $("viewer").close(); go({ q: "", like: hit.path, upload: null }); };

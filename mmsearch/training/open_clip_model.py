@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmsearch.core.errors import UsageError
-from mmsearch.models.encoders.open_clip import _preprocessing
-from mmsearch.models.encoders.open_clip_loading import load_model, load_tokenizer
-from mmsearch.models.encoders.weights import CONFIG_FILE, LocalModel, hub_file
+from mmsearch.models.encoders.open_clip import _preprocessing, load_model, load_tokenizer
+from mmsearch.models.encoders.open_clip_files import CONFIG_FILE, LocalModel
+from mmsearch.models.encoders.weights import hub_file
 from mmsearch.training.low_rank import add_low_rank, merge_low_rank
 from mmsearch.training.towers import Freezing, ImageRows, Pixels, TextRows, Tokens, Towers
 

@@ -19,13 +19,14 @@ from typing import Any
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.types import Skip
+from mmsearch.media.formats import IMAGE, RAW, suffixes_of
 from mmsearch.media.text.caption_table import CAPTION_COLUMNS
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.training.pairs import ImageSource, Pairs, merge
 
 IMAGE_COLUMNS = ("image", "filepath", "file_path", "image_path", "path", "file", "file_name", "filename", "img")
 """The first of these names that a table has, in any case, is its image column."""
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif"})
+IMAGE_SUFFIXES = suffixes_of(IMAGE) - suffixes_of(IMAGE, reader=RAW)
 _TABLES = {".tsv", ".csv", ".txt", ".jsonl", ".ndjson"}
 
 _Found = ImageSource | str

@@ -14,9 +14,10 @@ import numpy as np
 
 from mmsearch.core.errors import MediaError, UsageError
 from mmsearch.core.types import Skip
+from mmsearch.media.formats import IMAGE, RAW, format_by_content
 from mmsearch.media.image.colour import flatten, to_srgb, upright
 from mmsearch.media.image.metadata import exif_of
-from mmsearch.media.image.pillow_guard import HEADER_BYTES, describe_content, image_format, open_image, pillow_guard
+from mmsearch.media.image.pillow_guard import HEADER_BYTES, describe_content, open_image, pillow_guard
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -142,10 +143,10 @@ def _picture(stream: IO[bytes], min_side: int) -> Image:
     stream.seek(0)
     if not header:
         raise MediaError("empty file")
-    format_ = image_format(header)
-    if format_ is None or format_ in {"RAW", "CR3"}:
+    format_ = format_by_content(header, IMAGE)
+    if format_ is None or format_.reader == RAW:
         raise MediaError(f"not an image to train on: {describe_content(header)}")
-    with pillow_guard(format_), open_image(stream, format_) as image:
+    with pillow_guard(format_.name), open_image(stream, format_) as image:
         if image.width * image.height > LARGEST_PIXELS:
             raise MediaError(f"too large: {image.width} × {image.height}, the limit is 89 megapixels")
         orientation = 1 if image.format == "TIFF" else exif_of(image).orientation

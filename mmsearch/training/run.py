@@ -18,7 +18,8 @@ from mmsearch.evaluate.metrics import compare_runs, two_way_recall
 from mmsearch.evaluate.metrics.two_way import TwoWayRecall
 from mmsearch.models.encoders import Encoder, open_encoder
 from mmsearch.models.encoders.builtin import SHIPPED_WEIGHTS
-from mmsearch.models.encoders.models import BUILTIN, locate, without_views
+from mmsearch.models.encoders.open_clip_files import locate
+from mmsearch.models.encoders.registry import BUILTIN, without_views
 from mmsearch.training.builtin_model import BuiltinModel, BuiltinModelOptions
 from mmsearch.training.fit import Fitted, Stage, TrainOptions, fit
 from mmsearch.training.hubs import write_hubs

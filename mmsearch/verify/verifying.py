@@ -47,8 +47,7 @@ def verify(index: IndexDirectory, *, read_bytes: bool = False, seen: Seen = lamb
     differences += on_disk
     if read_bytes:
         differences += _bytes(index, {difference.where for difference in on_disk})
-    counts = catalogue.counts()
-    documents = counts["image"] + counts["video"] + counts["text"]
+    documents = checks.count(catalogue, "SELECT id FROM documents", space.id)
     vectors = sum(each.row_count for each in catalogue.spaces())
     return Verdict(documents, vectors, files, tuple(differences))
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmsearch.api import Index
-from mmsearch.core.types import MODALITIES, MediaInfo
+from mmsearch.core.types import MediaInfo
 from mmsearch.query import SearchOptions, retrieve
 from mmsearch.store.local import searching
 from mmsearch.store.local.catalogue import NewContent, NewSegment, row_owners
@@ -20,6 +20,7 @@ from mmsearch.store.local.catalogue.matching import Condition, contents_of_docum
 from mmsearch.store.local.optimize import compact
 from tests.support.colours import COLOURS, ColourEncoder
 
+MODALITIES = ("image", "video", "text")
 TEXT = "blue yellow"
 
 

@@ -286,5 +286,6 @@ def test_a_package_brings_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert caught.value.position == 11
     with pytest.raises(QueryError, match="did you mean note:"):
         parse_query("nte:x")
+    assert complete("bad:") == []
     with pytest.raises(QueryError, match=r"bad .* cannot be loaded"):
         parse_query("bad:x")

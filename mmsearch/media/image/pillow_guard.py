@@ -19,9 +19,11 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from mmsearch.core.errors import MediaError
+from mmsearch.media.formats import VIDEO, Format, format_by_content
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -29,55 +31,11 @@ if TYPE_CHECKING:
 HEADER_BYTES = 512
 """So many first bytes decide what a file is."""
 
-_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
-_AVIF_BRANDS = {b"avif", b"avis"}
-
-
-def image_format(header: bytes) -> str | None:
-    """The Pillow name of the image format that starts with ``header``, or ``None``."""
-    if header[4:8] == b"ftyp":
-        return _iso_media_format(header)
-    for format_, pattern in _SIGNATURES:
-        if pattern.match(header):
-            return format_
-    return None
-
-
-def _iso_media_format(header: bytes) -> str | None:
-    """HEIF, AVIF or Canon's CR3 by the brands of the first box; a generic first brand decides nothing."""
-    length = min(int.from_bytes(header[:4], "big"), len(header))
-    major, others = header[8:12], {header[start : start + 4] for start in range(16, length - 3, 4)}
-    if major == b"crx ":
-        return "CR3"
-    if major in _AVIF_BRANDS or (major in {b"mif1", b"msf1"} and others & _AVIF_BRANDS):
-        return "AVIF"
-    if major in _HEIF_BRANDS:
-        return "HEIF"
-    return None
-
-
-_SIGNATURES: tuple[tuple[str, re.Pattern[bytes]], ...] = tuple(
-    (format_, re.compile(pattern, re.DOTALL))
-    for format_, pattern in (
-        ("JPEG", rb"\xff\xd8\xff"),
-        ("PNG", rb"\x89PNG\r\n\x1a\n"),
-        ("GIF", rb"GIF8[79]a"),
-        ("WEBP", rb"RIFF.{4}WEBP"),
-        ("TIFF", rb"II\x2a\x00|MM\x00\x2a|II\x2b\x00|MM\x00\x2b"),
-        ("RAW", rb"IIRO|IIRS|MMOR|IIU\x00|FUJIFILMCCD-RAW"),
-        ("JPEG2000", rb"\x00\x00\x00\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
-        ("BMP", rb"BM.{4}\x00{4}|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\x00{3}"),
-        ("PPM", rb"P[1-6][\s#]"),
-    )
-)
 
 _OTHER_KINDS: tuple[tuple[str, re.Pattern[bytes]], ...] = tuple(
     (kind, re.compile(pattern, re.DOTALL))
     for kind, pattern in (
         ("a PDF document", rb"%PDF"),
-        ("an MP4 or QuickTime video", rb".{4}(ftyp|moov|mdat)"),
-        ("a Matroska or WebM video", rb"\x1a\x45\xdf\xa3"),
-        ("an AVI video", rb"RIFF.{4}AVI "),
         ("a sound file", rb"RIFF.{4}WAVE|ID3|OggS|fLaC"),
         ("a JPEG XL image, which is not supported", rb"\xff\x0a|\x00\x00\x00\x0cJXL "),
         ("a Photoshop document, which is not supported", rb"8BPS"),
@@ -92,42 +50,19 @@ _OTHER_KINDS: tuple[tuple[str, re.Pattern[bytes]], ...] = tuple(
 
 def describe_content(header: bytes) -> str:
     """What a file with these first bytes seems to be, for the reason of a refusal."""
-    for kind, pattern in _OTHER_KINDS:
-        if pattern.match(header):
-            return f"its content is {kind}"
+    known = format_by_content(header, VIDEO)
+    kinds = [known.content] if known is not None else [kind for kind, pattern in _OTHER_KINDS if pattern.match(header)]
+    if kinds:
+        return f"its content is {kinds[0]}"
     return f"its content is of no known kind (first bytes {header[:8].hex(' ')})"
 
 
-def open_image(stream: IO[bytes], format_: str) -> ImageFile:
+def open_image(stream: IO[bytes], format_: Format) -> ImageFile:
     """The header of an image, read by the one plugin of its format; nothing is decoded yet."""
-    return _plugin(format_)(stream)
-
-
-def _plugin(format_: str) -> Callable[[IO[bytes]], ImageFile]:
-    """The class that reads a format. Its constructor opens without Pillow's global guard (see above)."""
-    if format_ == "JPEG":
-        from PIL.JpegImagePlugin import JpegImageFile as Plugin
-    elif format_ == "PNG":
-        from PIL.PngImagePlugin import PngImageFile as Plugin  # type: ignore[assignment]
-    elif format_ == "GIF":
-        from PIL.GifImagePlugin import GifImageFile as Plugin  # type: ignore[assignment]
-    elif format_ == "WEBP":
-        from PIL.WebPImagePlugin import WebPImageFile as Plugin  # type: ignore[assignment]
-    elif format_ == "TIFF":
-        from PIL.TiffImagePlugin import TiffImageFile as Plugin  # type: ignore[assignment]
-    elif format_ == "JPEG2000":
-        from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile as Plugin  # type: ignore[assignment]
-    elif format_ == "BMP":
-        from PIL.BmpImagePlugin import BmpImageFile as Plugin  # type: ignore[assignment]
-    elif format_ == "PPM":
-        from PIL.PpmImagePlugin import PpmImageFile as Plugin  # type: ignore[assignment]
-    elif format_ == "AVIF":
-        from PIL.AvifImagePlugin import AvifImageFile as Plugin  # type: ignore[assignment]
-    elif format_ == "HEIF":
-        from pillow_heif.as_plugin import HeifImageFile as Plugin  # type: ignore[assignment]
-    else:
-        raise MediaError(f"images of the format {format_} are not supported")
-    return cast("Callable[[IO[bytes]], ImageFile]", Plugin)
+    module, _, class_ = format_.reader.partition(":")
+    # The constructor of a plugin opens without Pillow's global guard (see above).
+    plugin: Callable[[IO[bytes]], ImageFile] = getattr(import_module(module), class_)
+    return plugin(stream)
 
 
 _LIBRARY_ERRORS = (

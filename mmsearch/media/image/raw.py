@@ -14,8 +14,6 @@ from typing import IO
 from mmsearch.media.image.metadata import EXIF_IFD, GPS_IFD, ExifTags
 from mmsearch.media.image.tiff_tags import TiffTags, as_tuple
 
-RAW_SUFFIXES = frozenset((".cr2", ".cr3", ".nef", ".nrw", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw"))
-
 _CANON_METADATA = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _CANON_PREVIEW = bytes.fromhex("eaf42b5e1c984b88b9fbb7dc406e4d16")
 _START_OF_IMAGE = b"\xff\xd8\xff"

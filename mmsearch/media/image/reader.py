@@ -14,16 +14,16 @@ from typing import IO, TYPE_CHECKING
 from mmsearch.core.errors import MediaError
 from mmsearch.core.types import MediaInfo, Modality
 from mmsearch.media.base import Decoded, DecodedSegment, DecodeOptions, Decoder, opened
+from mmsearch.media.formats import FORMATS, IMAGE, RAW, Format, format_by_content, format_by_suffix
 from mmsearch.media.image.colour import flatten, shrink, to_srgb, upright
 from mmsearch.media.image.metadata import ExifTags, exif_of, media_info
 from mmsearch.media.image.pillow_guard import (
     HEADER_BYTES,
     describe_content,
-    image_format,
     open_image,
     pillow_guard,
 )
-from mmsearch.media.image.raw import RAW_SUFFIXES, Preview, RawFile, read_raw
+from mmsearch.media.image.raw import Preview, RawFile, read_raw
 from mmsearch.media.image.wide import parts
 from mmsearch.media.video.similarity import SAME_PICTURE, frame_difference, thumbnail
 
@@ -37,8 +37,8 @@ MAX_ANIMATION_FRAMES = 600
 MAX_PAGES = 16
 """Pages of a TIFF beyond this are not read."""
 
-_ANIMATED_FORMATS = {"GIF", "WEBP", "PNG", "AVIF"}
 _MAX_PREVIEW_TRIES = 4
+TIFF = FORMATS["TIFF"]
 
 
 class ImageDecoder(Decoder):
@@ -57,41 +57,38 @@ class ImageDecoder(Decoder):
 
     modality: Modality = "image"
     version = 2
-    suffixes = RAW_SUFFIXES | {
-        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".dib",
-        ".heic", ".heif", ".hif", ".avif", ".jp2", ".j2k", ".jpx", ".jpc", ".pnm", ".ppm", ".pgm", ".pbm",
-    }  # fmt: skip
 
     def decode(self, path: Path, options: DecodeOptions, data: bytes | None = None) -> Decoded:
         """See :meth:`Decoder.decode`."""
         with opened(path, data) as stream:
             format_ = _format(stream)
-            if format_ in {"RAW", "CR3"} or (format_ == "TIFF" and path.suffix.lower() in RAW_SUFFIXES):
+            named = format_by_suffix(path.suffix)
+            if format_.reader == RAW or (format_ is TIFF and named is not None and named.reader == RAW):
                 info, segments = _decode_raw(stream, format_, options)
             else:
                 info, segments = _decode(stream, format_, options)
         return Decoded(info, iter(segments))
 
 
-def _format(stream: IO[bytes]) -> str:
+def _format(stream: IO[bytes]) -> Format:
     header = stream.read(HEADER_BYTES)
     stream.seek(0)
     if not header:
         raise MediaError("empty file")
-    format_ = image_format(header)
+    format_ = format_by_content(header, IMAGE)
     if format_ is None:
         raise MediaError(f"not an image: {describe_content(header)}")
     return format_
 
 
-def _decode(stream: IO[bytes], format_: str, options: DecodeOptions) -> tuple[MediaInfo, list[DecodedSegment]]:
-    with pillow_guard(format_), open_image(stream, format_) as image:
+def _decode(stream: IO[bytes], format_: Format, options: DecodeOptions) -> tuple[MediaInfo, list[DecodedSegment]]:
+    with pillow_guard(format_.name), open_image(stream, format_) as image:
         _check_size(image.size, options)
         exif = exif_of(image)
         info = media_info(exif, _upright_size(image, exif), image)
-        if format_ in _ANIMATED_FORMATS and getattr(image, "is_animated", False):
+        if format_.animated and getattr(image, "is_animated", False):
             return _animation(image, info, options)
-        if format_ == "TIFF":
+        if format_ is TIFF:
             return _pages(image, info, options)
         return info, _still(_picture(image, exif.orientation, options), options)
 
@@ -212,7 +209,7 @@ def _is_auxiliary(image: ImageFile) -> bool:
     return isinstance(kind, int) and bool(kind & 5)
 
 
-def _decode_raw(stream: IO[bytes], format_: str, options: DecodeOptions) -> tuple[MediaInfo, list[DecodedSegment]]:
+def _decode_raw(stream: IO[bytes], format_: Format, options: DecodeOptions) -> tuple[MediaInfo, list[DecodedSegment]]:
     with pillow_guard("camera RAW"):
         raw = read_raw(stream, 2 * options.min_side)
     problem: MediaError | None = None
@@ -221,12 +218,12 @@ def _decode_raw(stream: IO[bytes], format_: str, options: DecodeOptions) -> tupl
             return _decode_preview(stream, raw, preview, options)
         except MediaError as error:
             problem = problem or error
-    if format_ == "TIFF":
+    if format_ is TIFF:
         # Scanners and converters write DNG files that hold an ordinary picture. What Pillow has against the sensor's
         # data of all others is no reason to tell.
         with suppress(MediaError):
             stream.seek(0)
-            return _decode(stream, "TIFF", options)
+            return _decode(stream, TIFF, options)
     reason = "no preview picture in this camera RAW file; export it as JPEG, or as DNG with a preview"
     raise MediaError(f"{reason} ({problem})" if problem else reason)
 
@@ -239,7 +236,7 @@ def _decode_preview(
 
     stream.seek(0, 2)
     window = ContainerIO(stream, preview.offset, stream.tell() - preview.offset)
-    with pillow_guard("JPEG preview"), open_image(window, "JPEG") as image:
+    with pillow_guard("JPEG preview"), open_image(window, FORMATS["JPEG"]) as image:
         _check_size(image.size, options)
         exif = raw.exif if raw.exif.main else exif_of(image)
         size = max(raw.size, image.size, key=lambda size: size[0] * size[1])

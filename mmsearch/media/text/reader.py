@@ -9,6 +9,7 @@ from pathlib import Path
 from mmsearch.core.errors import MediaError
 from mmsearch.core.types import MediaInfo, Modality
 from mmsearch.media.base import Decoded, DecodedSegment, DecodeOptions, Decoder, opened
+from mmsearch.media.formats import format_by_suffix
 from mmsearch.media.image.metadata import read_xmp
 from mmsearch.media.text.caption_table import Row, table_rows
 from mmsearch.media.text.encoding import decode_text
@@ -18,9 +19,6 @@ MAX_PROSE_BYTES = 20_000_000
 MAX_ROWS = 1_000_000
 MAX_SIDECAR_BYTES = 65_536
 MAX_XMP_SIDECAR_BYTES = 1_000_000
-
-_MARKDOWN = {".md", ".markdown"}
-_TABLES = {".csv", ".tsv", ".jsonl", ".ndjson"}
 
 
 class TextDecoder(Decoder):
@@ -35,14 +33,15 @@ class TextDecoder(Decoder):
     """
 
     modality: Modality = "text"
-    suffixes = frozenset({".txt", ".text"} | _MARKDOWN | _TABLES)
 
     def decode(self, path: Path, options: DecodeOptions, data: bytes | None = None) -> Decoded:
         """See :meth:`Decoder.decode`."""
-        if path.suffix.lower() in _TABLES:
+        format_ = format_by_suffix(path.suffix)
+        form = "prose" if format_ is None else format_.reader
+        if form == "table":
             return _decode_table(path, options, data)
         text = _read_prose(path, data)
-        if path.suffix.lower() in _MARKDOWN:
+        if form == "markdown":
             text = markdown_to_text(text)
         found = passages(text, options.max_tokens, options.count_tokens)
         first = next(found, None)

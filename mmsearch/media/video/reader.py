@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from mmsearch.core.errors import MediaError
 from mmsearch.core.types import MediaInfo, Modality
 from mmsearch.media.base import Decoded, DecodedSegment, DecodeOptions, Decoder
+from mmsearch.media.formats import VIDEO, formats
 from mmsearch.media.video.frame import Show, glance, pixel_shape, read_info
 from mmsearch.media.video.packets import Clock, GroupFrames, Look, origin, seconds, seconds_of
 from mmsearch.media.video.sampling import MIN_GAP, Chooser, Group, Merger, plan_group
@@ -40,7 +42,6 @@ EXACT_INTERVAL_S = 4.0
 """A cut between keyframes is looked for if its time may be off by more than the first; with longer intervals than the
 second speed counts, and cuts are placed at keyframes."""
 
-_DEMUXERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg"
 _OF_ABSURD_HEADERS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What reading raises where PyAV gives ``None`` or numbers that cannot be."""
 
@@ -64,10 +65,6 @@ class VideoDecoder(Decoder):
     """
 
     modality: Modality = "video"
-    suffixes = frozenset(
-        (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts", ".mts",
-         ".m2ts", ".ogv")
-    )  # fmt: skip
 
     def signature(self, options: DecodeOptions) -> str:
         """See :meth:`Decoder.signature`: with another interval, a video gives other segments."""
@@ -100,6 +97,11 @@ class _Source:
         return f"file:{self.path.absolute()}" if self.data is None else io.BytesIO(self.data)
 
 
+@cache
+def _demuxers() -> str:
+    return ",".join(row.reader for row in formats(VIDEO))
+
+
 @contextmanager
 def _opened(source: _Source, options: DecodeOptions, use: CodecUse = CodecUse.SEQUENCE) -> Iterator[tuple[Any, Any]]:
     """The container and its video stream; FFmpeg's errors become reasons.
@@ -115,7 +117,7 @@ def _opened(source: _Source, options: DecodeOptions, use: CodecUse = CodecUse.SE
         with av.open(
             source.open(),
             metadata_errors="replace",
-            options={"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"},
+            options={"format_whitelist": _demuxers(), "protocol_whitelist": "file"},
         ) as container:
             stream = _video_stream(container, options)
             _prepare_codec(stream.codec_context, options, use)

@@ -1,4 +1,4 @@
-"""The contract of an encoder: two towers that map images and texts into one space."""
+"""The contract of an encoder: an image encoder and a text encoder that map into one space."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class EncoderOptions:
     """How to run an encoder; none of it changes what its vectors mean.
 
     ``batch_size`` ``None`` lets the encoder choose. ``compile`` asks for torch.compile where torch runs.
-    ``threads`` limits the CPU threads of the towers (``None``: all cores that this process may use).
+    ``threads`` limits the CPU threads of the encoder (``None``: all cores that this process may use).
     ``few_texts`` is for a process that asks once: the built-in text encoder opens in a fifth of the time and takes
     200 MB less, but 5 to 10 ms more a text.
     """
@@ -39,16 +39,42 @@ class EncoderOptions:
 
 
 class Encoder(ABC):
-    """A dual-tower encoder. Rows that it returns are float32, of length 1, ready for inner products.
+    """A dual encoder. Rows that it returns are float32, of length 1, ready for inner products.
 
     ``prepare_image`` runs in decode workers, ``encode_prepared`` in the encoding thread, so that a pipeline
     can overlap both. Methods may be called from several threads.
+
+    One of your own sets ``spec``, ``input_size`` and ``max_text_tokens`` and has the four abstract methods::
+
+        class Brightness(Encoder):
+            input_size, max_text_tokens = 16, 64
+
+            def __init__(self, options=None):  # `options` is left out where the constructor takes none
+                self.spec = EncoderSpec("my_encoders:Brightness", digest="brightness-1", dim=2, preprocessing="16x16")
+
+            def prepare_image(self, image):
+                return np.asarray(image.convert("L").resize((16, 16)))
+
+            def encode_prepared(self, inputs):
+                return self._rows(inputs.reshape(len(inputs), 256).mean(axis=1) / 255)
+
+            def encode_texts(self, texts):
+                return self._rows(np.array([float("bright" in text) for text in texts]))
+
+            def count_tokens(self, text):
+                return len(text.split())
+
+            def _rows(self, brightness):
+                return np.stack([np.cos(brightness), np.sin(brightness)], axis=1).astype(np.float32)
+
+    ``mmsearch index FOLDER --model my_encoders:Brightness`` and `open_encoder` open it by that name;
+    ``docs/own_models.md`` goes through one.
     """
 
     spec: EncoderSpec
     input_size: int
     """The shorter side, in pixels, that an image must have for ``prepare_image`` to lose nothing."""
-    batch_size: int
+    batch_size: int = 16
     """How many images one call of ``encode_prepared`` should get."""
     max_text_tokens: int
     """Longer texts are cut by the text encoder; passages should be cut before."""
@@ -103,3 +129,35 @@ class Encoder(ABC):
     @abstractmethod
     def count_tokens(self, text: str) -> int:
         """How many tokens of ``max_text_tokens`` a text takes, special tokens included."""
+
+
+class EncoderFamily(ABC):
+    """Encoders whose names have one form, such as ``hf:ORG/NAME``.
+
+    The names that methods get are spelled as ``canonical`` gives them, or ``local-dir:`` with an absolute path; never
+    with ``+views``. No method reaches the network.
+    """
+
+    is_on_hub = False
+    """Whether `mmsearch models pull` fetches such models."""
+
+    def canonical(self, name: str) -> str:
+        """The one spelling of a name, under which an index remembers its encoder."""
+        return name
+
+    def check(self, name: str) -> None:  # noqa: B027  (some are always there)
+        """Looks whether ``open`` would find all it needs.
+
+        Raises:
+            ModelMissing: the weights, or a package, are not on this machine; the message says how to get them.
+            EncoderError: there is no such encoder.
+        """
+
+    @abstractmethod
+    def open(self, name: str, options: EncoderOptions, *, texts_only: bool = False) -> Encoder:
+        """Opens an encoder. ``texts_only``: texts are likely all that it will get; images must work nevertheless.
+
+        Raises:
+            ModelMissing: as ``check``.
+            EncoderError: there is no such encoder, or it cannot be loaded.
+        """

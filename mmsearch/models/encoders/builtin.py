@@ -1,4 +1,4 @@
-"""The built-in encoder: two ONNX towers that ship with the package and run on the CPU, without torch.
+"""The built-in encoder: two ONNX graphs that ship with the package and run on the CPU, without torch.
 
 Its folder holds ``encoder.json``, which names everything else in it::
 
@@ -26,8 +26,9 @@ import numpy.typing as npt
 
 from mmsearch.core.errors import EncoderError, VectorError
 from mmsearch.core.system import session_settings
-from mmsearch.models.encoders.base import Encoder, EncoderOptions, FloatArray
+from mmsearch.models.encoders.base import Encoder, EncoderFamily, EncoderOptions, FloatArray
 from mmsearch.models.encoders.builtin_description import BuiltinDescription
+from mmsearch.models.encoders.registry import BUILTIN, DIRECTORY_PREFIX
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -40,12 +41,12 @@ TOKENS_PER_RUN = 2048
 
 
 class BuiltinEncoder(Encoder):
-    """Runs the towers of one folder. Each tower opens when it is first used, so a text query never waits for
+    """Runs the graphs of one folder. Each opens when it is first used, so a text query never waits for
     the image encoder. A row does not depend on the other rows of its batch.
 
     Raises:
         ModelMissing: the folder is not complete.
-        EncoderError: its description or a tower cannot be used, or a device other than the CPU is asked for.
+        EncoderError: its description or a graph cannot be used, or a device other than the CPU is asked for.
     """
 
     directory: Path
@@ -160,16 +161,16 @@ class BuiltinEncoder(Encoder):
                 f"found {inputs.shape} {inputs.dtype}"
             )
 
-    def _run(self, tower: str, outputs: list[str], inputs: dict[str, npt.NDArray[Any]]) -> list[FloatArray]:
-        session = self._session(tower)
+    def _run(self, graph: str, outputs: list[str], inputs: dict[str, npt.NDArray[Any]]) -> list[FloatArray]:
+        session = self._session(graph)
         try:
             values: list[FloatArray] = session.run(outputs, inputs)
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise EncoderError(f"encoder {self.spec.name} failed to run: {error}") from error
         return values
 
-    def _vectors(self, tower: str, inputs: dict[str, npt.NDArray[Any]]) -> FloatArray:
-        vectors = self._run(tower, ["vector"], inputs)[0]
+    def _vectors(self, graph: str, inputs: dict[str, npt.NDArray[Any]]) -> FloatArray:
+        vectors = self._run(graph, ["vector"], inputs)[0]
         if vectors.shape[1:] != (self.spec.dim,):
             raise EncoderError(
                 f"encoder {self.spec.name} gave vectors of shape {vectors.shape}, its encoder.json says "
@@ -195,17 +196,29 @@ class BuiltinEncoder(Encoder):
                 self._tokenizers[limit] = tokenizer
             return self._tokenizers[limit]
 
-    def _session(self, tower: str) -> InferenceSession:
+    def _session(self, graph: str) -> InferenceSession:
         with self._opening:
-            if tower not in self._sessions:
-                self._sessions[tower] = self._open(tower)
-            return self._sessions[tower]
+            if graph not in self._sessions:
+                self._sessions[graph] = self._open(graph)
+            return self._sessions[graph]
 
-    def _open(self, tower: str) -> InferenceSession:
+    def _open(self, graph: str) -> InferenceSession:
         # The fusions of the higher levels open later and run no faster on a text encoder.
-        is_text = tower == self._description.text_file
+        is_text = graph == self._description.text_file
         widen = not (is_text and self._options.few_texts)
-        return open_session(self.directory / tower, self._options.threads, fuse=not is_text, widen=widen)
+        return open_session(self.directory / graph, self._options.threads, fuse=not is_text, widen=widen)
+
+
+class BuiltinFamily(EncoderFamily):
+    """``builtin``, and the directories that training makes."""
+
+    def open(self, name: str, options: EncoderOptions, *, texts_only: bool = False) -> Encoder:
+        """See :meth:`EncoderFamily.open`."""
+        directory = SHIPPED_WEIGHTS if name == BUILTIN else Path(name.removeprefix(DIRECTORY_PREFIX))
+        return BuiltinEncoder(directory, options)
+
+
+FAMILY = BuiltinFamily()
 
 
 def open_session(path: Path, threads: int | None, *, fuse: bool = True, widen: bool = True) -> InferenceSession:

@@ -14,11 +14,13 @@ vectors.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 import numpy as np
 
-from mmsearch.models.encoders.base import FloatArray
+if TYPE_CHECKING:
+    from mmsearch.models.encoders.base import FloatArray
 
 FILE = "caption_middles.npz"
 PHOTO_FILE = "photo_sample.npz"

@@ -1,12 +1,12 @@
-"""The encoder for models of open_clip, on torch. Nothing here reaches the network.
+"""The encoder for models of open_clip, on torch: loading, images, texts. Nothing here reaches the network.
 
-Importing this module imports torch; the registry does so only when such a model is opened.
+Importing this module imports torch; `open_clip_files` does so only when such a model is opened.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,21 +15,19 @@ import torch
 
 from mmsearch.core.errors import EncoderError, VectorError
 from mmsearch.core.types import EncoderSpec
-from mmsearch.models.encoders.base import Encoder, EncoderOptions, FloatArray
-from mmsearch.models.encoders.open_clip_loading import load_model, load_tokenizer
-from mmsearch.models.encoders.text_module import text_module
-from mmsearch.models.encoders.tokenizer import TokenArray
-from mmsearch.models.encoders.weights import LocalModel
+from mmsearch.models.encoders.base import EncoderOptions, FloatArray
+from mmsearch.models.encoders.registry import DIRECTORY_PREFIX
+from mmsearch.models.encoders.tokenizer import ClipTokenizer, HubTokenizer, TextTokenizer, TokenArray, end_positions
+from mmsearch.models.encoders.torch_encoder import TorchEncoder, make_torchvision_importable, offline, without_far_ends
+from mmsearch.models.encoders.weights import hub_file, missing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Measured: on a CPU small batches are faster (the activations stay in the caches); a GPU needs many images.
-_BATCH_SIZE = {"cpu": 16, "mps": 32, "cuda": 256}
-_WIDEST = 16
+    from mmsearch.models.encoders.open_clip_files import LocalModel
 
 
-class OpenClipEncoder(Encoder):
+class OpenClipEncoder(TorchEncoder):
     """Both encoders of one open_clip model: float32 on a CPU, bfloat16 or float16 on a GPU.
 
     ``prepare_image`` resizes and crops with the model's own transform and gives (h, w, 3) uint8; scaling and
@@ -42,21 +40,16 @@ class OpenClipEncoder(Encoder):
 
     def __init__(self, local: LocalModel, options: EncoderOptions | None = None) -> None:
         options = options or EncoderOptions()
-        if options.threads:
-            torch.set_num_threads(options.threads)
+        super().__init__(options)
         self.local, self.directory = local, local.directory
-        self.device = choose_device(options.device)
         model, config = load_model(local)
         self.tokenizer = load_tokenizer(local, config)
         self.spec = _spec(local, model, config)
         self._transform, self._mean, self._std = _preprocessing(model.visual.preprocess_cfg)
         self.input_size = max(_pair(model.visual.preprocess_cfg["size"]))
-        self.batch_size = options.batch_size or _BATCH_SIZE[self.device.type]
         self.max_text_tokens = self.tokenizer.context_length
-        self._lock = threading.Lock()
-        # Read above in float32: 4.605 (the logarithm of the usual scale, 100) is not a bfloat16.
-        self._dtype = _dtype(self.device)
         model.requires_grad_(False)
+        # The spec was read in float32: 4.605 (the logarithm of the usual scale, 100) is not a bfloat16.
         self.model = _fuse(model).to(device=self.device, dtype=self._dtype)
         self.text_module = text_module(self.model)
         self._image_encoder: Callable[[torch.Tensor], torch.Tensor] = self.model.encode_image
@@ -65,12 +58,7 @@ class OpenClipEncoder(Encoder):
 
     def prepare_image(self, image: Image) -> npt.NDArray[np.generic]:
         """Resized and cropped as the model wants it: (h, w, 3) uint8."""
-        width, height = image.size
-        if max(width, height) > _WIDEST * min(width, height) and self._crops:
-            # Only the middle square survives; scaling a 1 × 5,000 image up first would take gigabytes.
-            half = 2 * min(width, height)
-            x, y = width // 2, height // 2
-            image = image.crop((max(x - half, 0), max(y - half, 0), min(x + half, width), min(y + half, height)))
+        image = without_far_ends(image) if self._crops else image
         return np.asarray(self._transform(image))
 
     def encode_prepared(self, inputs: npt.NDArray[np.generic]) -> FloatArray:
@@ -92,8 +80,8 @@ class OpenClipEncoder(Encoder):
         with self._lock, torch.inference_mode():
             wanted = torch.from_numpy(np.asarray(vector, dtype=np.float32)).to(self.device)
             scores = patch_scores(self.model.visual, self.normalised(prepared[None].astype(np.uint8)), wanted)
-            found: FloatArray | None = None if scores is None else scores.cpu().numpy()
-        return found
+            parts: FloatArray | None = None if scores is None else scores.cpu().numpy()
+        return parts
 
     def prepare_for_queries(self) -> None:
         """Exports the text encoder, so that a query needs no torch."""
@@ -101,10 +89,14 @@ class OpenClipEncoder(Encoder):
 
         export_text_encoder(self)
 
+    def text_module_on_cpu(self) -> TextModule:
+        """The text encoder in float32, to export it: a GPU's copy has lost half the digits."""
+        return self.text_module if self.device.type == "cpu" else text_module(load_model(self.local)[0])
+
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
         """n texts to (n, dim) rows of length 1."""
         tokens = self.tokenizer(texts)
-        # Short texts with short ones: a causal tower is run no further than the longest of its batch.
+        # Short texts with short ones: a causal encoder is run no further than the longest of its batch.
         order = np.argsort(self.text_module.lengths(tokens), kind="stable")
         rows = self._in_batches(tokens[order], self._text_rows)
         return rows[np.argsort(order)]
@@ -122,38 +114,9 @@ class OpenClipEncoder(Encoder):
     def _crops(self) -> bool:
         return bool(self.model.visual.preprocess_cfg["resize_mode"] == "shortest")
 
-    def _in_batches(self, inputs: npt.NDArray[Any], encode: Callable[[npt.NDArray[Any]], torch.Tensor]) -> FloatArray:
-        """Runs ``encode`` over slices; when memory runs out, halves the batch size for good, tries again."""
-        rows = np.zeros((len(inputs), self.spec.dim), dtype=np.float32)
-        start = 0
-        while start < len(inputs):
-            batch = inputs[start : start + self.batch_size]
-            try:
-                with self._lock, torch.inference_mode():
-                    found = encode(batch).float().cpu().numpy()
-            except Exception as error:
-                if not _out_of_memory(error):
-                    raise EncoderError(f"{self.spec.name} failed on {self.device}: {error}") from error
-                if len(batch) == 1:
-                    raise EncoderError(
-                        f"{self.spec.name} needs more memory than {self.device} has, even for one input;"
-                        " use another device (--device cpu) or a smaller model"
-                    ) from error
-                found = None
-            if found is None:  # outside of `except`: the traceback there still holds the tensors of the failure
-                self.batch_size = max(1, min(self.batch_size, len(batch)) // 2)
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                continue
-            rows[start : start + len(batch)] = found
-            start += len(batch)
-        return rows
-
     def normalised(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
         """(n, h, w, 3) uint8 to what the image encoder takes, (n, 3, h, w) on the device."""
-        pixels = self._to_device(images).permute(0, 3, 1, 2).to(torch.float32) / 255
-        mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self._mean, self._std))
-        return ((pixels - mean) / std).to(self._dtype)
+        return self._pixels(images, self._mean, self._std)
 
     def _image_rows(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
         features = self._image_encoder(self.normalised(images))
@@ -163,12 +126,6 @@ class OpenClipEncoder(Encoder):
         longest = int(self.text_module.lengths(tokens).max())
         rows: torch.Tensor = self.text_module(self._to_device(tokens[:, :longest]))
         return rows
-
-    def _to_device(self, array: npt.NDArray[Any]) -> torch.Tensor:
-        tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
-        if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
 
 
 def _spec(local: LocalModel, model: Any, config: dict[str, Any]) -> EncoderSpec:
@@ -213,35 +170,144 @@ def _fuse(model: Any) -> Any:
     return model
 
 
-def choose_device(name: str) -> torch.device:
-    """``auto`` takes a GPU where there is one.
+class TextModule(torch.nn.Module):
+    """Any text encoder, run over its whole context: ids (n, context), int64, to rows (n, dim), float32."""
+
+    cuts = False
+    """Whether rows may be cut after the longest text of a batch."""
+    end_id: int | None = None
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Ids (n, context) to rows (n, dim)."""
+        return torch.nn.functional.normalize(self.model.encode_text(tokens).float(), dim=-1)
+
+    def lengths(self, tokens: TokenArray) -> npt.NDArray[np.int64]:
+        """How many leading ids of each row decide its vector."""
+        return np.full(len(tokens), tokens.shape[1], dtype=np.int64)
+
+
+class CausalTextModule(TextModule):
+    """A transformer in which no token sees a later one, and whose vector is read at the end of the text.
+
+    What follows the end changes nothing, so rows may be as short as the longest text of the batch: a query of
+    five words then costs a tenth of the full context of 77. open_clip's own ``encode_text`` insists on the
+    full length; this is the same computation with the position table and the mask cut to the length given.
+    """
+
+    cuts = True
+
+    def __init__(self, model: Any, parts: Any, pool: str, end_id: int) -> None:
+        super().__init__(model)
+        self.parts = parts
+        self.end_id = end_id if pool == "eos" else None
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Ids (n, length), length up to the context, to rows (n, dim)."""
+        parts = self.parts
+        length = tokens.shape[1]
+        dtype = parts.positional_embedding.dtype
+        x = parts.token_embedding(tokens).to(dtype) + parts.positional_embedding[:length]
+        x = parts.ln_final(parts.transformer(x, attn_mask=parts.attn_mask[:length, :length].to(dtype)))
+        at = tokens.argmax(dim=-1) if self.end_id is None else (tokens == self.end_id).int().argmax(dim=-1)
+        x = x[torch.arange(x.shape[0], device=x.device), at]
+        projection = parts.text_projection
+        if isinstance(projection, torch.nn.Linear):
+            x = projection(x)
+        elif projection is not None:
+            x = x @ projection
+        return torch.nn.functional.normalize(x.float(), dim=-1)
+
+    def lengths(self, tokens: TokenArray) -> npt.NDArray[np.int64]:
+        """Up to and with the end of the text."""
+        return end_positions(tokens, self.end_id) + 1
+
+
+def text_module(model: Any) -> TextModule:
+    """The text encoder of ``model``, in the form that can be cut where that is the same computation."""
+    parts = getattr(model, "text", model)
+    pool = getattr(parts, "pool_type", None) or getattr(parts, "text_pool_type", None)
+    needed = ("token_embedding", "positional_embedding", "transformer", "ln_final", "text_projection")
+    causal = getattr(parts, "attn_mask", None) is not None and all(hasattr(parts, name) for name in needed)
+    if not causal or pool not in ("argmax", "eos") or getattr(parts, "cls_emb", None) is not None:
+        return TextModule(model)
+    end_id = getattr(parts, "eos_id", None) or getattr(parts, "text_eos_id", None) or 2
+    return CausalTextModule(model, parts, pool, int(end_id))
+
+
+def load_model(local: LocalModel) -> tuple[Any, dict[str, Any]]:
+    """The model in float32 on the CPU, in evaluation mode, and its configuration."""
+    open_clip = import_open_clip()
+    with offline():
+        try:
+            if local.directory is not None:
+                name = DIRECTORY_PREFIX + str(local.directory)
+                model = open_clip.create_model(name, require_pretrained=True)
+                return model.eval(), open_clip.get_model_config(name)
+            tag = open_clip.get_pretrained_cfg(local.architecture, local.tag)
+            model = open_clip.create_model(
+                local.architecture,
+                pretrained=str(local.checkpoint),
+                require_pretrained=True,
+                # open_clip only warns when a tag was trained with QuickGELU and the name says nothing of it.
+                force_quick_gelu=tag.get("quick_gelu", False),
+                force_preprocess_cfg=tag,
+            )
+            return model.eval(), open_clip.get_model_config(local.architecture)
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            if isinstance(error, ImportError) and "transformers" in str(error):
+                raise EncoderError(f"{local.name} needs the package transformers: pip install transformers") from error
+            raise EncoderError(f"{local.name} cannot be loaded from {local.checkpoint}: {reason}") from error
+
+
+def load_tokenizer(local: LocalModel, config: dict[str, Any]) -> TextTokenizer:
+    """The tokenizer that the model was trained with.
 
     Raises:
-        EncoderError: there is no such device here.
+        ModelMissing: it lies on the hub and was not fetched.
+        EncoderError: it is of a kind that neither mmsearch nor the installed packages can run.
     """
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if name == "auto":
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    if name not in _BATCH_SIZE:
-        raise EncoderError(f"there is no device {name!r}; choose auto, cpu, cuda or mps")
-    if (name == "cuda" and not cuda) or (name == "mps" and not mps):
-        raise EncoderError(f"torch {torch.__version__} finds no {name} device here; use --device cpu or auto")
-    return torch.device(name)
+    text = config["text_cfg"]
+    length = int(text.get("context_length", 77))
+    options = dict(text.get("tokenizer_kwargs") or {})
+    hub_name = str(text.get("hf_tokenizer_name") or "").removeprefix("hf-hub:")
+    if set(options) - {"clean", "strip_sep_token"} or text.get("tokenizer_mode"):
+        raise EncoderError(f"{local.name} has a tokenizer with the unknown settings {text}; use another model")
+    if not hub_name:
+        return ClipTokenizer.from_open_clip(length, **options)
+    if local.repo is None and local.directory is not None:
+        path: Path | None = local.directory / "tokenizer.json"
+    else:
+        path = hub_file(hub_name, "tokenizer.json")
+    if path is None or not path.is_file():
+        if path is not None:
+            raise EncoderError(f"{local.directory} holds no tokenizer.json, which {local.name} needs beside it")
+        raise missing(local.name)
+    return HubTokenizer.from_directory(path.parent, length, **options)
 
 
-def _dtype(device: torch.device) -> torch.dtype:
-    if device.type == "cpu":
-        return torch.float32
-    if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8:
-        return torch.bfloat16
-    return torch.float16
+def pretrained_places() -> dict[str, tuple[str, str]]:
+    """Every ``ARCHITECTURE/TAG`` of the installed open_clip: hub repository and file name (may be empty)."""
+    open_clip = import_open_clip()
+    places = {}
+    for architecture, tag in open_clip.list_pretrained():
+        place = open_clip.get_pretrained_cfg(architecture, tag).get("hf_hub")
+        if place:
+            repo, _, filename = place.rpartition("/")
+            places[f"{architecture}/{tag}"] = (repo, filename)
+    return places
 
 
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, torch.cuda.OutOfMemoryError):
-        return True
-    words = ("out of memory", "not enough memory", "can't allocate memory")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+def import_open_clip() -> Any:
+    """The open_clip package, also where torch is a CPU build and torchvision is not."""
+    make_torchvision_importable()
+    import open_clip
+
+    return open_clip
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:

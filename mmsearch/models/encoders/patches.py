@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 
 LAYERS = 4
-"""The last layers of a tower with a class token whose shares are summed."""
+"""The last layers of an image encoder with a class token whose shares are summed."""
 
 
 def patch_scores(visual: Any, pixels: Tensor, vector: Tensor) -> Tensor | None:
     """What each patch adds to the inner product of an image's vector with ``vector``, up to a factor and a constant.
 
-    ``pixels`` (1, 3, height, width) as the tower takes them, ``vector`` (dim,) float32 on the same device. Gives
-    float32 (rows, columns) of patches; ``None`` for towers that are built otherwise (ResNet, timm, other pools).
+    ``pixels`` (1, 3, height, width) as the encoder takes them, ``vector`` (dim,) float32 on the same device. Gives
+    float32 (rows, columns) of patches; ``None`` for encoders that are built otherwise (ResNet, timm, other pools).
     """
     if not is_supported(visual):
         return None
@@ -66,7 +66,7 @@ def patch_scores(visual: Any, pixels: Tensor, vector: Tensor) -> Tensor | None:
 
 
 def is_supported(visual: Any) -> bool:
-    """Whether `patch_scores` knows how a tower makes its vector."""
+    """Whether `patch_scores` knows how an image encoder makes its vector."""
     try:
         from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
     except ImportError:

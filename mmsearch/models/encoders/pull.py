@@ -14,16 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mmsearch.core.errors import EncoderError, HubUnreachable
-from mmsearch.models.encoders.models import BUILTIN, canonical_name, hub_place, is_present, without_views
-from mmsearch.models.encoders.weights import (
-    CONFIG_FILE,
-    DIRECTORY_PREFIX,
-    HUB_PREFIX,
-    checkpoint_candidates,
-    hub_cache_dir,
-    hub_file,
-)
+from mmsearch.core.errors import EncoderError, HubUnreachable, ModelMissing
+from mmsearch.models.encoders.open_clip_files import CONFIG_FILE, HUB_PREFIX, checkpoint_candidates, hub_place
+from mmsearch.models.encoders.registry import canonical_name, is_on_hub, is_present, without_views
+from mmsearch.models.encoders.transformers import is_hub_name, repo_of, wanted_files
+from mmsearch.models.encoders.weights import hub_cache_dir, hub_file
 
 PROBE_SECONDS = 3.0
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -55,15 +50,34 @@ def pull_model(name: str, progress: Callable[[PullProgress], None] | None = None
         HubUnreachable: the hub does not answer within a few seconds, or the connection broke.
     """
     name = canonical_name(without_views(name)[0])
-    if name == BUILTIN or name.startswith(DIRECTORY_PREFIX):
-        is_present(name)  # raises if it is not
+    if not is_on_hub(name):
+        if not is_present(name):
+            raise ModelMissing(f"{name} is not whole, and comes from no hub: nothing was fetched")
         return
-    place = None if name.startswith(HUB_PREFIX) else hub_place(name)  # a wrong name is told without the network
+    is_open_clip = not is_hub_name(name)
+    place = (
+        hub_place(name) if is_open_clip and not name.startswith(HUB_PREFIX) else None
+    )  # a wrong name costs no network
     endpoint = _reachable_hub(name)
     with _Translated(name, endpoint):
-        files = _files_of_repository(name, place, endpoint)
-        files += _files_of_tokenizer(files, name, endpoint)
+        if is_open_clip:
+            files = _files_of_repository(name, place, endpoint)
+            files += _files_of_tokenizer(files, name, endpoint)
+        else:
+            files = _files_for_transformers(repo_of(name), endpoint)
         _download(files, endpoint, progress)
+
+
+def _files_for_transformers(repo: str, endpoint: str) -> list[_File]:
+    sizes = _sizes(repo, endpoint)
+    names = wanted_files(sizes)
+    if not names or "config.json" not in names:
+        lacking = "config.json" if names else "model.safetensors or pytorch_model.bin"
+        raise EncoderError(
+            f"{repo} on {endpoint} is no model in the format of transformers: it holds no {lacking}; found"
+            f" {', '.join(sorted(sizes)[:8]) or 'nothing'}"
+        )
+    return [_File(repo, name, sizes[name]) for name in names]
 
 
 def _files_of_repository(name: str, place: tuple[str, str] | None, endpoint: str) -> list[_File]:
@@ -97,8 +111,8 @@ def _files_of_tokenizer(files: list[_File], name: str, endpoint: str) -> list[_F
     if tokenizer and tokenizer != repo:
         sizes = _sizes(tokenizer, endpoint)
         more += [_File(tokenizer, file, sizes[file]) for file in _TOKENIZER_FILES if file in sizes]
-    if tower := text.get("hf_model_name"):
-        more.append(_File(str(tower), "config.json", 0))
+    if text_model := text.get("hf_model_name"):
+        more.append(_File(str(text_model), "config.json", 0))
     return more
 
 

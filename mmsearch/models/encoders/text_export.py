@@ -1,10 +1,10 @@
 """Text encoders of open_clip models on ONNX Runtime, so that a query imports neither torch nor open_clip.
 
-A tower is exported once, beside the other things that mmsearch can make again:
+It is exported once, beside the other things that mmsearch can make again:
 
     text_encoders/DIGEST-FINGERPRINT/   tower.onnx  tower.onnx.data  tokenizer.json  tower.json
 
-The name of the directory follows from the weights on disk and from how they are used, so that a tower of
+The name of the directory follows from the weights on disk and from how they are used, so that the text encoder of
 other weights is never found; ``tower.json``, written last, carries the encoder's identity.
 """
 
@@ -30,14 +30,18 @@ from mmsearch.core.system import session_settings
 from mmsearch.core.types import EncoderSpec
 from mmsearch.models.encoders.base import Encoder, EncoderOptions, FloatArray
 from mmsearch.models.encoders.tokenizer import TokenArray, end_positions, open_tokenizer
-from mmsearch.models.encoders.weights import LocalModel, cache_dir, read_json, write_json
+from mmsearch.models.encoders.weights import cache_dir, read_json, write_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mmsearch.models.encoders.open_clip import OpenClipEncoder
+    from mmsearch.models.encoders.open_clip_files import LocalModel
 
 _FORMAT = 1
+# What earlier versions exported is still read, so the files are still called as they called them.
+_GRAPH = "tower.onnx"
+_SETTINGS = "tower.json"
 _BATCH = 32
 _LOWEST_COSINE = 0.9999
 _CHECKED_TEXTS = (
@@ -54,13 +58,13 @@ class TextEncoder:
     def __init__(self, directory: Path, options: EncoderOptions) -> None:
         import onnxruntime
 
-        settings = read_json(directory / "tower.json")
+        settings = read_json(directory / _SETTINGS)
         self.spec = EncoderSpec(**settings["spec"])
         self.input_size = int(settings["input_size"])
         self.tokenizer = open_tokenizer(directory, settings["tokenizer"])
         self._cuts, self._end_id = bool(settings["cuts"]), settings["end_id"]
         self._session = onnxruntime.InferenceSession(
-            str(directory / "tower.onnx"),
+            str(directory / _GRAPH),
             session_settings(options.threads, spins=True),
             providers=["CPUExecutionProvider"],
         )
@@ -83,27 +87,27 @@ class TextEncoder:
 
 
 class TextFirstEncoder(Encoder):
-    """An open_clip encoder whose texts go through the exported tower; an image loads the whole model."""
+    """An open_clip encoder whose texts go through the exported text encoder; an image loads the whole model."""
 
     def __init__(
-        self, tower: TextEncoder, local: LocalModel, options: EncoderOptions, open_whole: Callable[[], OpenClipEncoder]
+        self, texts: TextEncoder, local: LocalModel, options: EncoderOptions, open_whole: Callable[[], OpenClipEncoder]
     ) -> None:
-        self._tower, self.directory = tower, local.directory
+        self._texts, self.directory = texts, local.directory
         self._open_whole = open_whole
         self._whole: OpenClipEncoder | None = None
         self._lock = threading.Lock()
-        self.spec = tower.spec
-        self.input_size = tower.input_size
+        self.spec = texts.spec
+        self.input_size = texts.input_size
         self.batch_size = options.batch_size or 16
-        self.max_text_tokens = tower.tokenizer.context_length
+        self.max_text_tokens = texts.tokenizer.context_length
 
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
         """n texts to (n, dim) rows of length 1."""
-        return self._tower.encode_texts(texts)
+        return self._texts.encode_texts(texts)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, special ones included, before it is cut."""
-        return self._tower.tokenizer.count(text)
+        return self._texts.tokenizer.count(text)
 
     def prepare_image(self, image: Image) -> npt.NDArray[np.generic]:
         """As ``OpenClipEncoder.prepare_image``."""
@@ -131,15 +135,15 @@ class TextFirstEncoder(Encoder):
             return self._whole
 
 
-def tower_directory(local: LocalModel) -> Path:
+def export_directory(local: LocalModel) -> Path:
     """Where the exported text encoder of a model lies, or would lie."""
     return cache_dir() / "text_encoders" / f"{local.digest[:24]}-{local.fingerprint[:8]}"
 
 
 def open_text_encoder(local: LocalModel, options: EncoderOptions | None = None) -> TextEncoder | None:
     """The exported text encoder of a model on this machine; ``None`` if there is none that can be used."""
-    directory = tower_directory(local)
-    settings = read_json(directory / "tower.json")
+    directory = export_directory(local)
+    settings = read_json(directory / _SETTINGS)
     if settings.get("format") != _FORMAT or settings["spec"]["digest"] != local.digest:
         return None
     try:
@@ -152,10 +156,10 @@ def open_text_encoder(local: LocalModel, options: EncoderOptions | None = None) 
 def export_text_encoder(encoder: OpenClipEncoder) -> Path | None:
     """Exports the text encoder of a model and returns its directory; costs seconds, once for each model.
 
-    The exported tower is compared with open_clip's own ``encode_text`` first (cosine ≥ 0.9999). ``None``,
-    with a line in the log, where the tower cannot be exported or kept: querying then goes on with torch.
+    It is compared with open_clip's own ``encode_text`` first (cosine ≥ 0.9999). ``None``,
+    with a line in the log, where it cannot be exported or kept: querying then goes on with torch.
     """
-    directory = tower_directory(encoder.local)
+    directory = export_directory(encoder.local)
     if open_text_encoder(encoder.local) is not None:
         return directory
     failed = directory.with_name(directory.name + ".failed.json")
@@ -166,7 +170,7 @@ def export_text_encoder(encoder: OpenClipEncoder) -> Path | None:
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=directory.parent, prefix="new-"))
-        _write_tower(encoder, scratch)
+        _export(encoder, scratch)
         shutil.rmtree(directory, ignore_errors=True)
         scratch.replace(directory)
     except Exception as error:
@@ -183,18 +187,13 @@ def export_text_encoder(encoder: OpenClipEncoder) -> Path | None:
     return directory
 
 
-def _write_tower(encoder: OpenClipEncoder, directory: Path) -> None:
+def _export(encoder: OpenClipEncoder, directory: Path) -> None:
     import torch
-
-    from mmsearch.models.encoders.open_clip_loading import load_model
-    from mmsearch.models.encoders.text_module import CausalTextModule, text_module
 
     tokenizer = encoder.tokenizer.save(directory)
     if tokenizer is None:
         raise EncoderError("its tokenizer cannot be saved")
-    module = encoder.text_module
-    if encoder.device.type != "cpu":
-        module = text_module(load_model(encoder.local)[0])  # a GPU's copy has lost half the digits
+    module = encoder.text_module_on_cpu()
     tokens = torch.from_numpy(encoder.tokenizer(_CHECKED_TEXTS))
     # The traced example must have sizes that no fixed one of the model equals by chance.
     length = min(7, tokens.shape[1]) if module.cuts else tokens.shape[1]
@@ -203,18 +202,18 @@ def _write_tower(encoder: OpenClipEncoder, directory: Path) -> None:
         shapes[1] = torch.export.Dim("ids", min=2, max=tokens.shape[1])
     with _quiet(), torch.no_grad():
         torch.onnx.export(
-            module.eval(), (tokens[:, :length],), str(directory / "tower.onnx"), dynamo=True, verbose=False,
+            module.eval(), (tokens[:, :length],), str(directory / _GRAPH), dynamo=True, verbose=False,
             dynamic_shapes=(shapes,), input_names=["tokens"], output_names=["rows"], external_data=True,
         )  # fmt: skip
     write_json(
-        directory / "tower.json",
+        directory / _SETTINGS,
         {
             "format": _FORMAT,
             "spec": asdict(encoder.spec),
             "input_size": encoder.input_size,
             "tokenizer": tokenizer,
             "cuts": module.cuts,
-            "end_id": module.end_id if isinstance(module, CausalTextModule) else None,
+            "end_id": module.end_id,
         },
     )
     with torch.no_grad():
@@ -222,7 +221,7 @@ def _write_tower(encoder: OpenClipEncoder, directory: Path) -> None:
     rows = TextEncoder(directory, EncoderOptions()).encode_texts(_CHECKED_TEXTS)
     cosine = float(np.sum(rows * expected, axis=1).min())
     if not cosine >= _LOWEST_COSINE:
-        raise EncoderError(f"the exported tower differs from the original: cosine {cosine:.5f}")
+        raise EncoderError(f"the exported text encoder differs from the original: cosine {cosine:.5f}")
 
 
 def _versions() -> list[str]:

@@ -1,4 +1,4 @@
-"""Where the weights of an open_clip model lie on this machine, and what their digest is.
+"""Where weights lie on this machine, and what their digest is; the cache of what can be made again.
 
 Nothing here imports torch, open_clip or huggingface_hub, and nothing touches the network: a query must be
 able to name the exact weights of its index in milliseconds.
@@ -10,19 +10,13 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
-HUB_PREFIX = "hf-hub:"
-DIRECTORY_PREFIX = "local-dir:"
-CONFIG_FILE = "open_clip_config.json"
+from mmsearch.core.errors import ModelMissing
 
 # The order in which open_clip itself prefers the checkpoints of a directory: the digest must be that of the
 # file that is going to be loaded.
@@ -36,35 +30,6 @@ _PREFERRED_CHECKPOINTS = (
     "pytorch_model.pth",
     "model.pth",
 )
-
-
-@dataclass(frozen=True)
-class LocalModel:
-    """A model that is whole on this machine.
-
-    ``directory`` holds ``open_clip_config.json`` and the checkpoint (``local-dir:`` and ``hf-hub:`` names);
-    it is ``None`` for ``ARCHITECTURE/TAG`` names, whose configuration is inside open_clip.
-    """
-
-    name: str
-    checkpoint: Path
-    directory: Path | None = None
-    architecture: str | None = None
-    tag: str | None = None
-    repo: str | None = None
-
-    @cached_property
-    def digest(self) -> str:
-        """Hex SHA-256 of the checkpoint."""
-        return file_digest(self.checkpoint)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Changes when the same weights would be used in another way: another name or configuration."""
-        text = self.name
-        if self.directory is not None:
-            text += (self.directory / CONFIG_FILE).read_text(encoding="utf-8")
-        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def cache_dir() -> Path:
@@ -100,19 +65,9 @@ def hub_file(repo: str, filename: str) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
-def checkpoint_candidates(filename: str) -> tuple[str, ...]:
-    """The names under which a hub repository may hold weights, best first.
-
-    ``filename`` is what open_clip's table of pretrained tags says; empty for its usual names.
-    """
-    if not filename:
-        return ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-    return (re.sub(r"\.(bin|pth)$", ".safetensors", filename), filename)
-
-
-def first_hub_file(repo: str, names: Sequence[str]) -> Path | None:
-    """The first of ``names`` that the local cache has."""
-    return next((path for name in names if (path := hub_file(repo, name))), None)
+def missing(name: str) -> ModelMissing:
+    """The error for a model that must be fetched first."""
+    return ModelMissing(f"the weights of {name} are not on this machine; fetch them with: mmsearch models pull {name}")
 
 
 def find_checkpoint(directory: Path) -> Path | None:
@@ -139,18 +94,6 @@ def file_digest(path: Path) -> str:
             digest.update(block)
     add_to_json(known, str(path), [stat.st_size, stat.st_mtime_ns, digest.hexdigest()])
     return digest.hexdigest()
-
-
-def remember_hub_place(name: str, repo: str, filename: str) -> None:
-    """Keeps where an ``ARCHITECTURE/TAG`` lies on the hub: only open_clip knows, and it imports torch."""
-    if recall_hub_place(name) != (repo, filename):
-        add_to_json(cache_dir() / "hub_places.json", name, [repo, filename])
-
-
-def recall_hub_place(name: str) -> tuple[str, str] | None:
-    """What ``remember_hub_place`` kept: repository and file name."""
-    entry = read_json(cache_dir() / "hub_places.json").get(name)
-    return (str(entry[0]), str(entry[1])) if isinstance(entry, list) and len(entry) == 2 else None
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The contract of a reranker: it looks at a query and a candidate together, which two towers never do."""
+"""The contract of a reranker: it looks at a query and a candidate together, which a dual encoder never does."""
 
 from __future__ import annotations
 
@@ -50,6 +50,23 @@ class Cost:
 class Reranker(ABC):
     """Scores one text against many images. The part that depends on the image alone is a step of its own, so that an
     index can keep what it gives; methods may be called from several threads.
+
+    One of your own sets ``spec`` and has the three abstract methods::
+
+        class Brightness(Reranker):
+            def __init__(self, options=None, encoder=None):  # each is left out where the constructor does not take it
+                self.spec = RerankerSpec("my_rerankers:Brightness", digest="brightness-1", token_shape=(1,))
+
+            def prepare_image(self, image):
+                return np.asarray(image.convert("L").resize((16, 16)))
+
+            def tokens_of_prepared(self, inputs):
+                return (inputs.reshape(len(inputs), 256).mean(axis=1, keepdims=True) / 255).astype(np.float16)
+
+            def score_tokens(self, text, tokens):
+                return tokens[:, 0].astype(np.float32) * (1 if "bright" in text else -1)
+
+    ``mmsearch query TEXT --rerank my_rerankers:Brightness`` and `open_reranker` open it by that name.
     """
 
     spec: RerankerSpec

@@ -1,7 +1,7 @@
 """BLIP for image-text retrieval (Li et al., 2022, https://arxiv.org/abs/2201.12086) through transformers.
 
 The text encoder attends to the patch tokens of the vision encoder, and its matching head says whether the two
-belong together. Opening one imports torch and transformers, which are an extra: ``pip install "mmsearch[blip]"``.
+belong together. Opening one imports torch and transformers, which are an extra: ``pip install "mmsearch[hf]"``.
 """
 
 from __future__ import annotations
@@ -96,12 +96,10 @@ def _load(directory: Path, name: str, options: EncoderOptions) -> tuple[Any, Any
     try:
         from transformers import BlipForImageTextRetrieval
     except ImportError as error:
-        raise ModelMissing(
-            f'the reranker {name} needs the package transformers: pip install "mmsearch[blip]"'
-        ) from error
+        raise ModelMissing(f'the reranker {name} needs the package transformers: pip install "mmsearch[hf]"') from error
     import torch
 
-    from mmsearch.models.encoders.open_clip import choose_device
+    from mmsearch.models.encoders.torch_encoder import choose_device
 
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -19,7 +19,7 @@ import torch
 from mmsearch.core.errors import EncoderError
 from mmsearch.models.encoders.base import EncoderOptions
 from mmsearch.models.encoders.open_clip import OpenClipEncoder
-from mmsearch.models.encoders.weights import LocalModel
+from mmsearch.models.encoders.open_clip_files import LocalModel
 from mmsearch.models.rerankers.base import FloatArray, Reranker, RerankerSpec, TokenArray
 
 if TYPE_CHECKING:

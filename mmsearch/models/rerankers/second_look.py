@@ -181,29 +181,29 @@ class SecondLook(Reranker):
         options: EncoderOptions | None = None,
         encoder: BuiltinEncoder | None = None,
     ) -> None:
-        self.tower = encoder or BuiltinEncoder(directory, options)
+        self.encoder = encoder or BuiltinEncoder(directory, options)
         self.model = SecondLookModel.read(directory / FILE)
-        if self.model.encoder_digest != self.tower.spec.digest:
+        if self.model.encoder_digest != self.encoder.spec.digest:
             raise EncoderError(
                 f"{directory / FILE} belongs to an encoder with the weights {self.model.encoder_digest[:12]}, the one "
-                f"here has {self.tower.spec.key}: fit it again"
+                f"here has {self.encoder.spec.key}: fit it again"
             )
-        self.dim = self.tower.spec.dim
+        self.dim = self.encoder.spec.dim
         rows = -(-(self.dim + self.model.rank) // _CHANNELS)
         digest = hashlib.sha256((directory / FILE).read_bytes()).hexdigest()
-        self.spec = RerankerSpec("builtin", digest, (rows, _CHANNELS), self.tower.spec.digest, self.model.mix)
-        self.input_size = round(self.tower.input_size / MIDDLE)
-        self.batch_size = max(1, self.tower.batch_size // LOOKS)
-        self._middles = self.tower.caption_centroids()
+        self.spec = RerankerSpec("builtin", digest, (rows, _CHANNELS), self.encoder.spec.digest, self.model.mix)
+        self.input_size = round(self.encoder.input_size / MIDDLE)
+        self.batch_size = max(1, self.encoder.batch_size // LOOKS)
+        self._middles = self.encoder.caption_centroids()
         self._text = lru_cache(maxsize=1)(self._read)  # candidates come in several calls
 
     def prepare_image(self, image: Image) -> npt.NDArray[np.uint8]:
         """An upright picture of any mode to (``LOOKS``, size, size, 3) uint8."""
-        return np.stack([self.tower.prepare_image(view) for view in further_views(image)])
+        return np.stack([self.encoder.prepare_image(view) for view in further_views(image)])
 
     def tokens_of_prepared(self, inputs: npt.NDArray[Any]) -> TokenArray:
         """(n, ``LOOKS``, size, size, 3) uint8 to (n, *token_shape) float16; what is left of the last row is 0."""
-        vectors, logits = self.tower.vectors_and_logits(inputs.reshape(-1, *inputs.shape[2:]))
+        vectors, logits = self.encoder.vectors_and_logits(inputs.reshape(-1, *inputs.shape[2:]))
         mean = mean_of_looks(vectors.reshape(len(inputs), LOOKS, -1))
         latents = self.model.latents(mean, logits.reshape(len(inputs), LOOKS, -1).mean(axis=1))
         flat = np.zeros((len(inputs), self.spec.token_shape[0] * _CHANNELS), dtype=np.float16)
@@ -224,7 +224,7 @@ class SecondLook(Reranker):
 
     def _read(self, text: str) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """The text's vector and the columns of its terms."""
-        return self.tower.encode_texts([text])[0], self.model.columns(text)
+        return self.encoder.encode_texts([text])[0], self.model.columns(text)
 
 
 def mean_of_looks(vectors: FloatArray) -> FloatArray:

@@ -22,7 +22,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.core.types import EncoderSpec, Modality
+from mmsearch.core.modalities import Group, is_passages, names_in
+from mmsearch.core.types import EncoderSpec
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.models.encoders.caption_centroids import NEIGHBOURS
 from mmsearch.query.calibrate.caption_bank import bank_vectors, captions_digest, generic_captions
@@ -45,7 +46,6 @@ SAMPLE, OTHERS = 512, 80_000
 LAZY = 50_000
 """A search itself makes up for at most so many segments that no calibration covers: more would be felt."""
 Kind = Literal["text", "image"]
-Group = Literal["visual", "text"]
 GROUPS: tuple[Group, ...] = ("visual", "text")
 
 
@@ -103,7 +103,7 @@ class Calibration:
 
     def corrects(self, kind: Kind) -> bool:
         """Whether hubness changes any score of such a query."""
-        return kind == "text" or "text" in self.store.modalities
+        return kind == "text" or any(is_passages([name]) for name in self.store.modalities)
 
     def weights(self, queries: FloatArray, kind: Kind = "text") -> FloatArray:
         """How much hubness counts for each of ``queries``, (q, dim) of length 1: (q,)."""
@@ -240,7 +240,7 @@ def _measured(
 
 def _nearest_neighbours(store: Store) -> FloatArray:
     """Sorted: how similar the nearest other picture is, for a sample of the pictures; copies do not count."""
-    pictures: tuple[Modality, ...] = ("image", "video")
+    pictures = names_in("visual", store.modalities)
     sample, others = store.sample(SAMPLE, pictures, 1), store.sample(OTHERS, pictures, 2)
     if len(sample) < 16:
         return np.zeros(0, dtype=np.float32)

@@ -270,6 +270,46 @@ def m009_spaces(db: Database) -> None:
         db.execute(f"ALTER TABLE {table} RENAME COLUMN tower_id TO space_id")
 
 
+def m010_any_modality(db: Database) -> None:
+    """No table lists the modalities that there may be, and each that comes gets a number for ``row_blocks``.
+
+    SQLite takes a CHECK off only with its table, so three tables are made anew (as in "Making Other Kinds Of Table
+    Schema Changes" of its ALTER TABLE page): triggers aside, copied, renamed, indexes and triggers back. `migrate` has
+    switched foreign keys off, without which dropping a table would delete what points at it.
+    """
+    assert not db.execute("PRAGMA foreign_keys").fetchone()[0]
+    triggers = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY rowid").fetchall()
+    for name, _ in triggers:
+        db.execute(f"DROP TRIGGER {name}")
+    for table in ("contents", "vectors", "documents"):
+        kept = "SELECT sql FROM sqlite_master WHERE tbl_name = ? AND type = ? AND sql IS NOT NULL ORDER BY rowid"
+        created: str = db.execute(kept, [table, "table"]).fetchone()[0]
+        indexes = db.execute(kept, [table, "index"]).fetchall()
+        last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", [table]).fetchone()
+        columns = created.replace(" CHECK (modality IN ('image', 'video', 'text'))", "").partition("(")[2]
+        db.execute(f"CREATE TABLE new_{table} ({columns}")
+        db.execute(f"INSERT INTO new_{table} SELECT * FROM {table}")
+        db.execute(f"DROP TABLE {table}")
+        db.execute(f"ALTER TABLE new_{table} RENAME TO {table}")
+        for (index,) in indexes:
+            db.execute(index)
+        if last is not None:  # ids that were used and given up stay used
+            db.execute("DELETE FROM sqlite_sequence WHERE name = ?", [table])
+            db.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", [table, last[0]])
+    for _, trigger in triggers:
+        db.execute(trigger)
+    for statement in (
+        "CREATE TABLE modalities (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT",
+        "INSERT INTO modalities VALUES (0, 'image'), (1, 'video'), (2, 'text')",
+        """CREATE TRIGGER number_of_new_modality AFTER INSERT ON contents
+            WHEN NOT EXISTS (SELECT 1 FROM modalities WHERE name = NEW.modality) BEGIN
+            INSERT INTO modalities SELECT max(3, max(number)) + 1, NEW.modality FROM modalities;  -- 3: of dead rows
+        END""",
+    ):
+        db.execute(statement)
+    assert db.execute("PRAGMA foreign_key_check").fetchone() is None
+
+
 STEPS: tuple[Callable[[Database], None], ...] = (
     m001_documents_and_vectors,
     m002_captions_scopes_archives,
@@ -280,6 +320,7 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m007_wide_pictures_in_parts,
     m008_row_blocks,
     m009_spaces,
+    m010_any_modality,
 )
 
 
@@ -291,10 +332,17 @@ def migrate(db: Database) -> None:
     """
     done: int = db.execute("PRAGMA user_version").fetchone()[0]
     check_version(done)
-    for number, step in enumerate(STEPS[done:], start=done + 1):
-        with db.atomic():
-            step(db)
-            db.execute(f"PRAGMA user_version = {number}")
+    if not is_old(done):
+        return
+    are_enforced: int = db.execute("PRAGMA foreign_keys").fetchone()[0]
+    db.execute("PRAGMA foreign_keys = OFF")  # which a transaction cannot; steps keep references as they are themselves
+    try:
+        for number, step in enumerate(STEPS[done:], start=done + 1):
+            with db.atomic():
+                step(db)
+                db.execute(f"PRAGMA user_version = {number}")
+    finally:
+        db.execute(f"PRAGMA foreign_keys = {are_enforced}")
 
 
 def is_old(found: int) -> bool:

@@ -23,7 +23,7 @@ from mmsearch.store.local.catalogue import Space
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.recipes import Recipe, choose, load_recipe, recipe_folder
 from mmsearch.store.local.reranker_cache import compact_tokens
-from mmsearch.store.local.vector_index import AnnIndex, ExactIndex, Tuned, gpu_count, tune
+from mmsearch.store.local.vector_index import AnnIndex, ExactIndex, Tuned, gpu_count, index_class, require_gpu, tune
 from mmsearch.store.local.vector_index.tuning import EXACT_SECONDS, FEWEST_QUERIES, latency_of
 from mmsearch.store.local.vectors import BuiltIndex
 
@@ -95,10 +95,12 @@ def optimize(
 
     Raises:
         UsageError: too few captions.
-        RecipeError: no such recipe, or it cannot be built over these vectors.
+        RecipeError: no such recipe, or it cannot be built over these vectors, or on this machine.
         IndexBusy: another process is writing to the index.
     """
     index.check_encoder(encoder.spec)
+    if options.recipe != "auto":
+        require_gpu(load_recipe(options.recipe))
     if len(captions) < FEWEST_QUERIES:
         raise UsageError(f"{len(captions)} captions were given; tuning needs at least {FEWEST_QUERIES}")
     with index.writing(encoder=encoder.spec) as writable:
@@ -134,7 +136,7 @@ class _Optimizer:
             lambda query: exact.search(query, self._options.k, threads=1), sets[0][:20], EXACT_SECONDS
         ).p50_ms
         recipe = self._recipe(len(matrix), exact_ms)
-        if recipe.kind == "exact":
+        if recipe.kind == "exact" and not recipe.needs_gpu:
             reason = f"exact search takes {exact_ms:.1f} ms for {len(matrix):,} vectors"
             return self._stay_exact(reason, len(matrix), exact_ms, reclaimed)
         return self._build(space, matrix, recipe, sets, exact, exact_ms, reclaimed)
@@ -164,10 +166,8 @@ class _Optimizer:
         exact_ms: float,
         reclaimed: int,
     ) -> OptimizeReport:
-        if recipe.needs_gpu:
-            raise RecipeError(f"recipe {recipe.name} lives on a GPU and is not kept in an index: choose another")
         self._progress(f"building {recipe.name} over {len(matrix):,} vectors")
-        ann = AnnIndex.build(matrix, recipe, text_vectors=np.concatenate(texts))
+        ann = index_class(recipe).build(matrix, recipe, text_vectors=np.concatenate(texts))
         self._progress(f"tuning {recipe.name} to recall@{self._options.k} {self._options.recall:g}")
         k, recall = self._options.k, self._options.recall
         images, *texts = _affordable([_image_queries(matrix), *texts], exact, k)

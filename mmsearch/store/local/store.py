@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from mmsearch.core.errors import UsageError, VectorError
 from mmsearch.core.letters import sought_letters
-from mmsearch.core.types import MODALITIES, EncoderSpec, Modality
+from mmsearch.core.modalities import names_in
+from mmsearch.core.types import EncoderSpec, Modality
 from mmsearch.filters import And, OneOf, Where
 from mmsearch.models.rerankers.base import RerankerSpec
 from mmsearch.store.base import (
@@ -178,8 +179,11 @@ class LocalStore(Store):
         parts = where.parts if isinstance(where, And) else (where,)
         kinds = [part for part in parts if isinstance(part, OneOf) and part.field == "modality"]
         others = tuple(part for part in parts if part not in kinds)
-        modalities = tuple(name for name in MODALITIES if all(name in part.values for part in kinds))
-        return Restriction(self._condition(And(others)) if others else None, modalities if kinds else None)
+        condition = self._condition(And(others)) if others else None
+        if not kinds:
+            return Restriction(condition, None)
+        modalities = (name for name in kinds[0].values if all(name in part.values for part in kinds))
+        return Restriction(condition, tuple(modalities))
 
     def _condition(self, where: Where | None) -> Condition:
         """It as a condition of the catalogue."""
@@ -252,7 +256,7 @@ class LocalStore(Store):
         """See `Store.blocks`."""
         owners = self._owners()
         is_text, is_dead = (np.zeros(self.space.row_count, dtype=bool) for _ in range(2))
-        is_text[owners.of_modalities(["text"])] = True
+        is_text[owners.of_modalities(names_in("text", self.modalities))] = True
         is_dead[self._dead[self._dead < len(is_dead)]] = True
         for first in range(start, self.space.row_count, BLOCK):
             part = slice(first, min(first + BLOCK, self.space.row_count))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,12 @@ from mmsearch.store.local.catalogue import Space
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.files.codes import Codes
 from mmsearch.store.local.recipes import load_recipe
-from mmsearch.store.local.vector_index import AnnIndex, ExactIndex, Neighbours, QueryKind
+from mmsearch.store.local.vector_index import AnnIndex, ExactIndex, Neighbours, QueryKind, index_class
 
+LOG = logging.getLogger("mmsearch")
 FAR = 10
 """At one setting, `ivf_pq` and `pq_scan` find the 100 nearest about as well as the 10 nearest (at most 0.025 worse,
-`hnsw` 0.07; `benchmarks/vector_search.py`), and a question for ten documents asks for 44 rows."""
+`hnsw` 0.07; `benchmarks/vector_search.py`), and a query for ten documents wants 44 rows."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class BuiltIndex:
     @classmethod
     def of(cls, index: IndexDirectory) -> BuiltIndex | None:
         """The one that the manifest names; ``None`` where searching is exact."""
-        found = index.manifest.vector_index
-        return None if found is None else cls(**found)
+        built = index.manifest.vector_index
+        return None if built is None else cls(**built)
 
 
 class Vectors:
@@ -57,7 +60,7 @@ class Vectors:
         self._built = None if built is None or built.space != space.spec.key else built
         self._opening: Future[AnnIndex | None] | None = None
         if self._built is not None:
-            # Reading it takes longer than all else here: who asks encodes the question meanwhile.
+            # Reading it takes longer than all else here: the query is encoded meanwhile.
             pool = ThreadPoolExecutor(1, thread_name_prefix="mmsearch-open")
             self._opening = pool.submit(_open_built, index.path, self._built, matrix, codes)
             pool.shutdown(wait=False)
@@ -69,7 +72,7 @@ class Vectors:
 
     @property
     def recipe(self) -> str:
-        """The name of the recipe that answers."""
+        """The name of the recipe in use: ``exact`` too where the vector index cannot be opened here."""
         return "exact" if self._ann is None or self._built is None else self._built.recipe
 
     def search(
@@ -84,8 +87,8 @@ class Vectors:
     ) -> list[Neighbours]:
         """The ``k`` best rows for each of ``queries``, float32 (q, dim), with the parameters tuned for ``kind``.
 
-        See `vector_index.ExactIndex.search`. Asked for more than `FAR` times the rows that the parameters were
-        tuned for, the exact search answers: a graph or a list that was set for 10 neighbours misses many of 1,000.
+        See `vector_index.ExactIndex.search`. For more than `FAR` times the rows that the parameters were
+        tuned for, it searches exactly: a graph or a list that was set for 10 neighbours misses many of 1,000.
         """
         ann = self._ann
         if ann is None or self._built is None or k > self.reach(kind):
@@ -94,14 +97,25 @@ class Vectors:
         return ann.search(queries, k, parameters=parameters, only=only, without=without, threads=threads)
 
     def reach(self, kind: QueryKind) -> int:
-        """How many rows the vector index is asked for at most; 0 where it answers no queries of this kind."""
+        """How many rows at most are searched for in the vector index; 0 where it serves no queries of this kind."""
         tuned = None if self._ann is None or self._built is None else self._built.tuned.get(kind)
         return 0 if tuned is None else FAR * max(int(tuned["k"]), 10)
 
 
 def _open_built(folder: Path, built: BuiltIndex, matrix: Any, codes: Codes | None) -> AnnIndex | None:
-    """The vector index in an index directory. It is a cache: damaged or of other vectors, exact search answers."""
+    """The vector index in an index directory. It is a cache: damaged, of other vectors, or for a GPU that is not there
+    now, searching is exact."""
     try:
-        return AnnIndex.open(folder / built.file, load_recipe(folder / built.recipe_file), matrix, codes=codes)
-    except (IndexDamaged, RecipeError):
+        recipe = load_recipe(folder / built.recipe_file)
+        return index_class(recipe).open(folder / built.file, recipe, matrix, codes=codes)
+    except IndexDamaged:
         return None
+    except RecipeError as error:
+        _say_once(f"searching exactly, on the CPU: {error}")
+        return None
+
+
+@cache
+def _say_once(message: str) -> None:
+    """An index is opened anew after every change; its log need not say the same each time."""
+    LOG.warning(message)

@@ -20,8 +20,8 @@ from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 from mmsearch.core.errors import MediaError
 from mmsearch.core.types import MediaInfo
 from mmsearch.media import SUFFIXES, DecodedSegment, DecodeOptions, decoder_for
+from mmsearch.media.formats import IMAGE, RAW, suffixes_of
 from mmsearch.media.image.metadata import camera_name, parse_date, read_xmp
-from mmsearch.media.image.raw import RAW_SUFFIXES
 from mmsearch.media.image.reader import ImageDecoder
 
 OPTIONS = DecodeOptions(min_side=32)
@@ -105,8 +105,8 @@ def test_every_format_shows_the_picture(
 
 
 def test_every_image_suffix_belongs_to_the_image_decoder() -> None:
-    assert ImageDecoder.suffixes <= SUFFIXES
-    for suffix in ImageDecoder.suffixes:
+    assert ImageDecoder().suffixes <= SUFFIXES
+    for suffix in ImageDecoder().suffixes:
         assert isinstance(decoder_for(Path("X" + suffix.upper())), ImageDecoder)
     assert decoder_for(Path("a.exe")) is None
     assert decoder_for(Path("jpg")) is None
@@ -742,7 +742,7 @@ def raw_file(suffix: str, orientation: int = 6) -> bytes:
     return data + bytes(1000)
 
 
-@pytest.mark.parametrize("suffix", sorted(RAW_SUFFIXES))
+@pytest.mark.parametrize("suffix", sorted(suffixes_of(IMAGE, reader=RAW)))
 def test_camera_raw_shows_its_preview_upright(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"photo{suffix}"
     path.write_bytes(raw_file(suffix))
@@ -821,7 +821,7 @@ def only_media_errors(path: Path) -> None:
 
 
 @LENIENT
-@given(data=st.binary(max_size=400), suffix=st.sampled_from(sorted(ImageDecoder.suffixes)))
+@given(data=st.binary(max_size=400), suffix=st.sampled_from(sorted(ImageDecoder().suffixes)))
 def test_arbitrary_bytes_give_a_reason(tmp_path: Path, data: bytes, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(data)

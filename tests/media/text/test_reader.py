@@ -322,7 +322,7 @@ def test_sidecars(tmp_path: Path) -> None:
 
 
 def test_every_text_suffix_belongs_to_the_text_decoder() -> None:
-    for suffix in TextDecoder.suffixes:
+    for suffix in TextDecoder().suffixes:
         assert isinstance(decoder_for(Path("A" + suffix.upper())), TextDecoder)
 
 
@@ -338,7 +338,7 @@ CONTENT = st.one_of(
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=CONTENT, suffix=st.sampled_from(sorted(TextDecoder.suffixes)))
+@given(data=CONTENT, suffix=st.sampled_from(sorted(TextDecoder().suffixes)))
 def test_anything_gives_passages_or_a_reason(tmp_path: Path, data: bytes, suffix: str) -> None:
     path = write(tmp_path / f"a{suffix}", data)
     try:

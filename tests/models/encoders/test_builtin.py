@@ -133,7 +133,7 @@ def test_threads_get_the_same_rows(encoder: BuiltinEncoder) -> None:
         np.testing.assert_allclose(images, expected[1], atol=1e-5)
 
 
-# --- what the towers read
+# --- what the graphs read
 
 
 def test_tokens_are_counted_uncut_and_encoded_cut(encoder: BuiltinEncoder) -> None:
@@ -228,7 +228,7 @@ def test_image_encoder_is_conse_over_the_class_names(encoder: BuiltinEncoder) ->
         probabilities = np.exp(row / 1.5 - (row / 1.5).max())
         top = np.argsort(-probabilities)[:20]
         expected = _unit(_unit((probabilities[top, None] * matrix[top]).sum(0)) + more)
-        # Not 1: the shipped matrix comes from the tower before its weights were narrowed.
+        # Not 1: the shipped matrix comes from the encoder before its weights were narrowed.
         assert expected @ _unit(found[-384:]) > 0.998
 
 
@@ -341,7 +341,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         BuiltinEncoder(tmp_path)
 
 
-def test_a_wrong_dimension_and_a_damaged_tower_are_refused(tmp_path: Path) -> None:
+def test_a_wrong_dimension_and_a_damaged_graph_are_refused(tmp_path: Path) -> None:
     dim = BuiltinEncoder().spec.dim
     folder = _copy_with(tmp_path, lambda fields: fields.update(dim=512))
     with pytest.raises(EncoderError, match=rf"\(1, {dim}\).*512"):

@@ -17,17 +17,11 @@ from typing import ClassVar
 import pytest
 
 from mmsearch.core.errors import EncoderError, HubUnreachable, ModelMissing
-from mmsearch.models.encoders import weights
-from mmsearch.models.encoders.models import (
-    BUILTIN,
-    SUGGESTED,
-    canonical_name,
-    hub_place,
-    is_present,
-    list_models,
-    locate,
-)
+from mmsearch.models.encoders import open_encoder, weights
+from mmsearch.models.encoders.catalogue import SUGGESTED, list_models
+from mmsearch.models.encoders.open_clip_files import hub_place, locate, recall_hub_place
 from mmsearch.models.encoders.pull import PullProgress, pull_model
+from mmsearch.models.encoders.registry import BUILTIN, canonical_name, is_present
 
 CONFIG = b'{"model_cfg": {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {"hf_tokenizer_name": "acme/words"}}}'
 WEIGHTS = bytes(range(256)) * 4096
@@ -121,7 +115,7 @@ def test_the_place_of_the_cache_is_that_of_huggingface_hub(variables: dict[str, 
 
 def test_listing_imports_nothing_heavy():
     code = (
-        "import sys; from mmsearch.models.encoders.models import list_models; list_models();"
+        "import sys; from mmsearch.models.encoders.catalogue import list_models; list_models();"
         "print([m for m in ('torch', 'open_clip', 'huggingface_hub', 'onnxruntime') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
@@ -144,9 +138,9 @@ def test_an_unknown_name_lists_similar_and_recommended_ones():
 
 def test_a_name_that_only_open_clip_knows_is_remembered():
     name = "ViT-B-16/datacomp_xl_s13b_b90k"
-    assert weights.recall_hub_place(name) is None
+    assert recall_hub_place(name) is None
     assert hub_place(name) == ("laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K", "")
-    assert weights.recall_hub_place(name) == hub_place(name)
+    assert recall_hub_place(name) == hub_place(name)
 
 
 def test_one_spelling_for_each_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -191,6 +185,23 @@ class Hub(BaseHTTPRequestHandler):
         },
         "acme/words": {"tokenizer.json": b'{"model": {}}', "tokenizer_config.json": b"{}"},
         "acme/empty": {"README.md": b"hi"},
+        "acme/clip": {
+            "config.json": b'{"model_type": "clip"}',
+            "model.safetensors": WEIGHTS,
+            "pytorch_model.bin": WEIGHTS + b"same, in an older format",
+            "preprocessor_config.json": b"{}",
+            "tokenizer.json": b'{"model": 1}',
+            "flax_model.msgpack": b"no",
+            "README.md": b"hi",
+        },
+        "acme/parts": {
+            "config.json": b"{}",
+            "model-00001-of-00002.safetensors": b"1",
+            "model-00002-of-00002.safetensors": b"2",
+            "model.safetensors.index.json": json.dumps(
+                {"weight_map": {letter: f"model-0000{n}-of-00002.safetensors" for n, letter in ((1, "a"), (2, "b"))}}
+            ).encode(),
+        },
     }
     asked: ClassVar[list[str]] = []
     broken = False
@@ -267,7 +278,40 @@ def test_pull_fetches_all_that_opening_needs(hub: type[Hub], capfd: pytest.Captu
     assert hub.asked == []
 
 
+@pytest.mark.parametrize(
+    ("name", "fetched"),
+    [
+        ("hf:acme/clip", {"config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json"}),
+        ("hf:acme/parts", {*Hub.repositories["acme/parts"]}),
+    ],
+)
+def test_pull_of_a_model_of_transformers(hub: type[Hub], name: str, fetched: set[str]):
+    with pytest.raises(ModelMissing, match=f"mmsearch models pull {name}"):
+        open_encoder(name)
+    assert not is_present(name)
+    pull_model(name)
+    assert set(hub.asked) == fetched and is_present(name)
+    hub.asked.clear()
+    pull_model(name + "+views")
+    assert hub.asked == []
+
+
+def test_pull_of_what_comes_from_no_hub(tmp_path: Path):
+    pull_model(BUILTIN)
+    with pytest.raises(EncoderError, match="there is no module no_such_module"):
+        pull_model("no_such_module:Encoder")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelMissing, match="comes from no hub: nothing was fetched"):
+        pull_model(str(tmp_path))
+
+
 def test_pull_of_what_the_hub_does_not_have(hub: type[Hub]):
+    with pytest.raises(EncoderError, match="there is no hf:acme/nothing"):
+        pull_model("hf:acme/nothing")
+    with pytest.raises(EncoderError, match=r"is no model in the format of transformers.*holds no model\.safetensors"):
+        pull_model("hf:acme/empty")
+    with pytest.raises(EncoderError, match=r"expected hf:ORG/NAME"):
+        pull_model("hf:empty")
     with pytest.raises(EncoderError, match="there is no hf-hub:acme/nothing"):
         pull_model("hf-hub:acme/nothing")
     with pytest.raises(EncoderError, match=r"holds no weights for open_clip.*README"):

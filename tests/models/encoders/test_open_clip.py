@@ -25,14 +25,13 @@ from tokenizers import models, pre_tokenizers, processors
 from mmsearch.core.errors import EncoderError, ModelMissing, VectorError
 from mmsearch.models.encoders import open_encoder
 from mmsearch.models.encoders.base import EncoderOptions
-from mmsearch.models.encoders.models import locate
-from mmsearch.models.encoders.open_clip import _fuse
-from mmsearch.models.encoders.open_clip_loading import load_model
+from mmsearch.models.encoders.open_clip import _fuse, load_model
+from mmsearch.models.encoders.open_clip_files import locate
 from mmsearch.models.encoders.text_export import (
     TextFirstEncoder,
+    export_directory,
     export_text_encoder,
     open_text_encoder,
-    tower_directory,
 )
 from mmsearch.models.encoders.tokenizer import ClipTokenizer, HubTokenizer, open_tokenizer
 
@@ -120,7 +119,7 @@ def siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def clip_tower(clip: Path) -> Path:
+def clip_export(clip: Path) -> Path:
     directory = export_text_encoder(open_encoder(str(clip), EncoderOptions(device="cpu")))
     assert directory is not None
     return directory
@@ -235,13 +234,13 @@ def test_the_batch_is_halved_when_memory_runs_out(clip: Path, error: Exception, 
     expected = encoder.encode_images(images)
     whole, sizes, room = encoder._image_encoder, [], 5
 
-    def tower(pixels: Any) -> Any:
+    def image_encoder(pixels: Any) -> Any:
         sizes.append(len(pixels))
         if len(pixels) > room:
             raise error
         return whole(pixels)
 
-    monkeypatch.setattr(encoder, "_image_encoder", tower)
+    monkeypatch.setattr(encoder, "_image_encoder", image_encoder)
     prepared = np.stack([encoder.prepare_image(image) for image in images])
     np.testing.assert_allclose(encoder.encode_prepared(prepared), expected, atol=1e-6)
     assert sizes == [16, 8, 4, 4, 4, 4, 4, 1]
@@ -254,10 +253,10 @@ def test_the_batch_is_halved_when_memory_runs_out(clip: Path, error: Exception, 
 def test_other_failures_of_the_model_are_not_taken_for_that(clip: Path, monkeypatch: pytest.MonkeyPatch):
     encoder = open_encoder(str(clip), EncoderOptions(device="cpu"))
 
-    def tower(pixels: Any) -> Any:
+    def image_encoder(pixels: Any) -> Any:
         raise RuntimeError("kernel is on holiday")
 
-    monkeypatch.setattr(encoder, "_image_encoder", tower)
+    monkeypatch.setattr(encoder, "_image_encoder", image_encoder)
     with pytest.raises(EncoderError, match="kernel is on holiday"):
         encoder.encode_images(PHOTOS[:1])
     assert encoder.batch_size == 16
@@ -343,7 +342,7 @@ def test_missing_weights_of_a_known_model():
         open_encoder("ViT-B-32/laion2b_s34b_b79k")
 
 
-def test_the_exported_text_encoder_equals_the_model(clip: Path, clip_tower: Path):
+def test_the_exported_text_encoder_equals_the_model(clip: Path, clip_export: Path):
     encoder = open_encoder(str(clip), texts_only=True)
     assert isinstance(encoder, TextFirstEncoder)
     whole = open_encoder(str(clip), EncoderOptions(device="cpu"))
@@ -363,7 +362,7 @@ def test_the_exported_text_encoder_of_a_sigmoid_model(siglip: Path):
     assert (second.encode_texts(TEXTS) * first.encode_texts(TEXTS)).sum(axis=1).min() >= 0.9999
 
 
-def test_a_text_query_on_an_exported_tower_imports_neither_torch_nor_open_clip(clip: Path, clip_tower: Path):
+def test_a_text_query_on_an_exported_text_encoder_imports_neither_torch_nor_open_clip(clip: Path, clip_export: Path):
     code = (
         "import sys; from mmsearch.models.encoders import open_encoder\n"
         f"print(open_encoder({str(clip)!r}, texts_only=True).encode_texts(['a photo of a dog']).shape)\n"
@@ -385,19 +384,19 @@ def test_an_export_that_fails_is_not_tried_at_every_query(tmp_path: Path, monkey
         encoder = open_encoder(str(directory), texts_only=True)
         assert encoder.encode_texts(["a dog"]).shape == (1, 8)
     assert tried == [1]
-    assert not list(tower_directory(locate(str(directory))).parent.glob("new-*"))
+    assert not list(export_directory(locate(str(directory))).parent.glob("new-*"))
 
 
-def test_other_weights_or_a_damaged_tower_are_never_used(clip: Path, clip_tower: Path, tmp_path: Path):
+def test_other_weights_or_a_damaged_export_are_never_used(clip: Path, clip_export: Path, tmp_path: Path):
     copy = tmp_path / "copy"
     copy.mkdir()
     for file in clip.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     assert open_text_encoder(locate(str(clip))) is not None
-    assert tower_directory(locate(str(copy))) != clip_tower
+    assert export_directory(locate(str(copy))) != clip_export
     (copy / "open_clip_pytorch_model.bin").write_bytes(b"other weights")
     assert open_text_encoder(locate(str(copy))) is None
-    onnx = clip_tower / "tower.onnx"
+    onnx = clip_export / "tower.onnx"
     content = onnx.read_bytes()
     onnx.write_bytes(content[:1000])
     try:
@@ -472,7 +471,7 @@ def test_torchvision_for_cuda_beside_torch_for_the_cpu(tmp_path: Path):
     without = "import torch; torch.version.cuda = None; import torchvision"
     with_ = (
         "import torch; torch.version.cuda = None\n"
-        "from mmsearch.models.encoders.open_clip_loading import import_open_clip\n"
+        "from mmsearch.models.encoders.open_clip import import_open_clip\n"
         "import_open_clip(); import torchvision; print(torchvision.__file__)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
@@ -486,7 +485,7 @@ def test_torchvision_for_cuda_beside_torch_for_the_cpu(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # the compiler has its own idea of how long this takes
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
-def test_a_compiled_tower_gives_the_same_rows(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_encoder_gives_the_same_rows(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of full batches and of the last one, which is smaller."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)

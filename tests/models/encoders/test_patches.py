@@ -1,4 +1,4 @@
-"""What patches add to a score: against open_clip's own outputs, and in towers made so that one colour is asked for."""
+"""What patches add to a score: against open_clip's own outputs, and in encoders made so that one colour is wanted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ POOLS: dict[str, dict[str, Any]] = {
 }
 
 
-def tower(**vision: Any) -> Any:
+def image_encoder(**vision: Any) -> Any:
     torch.manual_seed(3)
     made = open_clip.model.CLIP(32, {**VISION, **vision}, CLIP["text_cfg"]).visual.eval()
     for name, values in made.named_parameters():
@@ -54,7 +54,7 @@ def test_shares_sum_to_what_attention_gives(separate: bool) -> None:
 @pytest.mark.parametrize("pool", ["mean", "mean, then norm"])
 def test_shares_of_a_mean_are_the_whole_score(pool: str) -> None:
     """Nothing else adds to it but the norm's bias, the same for every picture."""
-    visual, vector = tower(**POOLS[pool]), torch.randn(32)
+    visual, vector = image_encoder(**POOLS[pool]), torch.randn(32)
     pictures = torch.randn(2, 1, 3, 64, 64)
     scores = [float(visual(pixels)[0] @ vector) for pixels in pictures]
     sums = [float(patch_scores(visual, pixels, vector).mean()) for pixels in pictures]
@@ -62,7 +62,7 @@ def test_shares_of_a_mean_are_the_whole_score(pool: str) -> None:
 
 
 def test_shares_in_an_attention_pool_are_the_whole_score_but_for_the_class_token() -> None:
-    visual, vector = tower(**POOLS["attention pool"]), torch.randn(32)
+    visual, vector = image_encoder(**POOLS["attention pool"]), torch.randn(32)
     pixels = torch.randn(1, 3, 64, 64)
     made: list[Any] = []
     visual.transformer.register_forward_hook(lambda _, __, out: made.append(out))
@@ -77,7 +77,7 @@ def test_shares_in_an_attention_pool_are_the_whole_score_but_for_the_class_token
 
 def test_the_shares_of_one_layer_of_a_class_token_are_what_removing_it_takes() -> None:
     """With one layer whose MLP gives nothing, patches, class token and what went in are all that the vector has."""
-    visual, vector = tower(layers=1), torch.randn(32)
+    visual, vector = image_encoder(layers=1), torch.randn(32)
     block = visual.transformer.resblocks[0]
     block.mlp.c_proj.weight.zero_()
     block.mlp.c_proj.bias.zero_()
@@ -100,8 +100,8 @@ def test_the_shares_of_one_layer_of_a_class_token_are_what_removing_it_takes() -
 
 
 def made_for_colours(**vision: Any) -> tuple[Any, Any]:
-    """A tower that passes colours on untouched, and the vector of a red patch."""
-    visual = tower(**vision)
+    """An encoder that passes colours on untouched, and the vector of a red patch."""
+    visual = image_encoder(**vision)
     for name, values in visual.named_parameters():
         if "ln_" in name:
             values.fill_(1.0 if name.endswith("weight") else 0.0)
@@ -146,7 +146,7 @@ def test_the_patch_of_the_colour_that_is_asked_for_adds_most(pool: str, where: t
 
 
 @pytest.mark.parametrize("kind", ["resnet", "unknown"])
-def test_other_towers_are_left_to_the_windows(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_encoders_are_left_to_the_windows(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8} if kind == "resnet" else CLIP["vision_cfg"]
     directory = save_model(tmp_path / "model", {**CLIP, "vision_cfg": vision})
     encoder = open_encoder(f"local-dir:{directory}")

@@ -14,8 +14,9 @@ from mmsearch import Index, open_encoder
 from mmsearch.core.errors import EncoderMismatch, UsageError, VectorError
 from mmsearch.models.encoders.base import EncoderOptions
 from mmsearch.models.encoders.builtin import BuiltinEncoder
-from mmsearch.models.encoders.models import canonical_name, is_present, list_models
+from mmsearch.models.encoders.catalogue import list_models
 from mmsearch.models.encoders.pull import pull_model
+from mmsearch.models.encoders.registry import canonical_name, is_present
 from mmsearch.models.encoders.views import ManyViews
 from mmsearch.query.calibrate.caption_bank import bank_vectors, captions_digest, generic_captions
 from mmsearch.query.calibrate.fit import load_reference

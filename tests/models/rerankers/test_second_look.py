@@ -224,7 +224,7 @@ def test_a_hub_has_to_fit_better(folder: Path, tmp_path: Path) -> None:
     model = replace(SecondLookModel.read(own / FILE), weights=np.array([1, 1, 1, -3], dtype=np.float32))
     model.write(own / FILE)
     plain = SecondLook(own)
-    red = plain.tower.encode_texts(["red"])
+    red = plain.encoder.encode_texts(["red"])
     write_caption_centroids(own, DIGEST, red)
     tokens = plain.image_tokens([colour(name) for name in NAMES])
     flat = tokens.reshape(len(NAMES), -1)[:, :3].astype(np.float32)
@@ -240,7 +240,7 @@ def test_which_one_a_name_opens(folder: Path, tmp_path: Path) -> None:
     encoder = BuiltinEncoder(folder)
     for one in (encoder, ManyViews(encoder, "colours+views")):
         found = open_reranker("builtin", encoder=one)
-        assert isinstance(found, SecondLook) and found.tower is encoder
+        assert isinstance(found, SecondLook) and found.encoder is encoder
     assert isinstance(open_reranker(str(folder)), SecondLook)
     with pytest.raises(ModelMissing, match="no reranker of its own"):
         open_reranker("builtin", encoder=ColourEncoder())
@@ -255,7 +255,7 @@ def test_which_one_a_name_opens(folder: Path, tmp_path: Path) -> None:
 
 def test_the_shipped_one_opens() -> None:
     reranker = open_reranker()
-    assert isinstance(reranker, SecondLook) and has_second_look(reranker.tower.directory)
+    assert isinstance(reranker, SecondLook) and has_second_look(reranker.encoder.directory)
     assert {"dog", "a dog", "snow"} <= set(reranker.model.vocabulary)
     assert reranker.spec.bytes_per_image <= 3000
 

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmsearch.core.types import MODALITIES, EncoderSpec, MediaInfo
+from mmsearch.core.types import EncoderSpec, MediaInfo
 from mmsearch.store.local.catalogue import Catalogue, NewContent, NewSegment, Space, row_owners
+
+MODALITIES = ("image", "video", "text")
 
 SPEC = EncoderSpec("test", "ab" * 32, 4, "none")
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import filelock
 import numpy as np
 import pytest
+import sqlite_utils
 
 from mmsearch.api import Index
 from mmsearch.core.errors import IndexBusy
@@ -55,3 +60,109 @@ def test_it_is_brought_up_to_date_once(old: Path) -> None:
 def test_somebody_else_may_be_writing(old: Path) -> None:
     with filelock.FileLock(old / "writer.lock"), pytest.raises(IndexBusy):
         IndexDirectory.open(old)
+
+
+def dump(sql: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows of all tables that are no search engine's own."""
+    tables = [
+        name for (name,) in sql.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE '%fts5%'")
+        if not name.startswith(("document_words", "segment_words", "picture_"))
+    ]  # fmt: skip
+    return {name: sorted(sql.execute(f"SELECT * FROM {name}").fetchall(), key=repr) for name in sorted(tables)}
+
+
+def schema(sql: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Name and statement of everything, as they were before `m010_any_modality` but for the lists of modalities."""
+    rows = sql.execute("SELECT name, coalesce(sql, '') FROM sqlite_master").fetchall()
+    check = " CHECK (modality IN ('image', 'video', 'text'))"
+    return {(name, re.sub(r'TABLE "(\w+)"', r"TABLE \1", created.replace(check, ""))) for name, created in rows}
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """A catalogue of the schema that lists the modalities, with something in every table that refers to another."""
+    sql = sqlite3.connect(tmp_path / "catalogue.sqlite", isolation_level=None)
+    sql.execute("PRAGMA foreign_keys = ON")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrations, "STEPS", migrations.STEPS[: migrations.STEPS.index(migrations.m010_any_modality)])
+        migrations.migrate(sqlite_utils.Database(sql))
+    sql.execute("INSERT INTO roots (path, is_relative) VALUES ('/photos', 0)")
+    sql.execute("INSERT INTO spaces (spec, dim, file, row_count) VALUES ('{}', 4, 'vectors', 9)")
+    for number, modality in enumerate(["image", "video", "text"] * 3, start=1):
+        sql.execute("INSERT INTO contents (hash, decoding, modality, description) VALUES (?, 'x', ?, 'a red car')",
+                    [bytes([number]), modality])  # fmt: skip
+        sql.execute("INSERT INTO segments (content_id, ordinal, text) VALUES (?, 0, 'a passage')", [number])
+        sql.execute("INSERT INTO vectors VALUES (1, ?, ?, ?)", [number - 1, number, modality])
+        sql.execute("INSERT INTO documents (root_id, path, modality, size, mtime_ns, content_id, caption) "
+                    "VALUES (1, ?, ?, 1, 1, ?, 'wide')", [f"{number}.x", modality, number])  # fmt: skip
+        sql.execute("INSERT INTO readings VALUES (?, 'reader', NULL)", [number])
+        sql.execute("INSERT INTO segment_readings VALUES (?, 'a line')", [number])
+    sql.execute("INSERT INTO left_out VALUES (1, 3, 'a reason')")
+    sql.execute("INSERT INTO row_blocks VALUES (1, 0, zeroblob(72), zeroblob(9))")
+    sql.execute("DELETE FROM documents WHERE id > 7")
+    sql.execute("DELETE FROM contents WHERE id > 7")
+    yield sql
+    sql.close()
+
+
+def test_tables_without_a_list_of_modalities_hold_what_they_held(listed: sqlite3.Connection) -> None:
+    rows, statements = dump(listed), schema(listed)
+    migrations.migrate(sqlite_utils.Database(listed))
+    after = dump(listed)
+    assert after.pop("modalities") == [(0, "image"), (1, "video"), (2, "text")]
+    assert {name: after[name] for name in rows} == rows, "the ids that were given up too (sqlite_sequence)"
+    assert statements <= schema(listed)
+    assert "IN ('image'" not in " ".join(sql or "" for (sql,) in listed.execute("SELECT sql FROM sqlite_master"))
+    assert listed.execute("PRAGMA foreign_keys").fetchone() == (1,)
+    assert listed.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert listed.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_what_hangs_on_the_tables_still_works(listed: sqlite3.Connection) -> None:
+    migrations.migrate(sqlite_utils.Database(listed))
+    listed.execute("INSERT INTO contents (hash, decoding, modality) VALUES (x'ff', 'x', 'sound')")
+    (content,) = listed.execute("SELECT max(id) FROM contents").fetchone()
+    assert content == 10, "no id is used twice"
+    listed.execute("INSERT INTO documents (root_id, path, modality, size, mtime_ns, content_id) "
+                   "VALUES (1, 'song', 'sound', 1, 1, 10)")  # fmt: skip
+    assert listed.execute("SELECT rowid FROM document_words WHERE document_words MATCH 'song'").fetchall() == [(10,)]
+    listed.execute("INSERT INTO contents (hash, decoding, modality) VALUES (x'fe', 'x', 'smell')")
+    listed.execute("INSERT INTO contents (hash, decoding, modality) VALUES (x'fd', 'x', 'sound')")
+    assert listed.execute("SELECT * FROM modalities WHERE number > 2").fetchall() == [(4, "sound"), (5, "smell")]
+    listed.execute("DELETE FROM documents WHERE id = 1")
+    listed.execute("DELETE FROM contents WHERE id = 1")
+    for table in ("segments WHERE content_id", "vectors WHERE segment_id", "readings WHERE content_id"):
+        assert listed.execute(f"SELECT count(*) FROM {table} = 1").fetchone() == (0,), "gone with its content"
+    assert (0,) in listed.execute("SELECT row FROM dead_rows").fetchall()
+    with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+        listed.execute("DELETE FROM contents WHERE id = 2")
+    plan = listed.execute("EXPLAIN QUERY PLAN SELECT id FROM documents WHERE root_id = 1 AND path > 'a'").fetchall()
+    assert "documents_by_path" in plan[0][3] or "sqlite_autoindex_documents" in plan[0][3]
+
+
+@pytest.mark.parametrize("statements", range(1, 42, 4))
+def test_a_crash_on_the_way_leaves_the_old_schema(listed: sqlite3.Connection, statements: int) -> None:
+    rows, before = dump(listed), schema(listed)
+
+    class Crash(Exception):
+        pass
+
+    class Database:
+        """Stops before one of the statements."""
+
+        def __init__(self) -> None:
+            self.left, self.real = statements, sqlite_utils.Database(listed)
+            self.atomic = self.real.atomic
+
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if self.left == 0 and "PRAGMA foreign_keys =" not in sql:
+                raise Crash
+            self.left -= 1
+            return self.real.execute(sql, *parameters)
+
+    with pytest.raises(Crash):
+        migrations.migrate(Database())
+    assert (dump(listed), schema(listed)) == (rows, before)
+    assert listed.execute("PRAGMA foreign_keys").fetchone() == (1,)
+    migrations.migrate(sqlite_utils.Database(listed))
+    assert dump(listed)["documents"] == rows["documents"]

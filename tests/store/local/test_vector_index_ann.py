@@ -21,15 +21,12 @@ from mmsearch.store.local.recipes import Measured, Recipe, choose, list_recipes,
 from mmsearch.store.local.vector_index import (
     AnnIndex,
     ExactIndex,
-    GpuIndex,
     Neighbours,
     ann_building,
     ann_file,
-    gpu_count,
     tune,
 )
 from mmsearch.store.local.vector_index import ann as ann_module
-from mmsearch.store.local.vector_index import gpu as gpu_module
 from mmsearch.store.local.vector_index.tuning import confidence, recall_of
 
 N, DIM = 3000, 32
@@ -387,57 +384,3 @@ def test_auto_compares_measurements_of_one_size_only() -> None:
     shelf = [load_recipe("exact"), both, measured("small", 0.5, n=100_000)]
     assert choose(10**6, 60.0, recipes=shelf).name == "both"
     assert choose(200_000, 60.0, recipes=shelf).name == "small"
-
-
-def test_gpu_recipes_need_a_gpu() -> None:
-    with pytest.raises(RecipeError, match="made for the CPU"):
-        GpuIndex(MATRIX, load_recipe("pq_scan"))
-    with pytest.raises(RecipeError, match="needs GPU"):
-        GpuIndex(MATRIX, load_recipe("gpu_exact"), device=gpu_count())
-
-
-@pytest.fixture(params=["gpu_exact", "gpu_ivf"])
-def proposer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> GpuIndex:
-    """A `GpuIndex` whose proposals come from the same kind of index in main memory; all else is as on a GPU."""
-
-    def build(self: GpuIndex, device: int) -> object:
-        core = faiss.index_factory(DIM, self.recipe.factory_for(*self._matrix.shape), faiss.METRIC_INNER_PRODUCT)
-        core.train(MATRIX.astype(np.float32))
-        return self._filled(core)
-
-    monkeypatch.setattr(gpu_module, "gpu_count", lambda: 1)
-    monkeypatch.setattr(GpuIndex, "_build", build)
-    return GpuIndex(MATRIX, load_recipe(request.param))
-
-
-def test_what_a_gpu_proposes_is_scored_exactly(proposer: GpuIndex) -> None:
-    most = {p.name: p.grid[-1] for p in proposer.recipe.parameters}
-    for k in (1, 10, 300):
-        found = proposer.search(QUERIES, k, parameters=most)
-        truth = EXACT.search(QUERIES, k)
-        assert recall(found, truth) >= 0.98
-        for f, t in zip(found, truth, strict=True):
-            same = np.intersect1d(f.rows, t.rows, return_indices=True)
-            np.testing.assert_array_equal(f.scores[same[1]], t.scores[same[2]])
-
-
-def test_what_a_gpu_cannot_do_is_searched_exactly(proposer: GpuIndex) -> None:
-    only = np.arange(100, 200)
-    cases: list[tuple[int, dict]] = [(5, {"only": only}), (5, {"without": only}), (2500, {}), (N + 5, {})]
-    for k, conditions in cases:
-        for f, t in zip(
-            proposer.search(QUERIES[:5], k, **conditions), EXACT.search(QUERIES[:5], k, **conditions), strict=True
-        ):
-            np.testing.assert_array_equal(f.rows, t.rows)
-    assert [len(f) for f in proposer.search(QUERIES[:2], 3, only=[])] == [0, 0]
-    with pytest.raises(RecipeError, match="no search parameter"):
-        proposer.search(QUERIES[:1], 3, parameters={"ef": 3})
-
-
-@pytest.mark.skipif(not gpu_count(), reason="FAISS finds no GPU here")
-@pytest.mark.parametrize("name", ["gpu_exact", "gpu_ivf"])
-def test_gpu_answers_agree_with_the_cpu(name: str) -> None:
-    recipe = load_recipe(name)
-    index = GpuIndex(MATRIX, recipe)
-    most = {p.name: p.grid[-1] for p in recipe.parameters}
-    assert recall(index.search(QUERIES, 10, parameters=most), EXACT.search(QUERIES, 10)) >= 0.99

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from mmsearch.core.modalities import MODALITIES
 from mmsearch.core.types import Modality
 from mmsearch.store.local.catalogue.rows import FOUND, Found, KnownDocument, NewContent, Root, Space
 from mmsearch.store.local.catalogue.space_tables import SpaceTables, marks
@@ -247,7 +248,7 @@ class Catalogue(SpaceTables):
     def counts(self) -> dict[str, int]:
         """Documents of each modality, and segments, skipped files and dead rows."""
         per_modality = dict(self.sql.execute("SELECT modality, count(*) FROM documents GROUP BY modality").fetchall())
-        numbers = {name: per_modality.get(name, 0) for name in ("image", "video", "text")}
+        numbers = {name: per_modality.get(name, 0) for name in {**dict.fromkeys(MODALITIES.own), **per_modality}}
         for table in ("segments", "skipped", "dead_rows"):
             numbers[table] = self._scalar(f"SELECT count(*) FROM {table}")
         return numbers

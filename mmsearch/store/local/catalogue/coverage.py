@@ -144,8 +144,8 @@ def _places(catalogue: Catalogue, content_id: int) -> list[Place]:
 def pending_passages(catalogue: Catalogue, space_id: int, after: int, limit: int) -> list[tuple[int, int, str]]:
     """Up to ``limit`` passages without a vector of the space, as (segment id, content id, text), by segment id."""
     return catalogue.sql.execute(
-        """SELECT s.id, c.id, s.text FROM segments s CROSS JOIN contents c ON c.id = s.content_id
-           WHERE s.id > :after AND c.modality = 'text' AND s.text IS NOT NULL
+        f"""SELECT s.id, c.id, s.text FROM segments s CROSS JOIN contents c ON c.id = s.content_id
+           WHERE s.id > :after AND c.modality NOT IN ({catalogue.pictured()}) AND s.text IS NOT NULL
            AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.segment_id = s.id AND v.space_id = :space)
            ORDER BY s.id LIMIT :limit""",
         {"space": space_id, "after": after, "limit": limit},

@@ -29,10 +29,10 @@ def unread_contents(catalogue: Catalogue, reader: str, root_id: int, below: str 
     A content comes once for every file that has it.
     """
     rows = catalogue.sql.execute(
-        """SELECT c.id, c.modality, r.id, r.path, r.is_relative, d.path, d.size, d.mtime_ns
+        f"""SELECT c.id, c.modality, r.id, r.path, r.is_relative, d.path, d.size, d.mtime_ns
            FROM documents d JOIN contents c ON c.id = d.content_id JOIN roots r ON r.id = d.root_id
            LEFT JOIN readings g ON g.content_id = c.id
-           WHERE d.root_id = :root AND c.modality IN ('image', 'video') AND g.reader IS NOT :reader
+           WHERE d.root_id = :root AND c.modality IN ({catalogue.pictured()}) AND g.reader IS NOT :reader
            AND (:below = '' OR d.path = :below OR (d.path >= :below || '/' AND d.path < :below || '0'))
            ORDER BY d.path""",
         {"root": root_id, "reader": reader, "below": below},

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mmsearch.core.modalities import names_with_pictures
 from mmsearch.store.local.catalogue.catalogue import Catalogue
 from mmsearch.store.local.catalogue.row_owners import RowArray
 from mmsearch.store.local.catalogue.rows import Root
@@ -104,17 +105,17 @@ def live_places(catalogue: Catalogue, table: TokenTable) -> RowArray:
 def token_counts(catalogue: Catalogue, table: TokenTable, space_id: int) -> tuple[int, int]:
     """(pictures and frames with tokens, all pictures and frames)."""
     kept = catalogue.sql.execute("SELECT count(*) FROM tokens WHERE file_id = ?", [table.id]).fetchone()[0]
-    return int(kept), len(catalogue.rows_of_modalities(space_id, ("image", "video")))
+    return int(kept), len(catalogue.rows_of_modalities(space_id, names_with_pictures(catalogue.modality_names())))
 
 
 def contents_lacking_tokens(catalogue: Catalogue, table: TokenTable, space_id: int) -> list[Lacking]:
     """Contents with pictures or frames without tokens that lie on the disk, in the order of their arrival."""
     rows = catalogue.sql.execute(
-        """SELECT s.content_id, v.row, s.ordinal, s.start_s,
+        f"""SELECT s.content_id, v.row, s.ordinal, s.start_s,
                   (SELECT d.id FROM documents d JOIN roots r ON r.id = d.root_id
                    WHERE d.content_id = s.content_id AND r.path NOT LIKE 'dataset:%' LIMIT 1)
            FROM vectors v JOIN segments s ON s.id = v.segment_id
-           WHERE v.space_id = ? AND v.modality IN ('image', 'video')
+           WHERE v.space_id = ? AND v.modality IN ({catalogue.pictured()})
              AND NOT EXISTS (SELECT 1 FROM tokens t WHERE t.segment_id = s.id AND t.file_id = ?)
            ORDER BY s.content_id, s.ordinal""",
         [space_id, table.id],

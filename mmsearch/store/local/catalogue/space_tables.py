@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mmsearch.core.types import MODALITIES, EncoderSpec, Modality
+from mmsearch.core.modalities import names_with_pictures
+from mmsearch.core.types import EncoderSpec, Modality
 from mmsearch.store.local.catalogue.row_owners import RowArray, RowOwners, are_right, seal_blocks
 from mmsearch.store.local.catalogue.rows import Space
 from mmsearch.store.local.catalogue.scopes import ScopeTables
@@ -62,11 +63,19 @@ class SpaceTables(ScopeTables):
         )
         return np.sort(np.fromiter((row[0] for row in rows), dtype=np.int64))
 
+    def modality_names(self) -> list[Modality]:
+        """The modalities that the index has, or had; mmsearch's own ones always."""
+        return [name for (name,) in self.sql.execute("SELECT name FROM modalities ORDER BY number")]
+
+    def pictured(self) -> str:
+        """The modalities of the index that have pictures, as a list in SQL."""
+        return ", ".join("'" + name.replace("'", "''") + "'" for name in names_with_pictures(self.modality_names()))
+
     def modalities(self, space_id: int) -> set[Modality]:
         """Which modalities have vectors at all."""
         return {
             name
-            for name in MODALITIES
+            for name in self.modality_names()
             if self._scalar("SELECT 1 FROM vectors WHERE space_id = ? AND modality = ? LIMIT 1", [space_id, name])
         }
 

@@ -9,14 +9,26 @@ ann       an index built by a recipe proposes rows, the vector file scores them
 ann_building  what building one takes: a sample, k-means, threads
 ann_file  how such an index lies on disk
 groups    vectors in groups of near ones, by k-means
-gpu       the same on a GPU, where FAISS finds one
+gpu       the same on a GPU, where FAISS sees one
 tuning    search parameters for a recall target, measured on held-out queries
 """
 
 from mmsearch.store.local.vector_index.ann import AnnIndex
 from mmsearch.store.local.vector_index.base import Neighbours
 from mmsearch.store.local.vector_index.exact import ExactIndex
-from mmsearch.store.local.vector_index.gpu import GpuIndex, gpu_count
+from mmsearch.store.local.vector_index.gpu import GpuIndex, gpu_count, index_class, require_gpu
 from mmsearch.store.local.vector_index.tuning import Latency, QueryKind, Tuned, tune
 
-__all__ = ["AnnIndex", "ExactIndex", "GpuIndex", "Latency", "Neighbours", "QueryKind", "Tuned", "gpu_count", "tune"]
+__all__ = [
+    "AnnIndex",
+    "ExactIndex",
+    "GpuIndex",
+    "Latency",
+    "Neighbours",
+    "QueryKind",
+    "Tuned",
+    "gpu_count",
+    "index_class",
+    "require_gpu",
+    "tune",
+]

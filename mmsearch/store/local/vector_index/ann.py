@@ -25,6 +25,7 @@ from mmsearch.store.local.vector_index.ann_building import omp_threads, prepared
 from mmsearch.store.local.vector_index.base import (
     Allowed,
     Floats,
+    Mask,
     Matrix,
     Neighbours,
     Rows,
@@ -105,7 +106,7 @@ class AnnIndex:
             except RuntimeError as error:
                 raise RecipeError(
                     f"FAISS cannot build {factory!r} (recipe {recipe.name}) over {len(matrix)} vectors of "
-                    f"{matrix.shape[1]} dimensions: {_reason(error)}"
+                    f"{matrix.shape[1]} dimensions: {reason_of(error)}"
                 ) from error
         index = cls(core, recipe, matrix)
         index.add(threads=threads)
@@ -138,7 +139,7 @@ class AnnIndex:
 
     def with_matrix(self, matrix: npt.NDArray[np.float16]) -> AnnIndex:
         """The same index over a longer map of the same vector file."""
-        return AnnIndex(self._core, self.recipe, matrix, mapped=self._mapped)
+        return type(self)(self._core, self.recipe, matrix, mapped=self._mapped)
 
     @property
     def matrix(self) -> Matrix:
@@ -199,34 +200,43 @@ class AnnIndex:
             return self._exact.search_allowed(checked, k, allowed, threads)
         with omp_threads(1 if len(checked) == 1 else threads):
             proposed = self._propose(checked, k, settings, allowed)
+        if proposed is None:
+            return self._exact.search_allowed(checked, k, allowed, threads)
         tail = self._tail(allowed)
         return [self._answer(checked[i : i + 1], k, rows, tail, allowed, threads) for i, rows in enumerate(proposed)]
 
-    def _propose(self, queries: Floats, k: int, settings: Mapping[str, int], allowed: Allowed) -> Rows:
-        """Candidate rows, int64 (q, c), −1 where FAISS found none."""
+    def _propose(self, queries: Floats, k: int, settings: Mapping[str, int], allowed: Allowed) -> Rows | None:
+        """Candidate rows, int64 (q, c), −1 where FAISS has none; ``None`` where the exact search is to serve."""
         wanted = max(k, MIN_K) * settings.get("k_factor", 1)
         mask = None if allowed.everything else allowed.as_mask(len(self))[: self.covered]
-        selector = bits = None
-        if mask is not None:
-            if _takes_selector(self._base):
-                bits = np.packbits(mask, bitorder="little")
-                selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
-            else:
-                wanted = math.ceil(wanted * len(mask) / max(1, int(mask.sum())))
-        wanted = min(wanted, self.covered)
-        found = self._core.search(queries, wanted, params=self._search_parameters(settings, selector, wanted))
-        rows: Rows = found[1]
-        if mask is not None and selector is None:
+        selects = mask is not None and self._takes_selector()
+        if mask is not None and not selects:
+            wanted = math.ceil(wanted * len(mask) / max(1, int(mask.sum())))
+        rows = self._nearest(queries, min(wanted, self.covered), settings, mask if selects else None)
+        if rows is not None and mask is not None and not selects:
             rows = np.where((rows >= 0) & mask[rows], rows, -1)
         return rows
 
+    def _takes_selector(self) -> bool:
+        """Flat fast-scan indexes cannot skip rows while they scan; what they propose is filtered afterwards."""
+        return isinstance(self._base, faiss.IndexIVF | faiss.IndexHNSW | faiss.IndexRaBitQ)
+
+    def _nearest(self, queries: Floats, wanted: int, settings: Mapping[str, int], mask: Mask | None) -> Rows | None:
+        """The rows, int64 (q, wanted), that FAISS finds nearest, of those in ``mask``, (covered,), if there is one."""
+        selector = bits = None
+        if mask is not None:
+            bits = np.packbits(mask, bitorder="little")
+            selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
+        rows: Rows = self._core.search(queries, wanted, params=self._search_parameters(settings, selector, wanted))[1]
+        return rows
+
     def _search_parameters(self, settings: Mapping[str, int], selector: Any, wanted: int) -> Any:
-        """`_search_parameters`, made once for all searches without a selector: making them is a tenth of a search."""
+        """`search_parameters`, made once for all searches without a selector: making them is a tenth of a search."""
         if selector is not None:
-            return _search_parameters(self._base, settings, selector, wanted)
+            return search_parameters(self._base, settings, selector, wanted)
         key = (wanted, *settings.values())
         if key not in self._parameters:
-            self._parameters[key] = _search_parameters(self._base, settings, None, wanted)
+            self._parameters[key] = search_parameters(self._base, settings, None, wanted)
         return self._parameters[key]
 
     def _tail(self, allowed: Allowed) -> Allowed | None:
@@ -253,12 +263,7 @@ class AnnIndex:
         return best_first(scores, rows, k)
 
 
-def _takes_selector(base: Any) -> bool:
-    """Flat fast-scan indexes cannot skip rows while they scan; their answers are filtered afterwards."""
-    return isinstance(base, faiss.IndexIVF | faiss.IndexHNSW | faiss.IndexRaBitQ)
-
-
-def _search_parameters(base: Any, settings: Mapping[str, int], selector: Any, wanted: int) -> Any:
+def search_parameters(base: Any, settings: Mapping[str, int], selector: Any, wanted: int) -> Any:
     """What FAISS takes for one call; the shared index itself is never set."""
     make: Any = faiss  # FAISS's own type stubs do not know these keywords
     if isinstance(base, faiss.IndexIVFRaBitQ):
@@ -272,6 +277,6 @@ def _search_parameters(base: Any, settings: Mapping[str, int], selector: Any, wa
     return None
 
 
-def _reason(error: RuntimeError) -> str:
+def reason_of(error: RuntimeError) -> str:
     """The sentence inside a FAISS error, without the C++ signature and line."""
     return str(error).rsplit(": ", 1)[-1].strip()

@@ -1,13 +1,18 @@
-"""Search on a GPU, where faiss-gpu is installed and finds one: exact, inverted lists, or a CAGRA graph.
+"""Search on a GPU, where FAISS sees one: exact, inverted lists, or a CAGRA graph.
 
-The GPU only proposes rows; their scores come from the vector file, as on the CPU, so answers agree to the last
-bit wherever the same rows are proposed. FAISS takes no id selectors there: filtered queries go to the CPU.
+The GPU only proposes rows; their scores come from the vector file, as on the CPU, so they agree to the last bit
+wherever the same rows are proposed. All that is known of the device lies in `to_device` and `to_host`. FAISS takes no
+id selectors there: a filtered search proposes more and drops what is not allowed, and where that would be too many,
+the CPU searches exactly.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import faiss
@@ -15,23 +20,23 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.errors import RecipeError
+from mmsearch.store.local.files.codes import Codes
 from mmsearch.store.local.recipes.base import Recipe
-from mmsearch.store.local.vector_index.ann import MIN_K
-from mmsearch.store.local.vector_index.ann_building import ADD_BLOCK
-from mmsearch.store.local.vector_index.base import (
-    Neighbours,
-    allowed_rows,
-    as_matrix,
-    best_first,
-    check_k,
-    check_queries,
-    gather,
-    nothing,
-)
-from mmsearch.store.local.vector_index.exact import ExactIndex
+from mmsearch.store.local.vector_index import ann_file
+from mmsearch.store.local.vector_index.ann import AnnIndex, reason_of, search_parameters
+from mmsearch.store.local.vector_index.ann_building import training_sample
+from mmsearch.store.local.vector_index.base import Floats, Mask, Rows, as_matrix
 
 MOST_CANDIDATES = 2048
-"""The largest number of neighbours that FAISS selects on a GPU; more go to the CPU."""
+"""The largest number of neighbours that FAISS selects on a GPU; more are searched on the CPU."""
+
+FLAT, CAGRA = "Flat", "CAGRA"
+"""Factory strings of recipes that learn nothing which the vector file does not hold: filled from it at every open."""
+
+LOG = logging.getLogger("mmsearch")
+_gpu: Any = faiss  # for the names that only GPU builds have
+_TURN = threading.Lock()
+"""Searches take turns: the scratch memory of one GPU serves one search at a time."""
 
 
 def gpu_count() -> int:
@@ -39,103 +44,167 @@ def gpu_count() -> int:
     return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
 
 
-class GpuIndex:
-    """All rows of ``matrix``, float16 (n, dim), resident on one GPU in the form that ``recipe`` names.
+def require_gpu(recipe: Recipe) -> None:
+    """Raises `RecipeError`, with what to install, where ``recipe`` needs a GPU and FAISS sees none."""
+    if recipe.needs_gpu and not gpu_count():
+        raise RecipeError(
+            f"recipe {recipe.name} needs an NVIDIA GPU and FAISS {faiss.__version__} sees none: on a machine with one, "
+            "install faiss-gpu-cu12 in place of faiss-cpu (pip uninstall faiss-cpu; pip install faiss-gpu-cu12)"
+        )
 
-    The factory strings are ``Flat`` (exact, kept as float16), ``CAGRA`` (needs faiss-gpu-cuvs) and any that
-    `faiss.index_cpu_to_gpu` accepts. Raises `RecipeError` where there is no GPU or FAISS cannot build it.
-    Searching is safe from several threads; they take turns, as GPU memory for one search is shared.
+
+def to_device(core: Any) -> Any:
+    """A FAISS index on the GPU with what the index ``core`` in main memory holds; ``core`` may be empty and untrained.
+
+    Raises `RecipeError` where this FAISS cannot have one like it there; only to be called where `gpu_count` is not 0.
+    """
+    try:
+        if isinstance(core, _gpu.IndexHNSWCagra):
+            if not hasattr(_gpu, "GpuIndexCagra"):
+                raise RecipeError(
+                    f"this FAISS ({faiss.__version__}) was built without cuVS and has no CAGRA: install faiss-gpu-cuvs "
+                    "(conda, channel pytorch), or take recipe gpu_ivf"
+                )
+            config = _gpu.GpuIndexCagraConfig()
+            config.device = 0
+            return _gpu.GpuIndexCagra(_resources(), core.d, core.metric_type, config)
+        options = _gpu.GpuClonerOptions()
+        options.useFloat16 = True
+        return _gpu.index_cpu_to_gpu(_resources(), 0, core, options)
+    except RuntimeError as error:
+        raise RecipeError(f"FAISS cannot move this index to the GPU: {reason_of(error)}") from error
+
+
+def to_host(core: Any) -> Any:
+    """The same index in main memory, which can be written to a file."""
+    return _gpu.index_gpu_to_cpu(core) if hasattr(_gpu, "GpuIndex") and isinstance(core, _gpu.GpuIndex) else core
+
+
+@cache
+def _resources() -> Any:
+    """FAISS's scratch memory and streams on the GPU: one for all indexes of this process, alive as long as it."""
+    return _gpu.StandardGpuResources()
+
+
+class GpuIndex(AnnIndex):
+    """An `AnnIndex` whose FAISS index is resident on a GPU.
+
+    Searching is safe from several threads; they take turns. Where the GPU gives up (memory, mostly), the CPU searches
+    exactly from then on, and the log says so once.
     """
 
-    def __init__(self, matrix: npt.NDArray[np.float16], recipe: Recipe, *, device: int = 0) -> None:
+    _gave_up = False
+
+    @classmethod
+    def build(
+        cls,
+        matrix: npt.NDArray[np.float16],
+        recipe: Recipe,
+        *,
+        text_vectors: npt.ArrayLike | None = None,
+        threads: int | None = None,
+        seed: int = 0,
+    ) -> GpuIndex:
+        """As `AnnIndex.build`, on the GPU; also `RecipeError` where there is none, or not memory enough."""
         if not recipe.needs_gpu:
             raise RecipeError(f"recipe {recipe.name} is made for the CPU")
-        if device >= gpu_count():
-            raise RecipeError(
-                f"recipe {recipe.name} needs GPU {device}, FAISS finds {gpu_count()}; install faiss-gpu in place "
-                "of faiss-cpu on a machine with one, or take another recipe"
-            )
-        self._matrix = as_matrix(matrix)
-        self._exact = ExactIndex(self._matrix)
-        self._turn = threading.Lock()
-        self.recipe = recipe
+        require_gpu(recipe)
+        matrix = as_matrix(matrix)
+        core = to_device(_empty(recipe, *matrix.shape))
         try:
-            self._core = self._build(device)
+            if not _lies_in_the_vectors(recipe):
+                core.train(training_sample(matrix, recipe, text_vectors, seed))
+            index = cls(core, recipe, matrix)
+            index.add(threads=threads)
         except RuntimeError as error:
-            raise RecipeError(f"FAISS cannot build recipe {recipe.name} on GPU {device}: {error}") from error
+            raise RecipeError(f"FAISS cannot build recipe {recipe.name} on the GPU: {reason_of(error)}") from error
+        return index
 
-    def _build(self, device: int) -> Any:
-        gpu: Any = faiss  # the names below exist in GPU builds only
-        n, dim = self._matrix.shape
-        self._resources = gpu.StandardGpuResources()
-        if self.recipe.factory == "Flat":
-            config = gpu.GpuIndexFlatConfig()
-            config.device, config.useFloat16 = device, True
-            return self._filled(gpu.GpuIndexFlat(self._resources, dim, faiss.METRIC_INNER_PRODUCT, config))
-        if self.recipe.factory == "CAGRA":
-            if not hasattr(gpu, "GpuIndexCagra"):
-                raise RecipeError(f"recipe {self.recipe.name} needs faiss-gpu-cuvs: this FAISS has no CAGRA")
-            config = gpu.GpuIndexCagraConfig()
-            config.device = device
-            # Between vectors of length 1, L2 puts neighbours in the same order as the inner product does.
-            core = gpu.GpuIndexCagra(self._resources, dim, faiss.METRIC_L2, config)
-            core.train(self._matrix.astype(np.float32))  # CAGRA builds its graph over what it trains on
-            return core
-        empty = faiss.index_factory(dim, self.recipe.factory_for(n, dim), faiss.METRIC_INNER_PRODUCT)
-        core = gpu.index_cpu_to_gpu(self._resources, device, empty)
-        training = self.recipe.training
-        size = min(n, max(self.recipe.lists(n) * training.points_per_list, training.vectors))
-        rows = np.sort(np.random.default_rng(0).choice(n, size, replace=False))
-        core.train(gather(self._matrix, rows).astype(np.float32))
-        return self._filled(core)
-
-    def _filled(self, core: Any) -> Any:
-        for low in range(0, len(self._matrix), ADD_BLOCK):
-            core.add(self._matrix[low : low + ADD_BLOCK].astype(np.float32))
-        return core
-
-    def __len__(self) -> int:
-        return len(self._matrix)
-
-    @property
-    def dim(self) -> int:
-        """The length of a vector."""
-        return int(self._matrix.shape[1])
-
-    def search(
-        self,
-        queries: npt.ArrayLike,
-        k: int,
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        recipe: Recipe,
+        matrix: npt.NDArray[np.float16],
         *,
-        parameters: Mapping[str, int] | None = None,
-        only: npt.ArrayLike | None = None,
-        without: npt.ArrayLike | None = None,
-        threads: int | None = None,
-    ) -> list[Neighbours]:
-        """As `AnnIndex.search`; ``threads`` counts where the CPU answers: filters, large ``k``."""
-        checked, k = check_queries(queries, self.dim), check_k(k)
-        settings = self.recipe.check_parameters(parameters)
-        allowed = allowed_rows(len(self), only, without)
-        if not len(checked) or not allowed.count:
-            return nothing(len(checked))
-        wanted = min(len(self), max(k, MIN_K) * settings.get("k_factor", 1))
-        if not allowed.everything or wanted > MOST_CANDIDATES:
-            return self._exact.search_allowed(checked, k, allowed, threads)
-        with self._turn:
-            proposed = self._core.search(checked, wanted, params=self._search_parameters(settings, wanted))[1]
-        answers = []
-        for i, candidates in enumerate(proposed):
-            rows = np.unique(candidates[candidates >= 0])
-            if len(rows) < min(k, len(self)):
-                answers += self._exact.search_allowed(checked[i : i + 1], k, allowed, threads)
-            else:
-                answers.append(best_first(self._exact.score(checked[i], self._exact.gather(rows)), rows, k))
-        return answers
+        codes: Codes | None = None,
+        mapped: bool = False,
+    ) -> GpuIndex:
+        """As `AnnIndex.open`; rows that were committed since it was saved are taken in.
 
-    def _search_parameters(self, settings: Mapping[str, int], wanted: int) -> Any:
-        make: Any = faiss
-        if "nprobe" in settings:
-            return make.SearchParametersIVF(nprobe=min(settings["nprobe"], self.recipe.lists(len(self))))
-        if self.recipe.factory == "CAGRA":  # keeps at least as many in view as it is to return
-            return make.SearchParametersCagra(itopk_size=max(settings["ef_search"], wanted))
-        return None
+        Raises `RecipeError` where there is no GPU any more, or not memory enough.
+        """
+        require_gpu(recipe)
+        stored = ann_file.read(path, recipe.name, as_matrix(matrix), mapped=False)
+        core = to_device(_empty(recipe, *matrix.shape) if _lies_in_the_vectors(recipe) else stored)
+        index = cls(core, recipe, matrix, codes=codes)
+        try:
+            index.add()
+        except RuntimeError as error:
+            raise RecipeError(f"FAISS cannot fill recipe {recipe.name} on the GPU: {reason_of(error)}") from error
+        return index
+
+    def save(self, path: Path) -> None:
+        """As `AnnIndex.save`. Of an index that `open` fills from the vector file, only the seal is written."""
+        learnt = not _lies_in_the_vectors(self.recipe)
+        core = to_host(self._core) if learnt else faiss.IndexFlat(self.dim, faiss.METRIC_INNER_PRODUCT)
+        ann_file.write(path, core, self.recipe.name, self._matrix)
+
+    def add(self, *, threads: int | None = None) -> int:
+        """As `AnnIndex.add`, but a CAGRA graph is made at once, of all rows: later ones stay behind, scored exactly."""
+        if self.recipe.factory != CAGRA:
+            return super().add(threads=threads)
+        if self.covered:
+            return 0
+        rows = self._matrix.astype(np.float32)
+        if not self._core.is_trained:
+            self._core.train(rows)  # on a GPU, this makes the graph
+        if not self._core.ntotal:
+            self._core.add(rows)
+        self._covered = int(self._core.ntotal)
+        return self.covered
+
+    def _takes_selector(self) -> bool:
+        return False
+
+    def _nearest(self, queries: Floats, wanted: int, settings: Mapping[str, int], mask: Mask | None) -> Rows | None:
+        if wanted > MOST_CANDIDATES or self._gave_up:
+            return None
+        try:
+            with _TURN:
+                found = self._core.search(queries, wanted, params=self._search_parameters(settings, None, wanted))
+        except RuntimeError as error:
+            self._gave_up = True
+            LOG.warning("the GPU gave up (%s): searching exactly, on the CPU", reason_of(error))
+            return None
+        rows: Rows = found[1]
+        return rows
+
+    def _search_parameters(self, settings: Mapping[str, int], selector: Any, wanted: int) -> Any:
+        if hasattr(_gpu, "GpuIndexIVF") and isinstance(self._core, _gpu.GpuIndexIVF):
+            return _gpu.SearchParametersIVF(nprobe=min(settings["nprobe"], self._core.nlist))
+        if hasattr(_gpu, "GpuIndexCagra") and isinstance(
+            self._core, _gpu.GpuIndexCagra
+        ):  # keeps all it returns in view
+            return _gpu.SearchParametersCagra(itopk_size=max(settings["ef_search"], wanted))
+        return search_parameters(self._base, settings, None, wanted)
+
+
+def _lies_in_the_vectors(recipe: Recipe) -> bool:
+    return recipe.factory in (FLAT, CAGRA)
+
+
+def _empty(recipe: Recipe, vectors: int, dim: int) -> Any:
+    """An index in main memory of the kind that ``recipe`` names for ``vectors`` vectors, empty and untrained."""
+    if recipe.factory == CAGRA:
+        # Between vectors of length 1, L2 puts neighbours in the same order as the inner product does.
+        return _gpu.IndexHNSWCagra(dim, 32, faiss.METRIC_L2)
+    try:
+        return faiss.index_factory(dim, recipe.factory_for(vectors, dim), faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise RecipeError(f"FAISS cannot build recipe {recipe.name}: {reason_of(error)}") from error
+
+
+def index_class(recipe: Recipe) -> type[AnnIndex]:
+    """What builds and opens vector indexes of ``recipe``."""
+    return GpuIndex if recipe.needs_gpu else AnnIndex

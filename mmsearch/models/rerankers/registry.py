@@ -1,30 +1,59 @@
-"""Which reranker a name means. Nothing heavy is imported before one is opened, and nothing reaches the network."""
+"""Which reranker a name means. Nothing heavy is imported before one is opened, and nothing reaches the network.
+
+    builtin                          the one beside the weights of a built-in encoder
+    a path, local-dir:PATH           a directory: of an encoder with a reranker, or of a model named below
+    ORG/NAME, hf-hub:ORG/NAME        BLIP of transformers or CoCa of open_clip, in the local cache
+    ARCHITECTURE/TAG                 a CoCa that open_clip knows
+    module:Class                     a class of the user's own
+    NAME, NAME:…                     what an installed package brings as an entry point NAME in ``mmsearch.rerankers``
+
+The object of an entry point is a `Reranker` class, or a function of the whole name, `EncoderOptions` and the encoder of
+the index (or ``None``) that gives a `Reranker`.
+"""
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Callable
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mmsearch.core.errors import EncoderError, ModelMissing
-from mmsearch.models.encoders.models import locate
-from mmsearch.models.encoders.weights import CONFIG_FILE, DIRECTORY_PREFIX, HUB_PREFIX, find_checkpoint, hub_snapshot
+from mmsearch.core.errors import EncoderError, ModelMissing, UsageError
+from mmsearch.core.registry import Registry
+from mmsearch.models.encoders.base import Encoder, EncoderOptions
+from mmsearch.models.encoders.open_clip_files import CONFIG_FILE, HUB_PREFIX, locate
+from mmsearch.models.encoders.registry import DIRECTORY_PREFIX
+from mmsearch.models.encoders.weights import find_checkpoint, hub_snapshot, read_json
+from mmsearch.models.own_classes import import_class, is_class_name, make
+from mmsearch.models.rerankers.base import Reranker, RerankerSpec
 from mmsearch.models.rerankers.builtin import DESCRIPTION, BuiltinReranker, has_reranker
 from mmsearch.models.rerankers.second_look import SecondLook, has_second_look
 
-if TYPE_CHECKING:
-    from mmsearch.models.encoders.base import Encoder, EncoderOptions
-    from mmsearch.models.rerankers.base import Reranker
-
 BUILTIN = "builtin"
-BLIP_CONFIG = "config.json"
+Opener = Callable[[str, EncoderOptions | None, Encoder | None], Reranker]
+
+RERANKERS: Registry[Opener | type[Reranker]] = Registry("mmsearch.rerankers", "reranker")
+"""Those of installed packages, by what stands before the colon of their names."""
 
 
 def looks_like_a_name(text: str) -> bool:
-    """Whether a word can name a reranker at all: ``builtin``, a directory, ``ORG/NAME`` or ``ARCHITECTURE/TAG``."""
-    known = text == BUILTIN or text.startswith((HUB_PREFIX, DIRECTORY_PREFIX))
-    return known or bool(re.fullmatch(r"[\w.-]+/[\w./-]+", text)) or (text != "" and Path(text).expanduser().is_dir())
+    """Whether a word can name a reranker at all, and is no query: ``kind:photo`` has the form of ``module:Class``, so
+    that a module without a dot must be there.
+    """
+    if text == BUILTIN or text.startswith((HUB_PREFIX, DIRECTORY_PREFIX)):
+        return True
+    module, colon, class_ = text.partition(":")
+    if colon and is_class_name(text) and ("." in module or (class_[0].isupper() and _can_be_imported(module))):
+        return True
+    if re.fullmatch(r"[\w.-]+/[\w./-]+", text) or (text != "" and Path(text).expanduser().is_dir()):
+        return True
+    return re.fullmatch(r"[\w-]+(:\S+)?", text) is not None and module in RERANKERS
+
+
+def _can_be_imported(module: str) -> bool:
+    return find_spec(module) is not None or PathFinder.find_spec(module, [str(Path.cwd())]) is not None
 
 
 def open_reranker(
@@ -36,7 +65,8 @@ def open_reranker(
     without): one that `mmsearch train --reranker` made, else the one that ships. Else ``name`` is a
     directory (of an encoder with a reranker, of a BLIP model for image-text retrieval in the format of
     transformers, or of a CoCa model in open_clip's ``local-dir`` format), ``hf-hub:ORG/NAME`` or ``ORG/NAME`` of
-    such a model in the local cache, or a CoCa of open_clip by ``ARCHITECTURE/TAG``.
+    such a model in the local cache, a CoCa of open_clip by ``ARCHITECTURE/TAG``, ``module:Class`` for a `Reranker` of
+    one's own, or what an installed package brings.
 
     Raises:
         ModelMissing: it is not on this machine, or a package that it needs is not; the message says what to do.
@@ -44,6 +74,9 @@ def open_reranker(
     """
     if name == BUILTIN:
         return _beside(encoder, options)
+    own = _own(name, options, encoder)
+    if own is not None:
+        return own
     directory = _directory(name)
     if directory is None:
         return _coca(name, options)
@@ -51,7 +84,7 @@ def open_reranker(
         return _of_folder(directory, options, encoder if _directory_of(encoder) == directory else None)
     if _is_coca(directory):
         return _coca(name, options)
-    architectures = _json(directory / BLIP_CONFIG).get("architectures") or []
+    architectures = read_json(directory / "config.json").get("architectures") or []
     if "BlipForImageTextRetrieval" in architectures:
         from mmsearch.models.rerankers.blip import BlipReranker
 
@@ -61,6 +94,29 @@ def open_reranker(
         f"{directory} is no reranker ({found}); expected {DESCRIPTION}, a BlipForImageTextRetrieval of transformers, "
         "or a CoCa model in open_clip's format"
     )
+
+
+def _own(name: str, options: EncoderOptions | None, encoder: Encoder | None) -> Reranker | None:
+    """One of a class of the user's own, or of an installed package; ``None`` where the name means neither."""
+    word, colon, _ = name.partition(":")
+    if ("/" in word or word in (HUB_PREFIX[:-1], DIRECTORY_PREFIX[:-1])) or (
+        not colon and Path(name).expanduser().is_dir()
+    ):
+        return None
+    try:
+        row = RERANKERS.find(word)
+    except UsageError as error:
+        raise EncoderError(str(error)) from error
+    if row is None and not is_class_name(name):
+        return None
+    row = import_class(name, Reranker) if row is None else row
+    if isinstance(row, type):
+        reranker: Any = make(row, name, options=options, encoder=encoder)
+    else:
+        reranker = row(name, options, encoder)
+    if not isinstance(reranker, Reranker) or not isinstance(getattr(reranker, "spec", None), RerankerSpec):
+        raise EncoderError(f"{name} gives no Reranker with a RerankerSpec as its spec")
+    return reranker
 
 
 def _beside(encoder: Encoder | None, options: EncoderOptions | None) -> Reranker:
@@ -111,8 +167,8 @@ def _directory(name: str) -> Path | None:
         return path.resolve()
     if name.startswith(DIRECTORY_PREFIX) or not looks_like_a_name(name) or plain.count("/") != 1:
         raise EncoderError(
-            f"there is no reranker {name!r}: give {BUILTIN}, a directory, or a model in the local cache such as "
-            "Salesforce/blip-itm-base-coco"
+            f"there is no reranker {name!r}: give {BUILTIN}, a directory, a model in the local cache such as "
+            "Salesforce/blip-itm-base-coco, or module:Class for one of your own"
         )
     repo = name.removeprefix(HUB_PREFIX)
     snapshot = hub_snapshot(repo)
@@ -127,7 +183,7 @@ def _directory(name: str) -> Path | None:
 
 
 def _is_coca(directory: Path) -> bool:
-    return "multimodal_cfg" in _json(directory / CONFIG_FILE).get("model_cfg", {})
+    return "multimodal_cfg" in read_json(directory / CONFIG_FILE).get("model_cfg", {})
 
 
 def _coca(name: str, options: EncoderOptions | None) -> Reranker:
@@ -135,11 +191,3 @@ def _coca(name: str, options: EncoderOptions | None) -> Reranker:
     from mmsearch.models.rerankers.coca import CocaReranker
 
     return CocaReranker(local, options)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

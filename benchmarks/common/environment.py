@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+import sys
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-RESULTS = Path(__file__).parent / "results"
-LIBRARIES = ("numpy", "pillow", "onnxruntime", "faiss-cpu", "sqlite-utils", "tokenizers", "av", "torch")
+LIBRARIES = (
+    "numpy", "pillow", "onnxruntime", "faiss-cpu", "faiss-gpu-cu12", "sqlite-utils", "tokenizers", "av", "torch",
+    "open_clip_torch",
+)  # fmt: skip
 
 
 class Memory(NamedTuple):
@@ -48,17 +49,19 @@ def describe() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "libraries": {name: version for name in LIBRARIES if (version := _version(name))},
+        "libraries": {name: version for name in LIBRARIES if (version := version_of(name))},
     }
 
 
-def write_result(name: str, figures: Mapping[str, Any], folder: Path = RESULTS) -> Path:
-    """Writes ``results/NAME.json`` with the figures and the facts of `describe`; returns its path."""
-    path = folder / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"benchmark": name, **figures, "environment": describe()}
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+def data_folder(*parts: str, optional: bool = False) -> Path:
+    """A place below ``$MMSEARCH_TEST_DATA``, which has ``photos/`` and ``flickr8k/``.
+
+    Where that is not set, it ends the program, or gives a path that does not exist if it is ``optional``.
+    """
+    folder = os.environ.get("MMSEARCH_TEST_DATA")
+    if not folder and not optional:
+        sys.exit("MMSEARCH_TEST_DATA must name the folder with photos/ and flickr8k/")
+    return Path(folder or "/nowhere", *parts)
 
 
 def _commit() -> str | None:
@@ -82,7 +85,8 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
-def _version(name: str) -> str | None:
+def version_of(name: str) -> str | None:
+    """Of an installed package."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

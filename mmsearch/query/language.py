@@ -1,4 +1,24 @@
-"""Text to query. The rules are those of the package's docstring."""
+"""The query language: one line of text to what it asks for. The same in command line, API and server.
+
+    mountain lake -people type:image after:2021 before:2023-06 path:holiday/* near:46.5,7.9,20km
+    camera:"X100" size:>2mp "exact words"
+
+Words are separated by white space; what they mean:
+
+- ``word``: what to look for. ``"two words"``: these words, exactly. ``-word``, ``-"two words"``: without it.
+- ``key:value``: a filter; what its value means stands with each key, in `mmsearch.filters.keys`. ``-key:value``: its
+  complement. Several filters must all hold. A value may hold quoted parts: ``path:"my photos"/*``. Keys, types and
+  units are read in any case.
+- A backslash before ``" \\ : - * ? ,`` or white space makes that character ordinary: ``\\-5``, ``foo\\:bar``,
+  ``path:\\*.jpg``. Before any other character it stands for itself. It also works inside quotes.
+- A ``-`` is an exclusion only at the start of a word and before a letter, a digit, a quote, a backslash or a
+  character beyond ASCII; so ``black-and-white``, ``a - b``, ``--`` and ``->`` are words. A quote opens a
+  phrase only at the start of a word: ``12" vinyl`` has none.
+- ``letters:something`` with unknown letters is an error, since it is most likely a mistyped filter. It is a
+  word, though, if there are fewer than two letters, anything but ASCII letters, nothing after the colon, or
+  another ``:`` or a ``/`` right after it: ``12:30``, ``:-)``, ``C:\\x``, ``note:``, ``http://x.org``,
+  ``std::map``.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +85,10 @@ def complete(prefix: str) -> list[str]:
     name, colon, value = word.partition(":")
     if not colon:
         return [f"{done}{key}:" for key in KEYS if key.startswith(word.lower())]
-    key = KEYS.find(name.lower())
+    try:
+        key = KEYS.find(name.lower())
+    except UsageError:  # an installed package brings it, and it cannot be loaded
+        return []
     *given, last = value.split(",")
     rest = [c for c in (key.choices() if key else ()) if c.startswith(last.lower()) and c not in given]
     return [f"{done}{name}:{','.join([*given, choice])}" for choice in rest]
