@@ -10,9 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from mmsearch.cli.asking_words import QueryCommand
+from mmsearch.cli.options import IndexOption, JsonOption, with_options
 from mmsearch.cli.output import Style, print_hits, print_json
-from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
+from mmsearch.cli.shared import DeviceOption, encoder_options
 from mmsearch.core.errors import UsageError
+from mmsearch.query.options import SearchOptions
+
+RawOption = Annotated[bool, typer.Option("--raw", help="Take the text literally: no filters, no exclusions.")]
+ORDER = (
+    "text", "image", "k", "index", "modalities", "device", "raw", "text_weight", "image_weight", "min_relevance",
+    "nothing_below", "collapse", "queries",
+)  # fmt: skip
+"""How the help of `query` begins."""
 
 
 def _completed(incomplete: str) -> list[str]:
@@ -32,11 +41,9 @@ def query(
         ),
     ] = None,
     image: Annotated[list[Path] | None, typer.Option(help="Look for what resembles this image; repeatable.")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many answers.")] = 10,
     index: IndexOption = "default",
-    modality: Annotated[list[str] | None, typer.Option(help="Only image, video or text; repeatable.")] = None,
     device: DeviceOption = "auto",
-    raw: Annotated[bool, typer.Option("--raw", help="Take the text literally: no filters, no exclusions.")] = False,
+    raw: RawOption = False,
     text_weight: Annotated[
         list[float] | None,
         typer.Option(
@@ -47,28 +54,11 @@ def query(
         list[float] | None,
         typer.Option(help="Weight of each image beside the text; once for all, or once each.", show_default=False),
     ] = None,
-    min_score: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Leave out answers of less relevance, 0 to 1.")
-    ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Answer also when nothing matches well.")] = False,
-    no_collapse: Annotated[bool, typer.Option("--no-collapse", help="Show near-duplicates one by one.")] = False,
     queries: Annotated[
-        Path | None, typer.Option(help="Ask every line of this file (- for standard input).", show_default=False)
+        Path | None, typer.Option(help="Run every line of this file (- for standard input).", show_default=False)
     ] = None,
-    rerank: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[NAME]",
-            help="Let a reranker look at the first answers again: by default the encoder's own, else a directory or "
-            "a model in the local cache (BLIP, CoCa).",
-            show_default=False,
-        ),
-    ] = None,
-    rerank_depth: Annotated[int, typer.Option(min=1, help="How many answers the reranker sees.")] = 50,
-    rerank_budget: Annotated[
-        str | None,
-        typer.Option(help="How long it may take for a question, such as 1s or 500ms.", show_default=False),
-    ] = None,
+    *,
+    options: SearchOptions,
     explain: Annotated[bool, typer.Option("--explain", help="Show the parts of each score.")] = False,
     sheet: Annotated[
         Path | None, typer.Option(help="Also draw the answers as a contact sheet, to this PNG or JPEG file.")
@@ -85,20 +75,9 @@ def query(
 ) -> None:
     """Finds images and video moments (or texts, with type:text) by words, by images, or both."""
     from mmsearch.api import Index
-    from mmsearch.query.options import NOTHING_BELOW, SearchOptions
     from mmsearch.query.question import Question
 
     style = Style(json_, paths, null, csv=csv, explain=explain, thumbnails=thumbnails)
-    options = SearchOptions(
-        k=k,
-        modalities=tuple(modality) if modality else None,  # type: ignore[arg-type]
-        min_relevance=min_score,
-        nothing_below=None if all_ or min_score is not None else NOTHING_BELOW,
-        collapse=not no_collapse,
-        reranker=rerank,
-        rerank_depth=rerank_depth,
-        rerank_budget_s=None if rerank_budget is None else _seconds(rerank_budget),
-    )
     if queries is not None:
         if text or image:
             raise UsageError("--queries takes the place of a text and of --image: give one or the other")
@@ -127,14 +106,6 @@ def _told_once() -> Callable[[str], None]:
             print(f"mmsearch: {remark}", file=sys.stderr)
 
     return tell
-
-
-def _seconds(text: str) -> float:
-    number, unit = (text[:-2], 0.001) if text.endswith("ms") else (text.removesuffix("s"), 1.0)
-    try:
-        return float(number) * unit
-    except ValueError:
-        raise UsageError(f"{text!r} is no time: write for instance 1s or 500ms") from None
 
 
 def _lines(path: Path) -> list[str]:
@@ -193,7 +164,7 @@ def explain(
     path: Annotated[Path, typer.Argument(help="An indexed file.")],
     index: IndexOption = "default",
     png: Annotated[Path | None, typer.Option(help="Draw where the picture matches, into this image file.")] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Take the text literally: no filters, no exclusions.")] = False,
+    raw: RawOption = False,
     rerank: Annotated[
         str | None,
         typer.Option(metavar="[NAME]", help="Draw what a reranker looks at, as for `query`.", show_default=False),
@@ -215,11 +186,11 @@ def explain(
     if json_:
         values = {name: value for name, value in vars(found).items() if name != "heat"}
         heat = None if found.heat is None else [[round(float(cell), 3) for cell in row] for row in found.heat]
-        print_json({**values, "total": found.total, "heat": heat})
+        print_json({**values, "score": found.score, "heat": heat})
         return
     for name, value in found.parts.items():
         print(f"{name:12} {value:+.4f}")
-    print(f"{'total':12} {found.total:+.4f}")
+    print(f"{'score':12} {found.score:+.4f}")
     if found.relevance is not None:
         print(f"{'relevance':12} {found.relevance:.3f}")
     for place, words in found.words.items():
@@ -244,5 +215,5 @@ def _draw_heat(found: Any, png: Path) -> None:
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the program."""
-    app.command(short_help="Find by words, by images, or both", cls=QueryCommand)(query)
+    app.command(short_help="Find by words, by images, or both", cls=QueryCommand)(with_options(query, ORDER))
     app.command(short_help="Show why a file answers a question", cls=QueryCommand)(explain)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -17,9 +17,10 @@ from mmsearch.core.errors import MediaError, MmsearchError, UsageError
 from mmsearch.core.types import SCHEMA, Modality
 from mmsearch.query.explain import drawn_heat
 from mmsearch.query.language import QueryError
-from mmsearch.query.options import NOTHING_BELOW, SearchOptions
+from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import Question
 from mmsearch.server.access import Guard
+from mmsearch.server.parameters import Limit, is_on, number, options_of
 from mmsearch.server.pictures import as_jpeg, small_picture
 
 if TYPE_CHECKING:
@@ -29,10 +30,9 @@ if TYPE_CHECKING:
 
     from mmsearch.api import Index
 
-Otherwise = TypeVar("Otherwise", float, None)
 PAGE = Path(__file__).parent
-MOST = 500
-"""Answers at once."""
+LIMITS = {"k": Limit(20, 500), "rerank_depth": Limit(50, 500), "rerank_budget_s": Limit(1.0, 60)}
+"""What is the server's own in `SearchOptions`."""
 UPLOAD_BYTES = 64 << 20
 _KEPT_BY_BROWSER = {"Cache-Control": "private, max-age=600"}
 
@@ -100,9 +100,9 @@ class _Answers:
         images: list[Any] = [Path(self._indexed(path)[0]) for path in like]
         if uploaded is not None:
             images.append(_opened(uploaded))
-        question = Question.of([text for text in asked.getlist("q") if text.strip()], images, raw=_is_on(asked, "raw"))
-        options = _search_options(asked)
+        question = Question.of([text for text in asked.getlist("q") if text.strip()], images, raw=is_on(asked, "raw"))
         notes: list[str] = []
+        options = options_of(SearchOptions, asked, LIMITS, notes.append)
         hits = self._index.search_many([question], options=options, note=notes.append)[0]
         hits = [hit for hit in hits if hit.path not in like] or hits
         is_empty = not hits and options.nothing_below is not None
@@ -123,8 +123,8 @@ class _Answers:
         """A small JPEG of the indexed file ``path``, of a video at ``t`` seconds, within ``size`` pixels."""
         asked = request.query_params
         path, modality = self._indexed(asked.get("path", ""))
-        at_s = _number(asked, "t", None, 0, 1e7)
-        data = small_picture(path, modality, int(_number(asked, "size", 320, 1, 10_000)), at_s)
+        at_s = number(asked, "t", None, 0, 1e7)
+        data = small_picture(path, modality, int(number(asked, "size", 320, 1, 10_000)), at_s)
         if data is None:
             return _json({"error": f"there is no picture in {path}"}, 404)
         return _jpeg(data)
@@ -147,7 +147,7 @@ class _Answers:
         path, modality = self._indexed(request.query_params.get("path", ""))
         if modality == "text":
             return _json({"error": f"there is no picture in {path}"}, 404)
-        raw = _is_on(request.query_params, "raw")
+        raw = is_on(request.query_params, "raw")
         return _jpeg(as_jpeg(drawn_heat(self._index.explain(request.query_params.get("q", ""), path, raw=raw))))
 
     def _indexed(self, path: str) -> tuple[str, Modality]:
@@ -156,37 +156,6 @@ class _Answers:
         if modality is None:
             raise UsageError(f"{path or 'an empty path'} is not in the index")
         return path, modality
-
-
-def _search_options(asked: QueryParams) -> SearchOptions:
-    kinds = asked.getlist("modality")
-    least = _number(asked, "min_score", None, 0, 1)
-    return SearchOptions(
-        k=int(_number(asked, "k", 20, 1, MOST)),
-        modalities=tuple(kinds) if kinds else None,  # type: ignore[arg-type]
-        min_relevance=least,
-        nothing_below=None if _is_on(asked, "all") or least is not None else NOTHING_BELOW,
-        collapse=not _is_on(asked, "no_collapse"),
-        reranker="builtin" if _is_on(asked, "rerank") else None,
-        rerank_budget_s=_number(asked, "rerank_budget_s", 1.0, 0, 60),
-    )
-
-
-def _is_on(asked: QueryParams, name: str) -> bool:
-    return asked.get(name, "0") not in ("0", "", "false")
-
-
-def _number(asked: QueryParams, name: str, otherwise: Otherwise, least: float, most: float) -> float | Otherwise:
-    text = asked.get(name)
-    if text is None:
-        return otherwise
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not least <= value <= most:
-        raise UsageError(f"{name} is {text!r}; a number from {least:g} to {most:g} is expected")
-    return value
 
 
 def _opened(data: bytes) -> Image:

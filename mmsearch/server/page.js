@@ -142,8 +142,7 @@ function cell(hit) {
   below.append(element("span", "name", nameOf(hit.path)));
   const note = element("span", "note");
   note.append(element("span", "", [momentOf(hit), copies(hit)].filter(Boolean).join(" · ")));
-  const score = hit.relevance ?? (Object.keys(hit.parts).length ? hit.score : null);  // a listing has none
-  note.append(element("span", "score", score === null ? "" : score.toFixed(2)));
+  note.append(element("span", "score", hit.date ? hit.date.slice(0, 10) : (hit.relevance ?? hit.score).toFixed(2)));
   below.append(note);
   const bar = element("span", "bar");
   const filled = document.createElement("i");

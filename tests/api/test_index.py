@@ -84,7 +84,7 @@ def test_a_reader_sees_what_another_one_adds_and_removes(index: Index, photos: P
         assert len(index.search("orange", k=100)) == 8
 
 
-def test_scores_are_the_cosines_of_the_vectors(index: Index, photos: Path, encoder: ColourEncoder) -> None:
+def test_similarities_are_the_cosines_of_the_vectors(index: Index, photos: Path, encoder: ColourEncoder) -> None:
     """The slow oracle: decode and encode everything again, and multiply."""
     index.add(photos)
     query = encoder.encode_texts(["blue"])[0]
@@ -93,7 +93,10 @@ def test_scores_are_the_cosines_of_the_vectors(index: Index, photos: Path, encod
     }
     hits = index.search("blue", k=8)
     assert [hit.path for hit in hits] == sorted(expected, key=lambda path: -expected[path])
-    assert np.allclose([hit.score for hit in hits], [expected[hit.path] for hit in hits], atol=1e-3)
+    assert np.allclose([hit.parts["similarity"] for hit in hits], [expected[hit.path] for hit in hits], atol=1e-3)
+    for hit in hits:
+        assert hit.score == pytest.approx(sum(hit.parts.values()))
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
 def test_one_base_class_catches_everything(tmp_path: Path) -> None:

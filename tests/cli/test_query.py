@@ -78,7 +78,7 @@ def test_several_texts_and_images_are_one_weighted_question(home: Path) -> None:
 
 def test_nothing_is_exit_code_1_and_says_why(home: Path) -> None:
     assert "nothing found" in run("query", "cat path:none/*", home=home, code=1).stderr
-    done = run("query", "a table of taxes", "--min-score", "1", home=home, code=1)
+    done = run("query", "a table of taxes", "--min-relevance", "1", home=home, code=1)
     assert done.stdout == "" and "nothing here matches well" in done.stderr
 
 
@@ -116,10 +116,10 @@ def test_the_parts_are_shown(home: Path) -> None:
     assert sum(float(term.split()[1]) for term in terms.split(" + ")) == pytest.approx(float(total), abs=0.003)
     photo = home / "photos" / "zermatt" / "coffee.jpg"
     shown = run("explain", "zermatt", photo, "--png", home / "heat.png", home=home).stdout
-    assert "words in path: zermatt" in shown and "total" in shown
+    assert "words in path: zermatt" in shown and "score" in shown
     assert np.asarray(Image.open(home / "heat.png")).shape == (300, 300, 3)
     found = json.loads(run("explain", "coffee", photo, "--json", home=home).stdout)
-    assert found["heat"] is None and found["total"] == pytest.approx(sum(found["parts"].values()))
+    assert found["heat"] is None and found["score"] == pytest.approx(sum(found["parts"].values()))
     assert "is not in the index" in run("explain", "coffee", home / "none.jpg", home=home, code=2).stderr
 
 

@@ -44,9 +44,9 @@ def test_words_with_a_dash_are_words(words: list[str], text: list[str]) -> None:
 
 
 def test_options_stay_options_wherever_they_stand() -> None:
-    found = parsed("-cat", "-k", "3", "dog", "-0", "--json", "--min-score", "0.2", "--rerank", "-sea")
+    found = parsed("-cat", "-k", "3", "dog", "-0", "--json", "--min-relevance", "0.2", "--rerank", "-sea")
     assert (found["text"], found["k"], found["null"], found["json_"]) == (["-cat", "dog", "-sea"], 3, True, True)
-    assert (found["min_score"], found["rerank"]) == (0.2, "builtin")
+    assert (found["min_relevance"], found["reranker"]) == (0.2, "builtin")
     assert parsed("dog", "-k5")["k"] == 5 and parsed("dog", "-0k5")["k"] == 5
     assert parsed("dog", "--image", "-cat.jpg")["image"] == [Path("-cat.jpg")], "the value of an option"
     assert parsed("dog", "--index", "-here")["index"] == "-here"

@@ -122,7 +122,7 @@ def list_by_date(
 ) -> list[Found]:
     """The first segments of the documents for which the condition holds, newest document first, ties by id."""
     cursor = catalogue.sql.execute(
-        f"""SELECT {FOUND}
+        f"""SELECT {FOUND}, {date_sql}
             FROM documents d JOIN contents c ON c.id = d.content_id JOIN roots r ON r.id = d.root_id
             JOIN segments s ON s.content_id = c.id AND s.ordinal = 0
             JOIN vectors v ON v.segment_id = s.id AND v.space_id = :space
