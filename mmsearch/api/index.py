@@ -14,7 +14,7 @@ import numpy as np
 
 from mmsearch.api.session import Session, name_to_open, opened
 from mmsearch.core.errors import EncoderError, IndexMissing, UsageError
-from mmsearch.core.home import DEFAULT_INDEX, default_model, locate_index
+from mmsearch.core.home import DEFAULT_INDEX, default_model, expanded, locate_index
 from mmsearch.core.options import from_keywords
 from mmsearch.core.types import EncoderSpec, Hit, Modality, Progress, Report
 from mmsearch.models.encoders.base import Encoder, EncoderOptions
@@ -55,7 +55,6 @@ class Index:
     """
 
     def __init__(self, directory: IndexDirectory, encoder: Encoder | None, options: EncoderOptions) -> None:
-        self._directory = directory
         self._options = options
         self._session = Session(directory, encoder, options)
 
@@ -95,6 +94,10 @@ class Index:
             directory.close()
             raise
         return cls(directory, found, options)
+
+    @property
+    def _directory(self) -> IndexDirectory:
+        return self._session.directory
 
     @property
     def path(self) -> Path:
@@ -189,6 +192,8 @@ class Index:
         """
         from mmsearch.ingest.embeddings import add_embeddings
 
+        if any(not isinstance(row, Mapping) for row in _listed(rows, "rows are dicts, one for each vector")):
+            raise UsageError("rows are dicts, one for each vector")
         return self._after_importing(add_embeddings(self._directory, vectors, rows, dataset, normalize=normalize))
 
     def import_folder(
@@ -202,7 +207,7 @@ class Index:
         from mmsearch.ingest.datasets import ImportOptions, import_folder
 
         chosen = options or ImportOptions()
-        return self._after_importing(import_folder(self._directory, Path(folder).expanduser(), chosen, progress))
+        return self._after_importing(import_folder(self._directory, _path(folder), chosen, progress))
 
     def verify(
         self, *, mend: bool = False, read_bytes: bool = False, progress: Callable[[Progress], None] = lambda _: None
@@ -394,7 +399,7 @@ class Index:
         from mmsearch.query.many import answer_many
 
         search = from_keywords(_search_options(), chosen, options)
-        parsed = [_query(query, None, raw=raw) if isinstance(query, str) else query for query in queries]
+        parsed = _queries(queries, raw=raw)
         has_images = any(query.images for query in parsed)
         needs_encoder = has_images or any(query.texts or query.excluded for query in parsed)
         reranking = self._reranking(reranker or search.reranker, note)
@@ -428,11 +433,14 @@ class Index:
         """The reranker to use, if one is wanted and can be opened."""
         if reranker is None:
             return None
+        from mmsearch.models.rerankers.base import Reranker
         from mmsearch.query.rerank import LOG, Reranking
 
         note = note or LOG.warning
-        if not isinstance(reranker, str):
+        if isinstance(reranker, Reranker):
             return Reranking(reranker, note)
+        if not isinstance(reranker, str):
+            raise UsageError(f"a reranker is a name or a Reranker, got {type(reranker).__name__}")
         try:
             return Reranking(self.reranker(reranker), note)
         except EncoderError as error:
@@ -501,7 +509,7 @@ class Index:
         if file is None:
             judged = captions_of_index(self._directory)
         else:
-            judged = read_evaluation_set(Path(file), None if qrels is None else Path(qrels), template)
+            judged = read_evaluation_set(_path(file), None if qrels is None else _path(qrels), template)
         chosen = options or EvaluationOptions()
         rank = None if reranker is None else self._ranking(reranker, rerank_depth, chosen.alpha)
 
@@ -530,10 +538,10 @@ class Index:
         """Kendall's tau between scores and human grades; see `mmsearch.evaluate.agreement`."""
         from mmsearch.evaluate import agreement
 
-        file = None if captions is None else Path(captions)
+        file = None if captions is None else _path(captions)
 
         def task(encoder: Any, searcher: Searcher) -> dict[str, float]:
-            return agreement(self._directory, encoder, Path(judgements), file)
+            return agreement(self._directory, encoder, _path(judgements), file)
 
         return self._session.run(task, lambda: self.encoder(texts_only=True))
 
@@ -595,16 +603,51 @@ class Index:
 
 def _paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:
     single = isinstance(paths, (str, os.PathLike))
-    given = [Path(paths)] if single else [Path(path) for path in paths]  # type: ignore[arg-type, union-attr]
+    given = [_path(paths)] if single else [_path(path) for path in _listed(paths, "give files or folders")]
     if not given:
         raise UsageError("no files or folders given")
     return given
+
+
+def _path(given: Any) -> Path:
+    if not isinstance(given, (str, os.PathLike)) or "\0" in str(given):
+        raise UsageError(f"{given!r} is no path")
+    return expanded(given)
 
 
 def _search_options() -> type[SearchOptions]:
     from mmsearch.query.options import SearchOptions
 
     return SearchOptions
+
+
+def _queries(queries: Sequence[str | Question], *, raw: bool) -> list[Question]:
+    from mmsearch.query import Question
+
+    if isinstance(queries, str):
+        raise UsageError("search_many takes a list of queries: for one there is search")
+    given = _listed(queries, "queries are texts, or mmsearch.Question")
+    parsed = [_query(query, None, raw=raw) if isinstance(query, str) else query for query in given]
+    for query in parsed:
+        if not isinstance(query, Question):
+            raise UsageError(f"queries are texts, or mmsearch.Question, got {type(query).__name__}")
+    return parsed
+
+
+def _listed(given: Any, expected: str) -> list[Any]:
+    try:
+        return list(given or ())
+    except TypeError:
+        raise UsageError(f"{expected}, got {given!r}") from None
+
+
+def _picture(given: Any) -> Any:
+    """A path, or an image of PIL, which is not imported for the question whether it is one."""
+    if isinstance(given, (str, os.PathLike)):
+        return Path(given)
+    if not hasattr(given, "convert"):
+        raise UsageError(f"an image is a path or an image of PIL, got {type(given).__name__}")
+    return given
 
 
 def _query(
@@ -617,7 +660,12 @@ def _query(
 ) -> Question:
     from mmsearch.query import Question
 
-    texts = [text] if isinstance(text, str) else list(text or ())
+    texts: list[str] = [text] if isinstance(text, str) else _listed(text, "a text is a string, or several")
+    if any(not isinstance(each, str) for each in texts):
+        raise UsageError(f"a text is a string, or several, got {texts!r}")
     pictures = list(image) if isinstance(image, (list, tuple)) else [] if image is None else [image]
-    sources = [Path(picture) if isinstance(picture, (str, os.PathLike)) else picture for picture in pictures]
+    for weight in (text_weight, image_weight):
+        if any(not isinstance(each, (int, float)) for each in (weight if isinstance(weight, Sequence) else [weight])):
+            raise UsageError(f"a weight is a number, or one for each, got {weight!r}")
+    sources = [_picture(picture) for picture in pictures]
     return Question.of(texts, sources, text_weight=text_weight, image_weight=image_weight, raw=raw)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mmsearch.core.errors import EncoderError, EncoderMismatch
+from mmsearch.core.errors import EncoderError, EncoderMismatch, UsageError
 from mmsearch.core.types import EncoderSpec
 from mmsearch.models.encoders import open_encoder
 from mmsearch.models.encoders.base import Encoder, EncoderOptions
@@ -24,11 +24,23 @@ class Session:
     """The parts that searches of an index share, of its last committed state. Any number of threads may use it."""
 
     def __init__(self, directory: IndexDirectory, encoder: Encoder | None, options: EncoderOptions) -> None:
-        self.directory, self.options = directory, options
+        self._directory, self.options = directory, options
+        self._is_closed = False
         self._lock = threading.Lock()
         self.encoder = IndexEncoder(directory, encoder, options, self._lock)
         self._searcher: tuple[Any, Searcher] | None = None
         self._rerankers: dict[str, Reranker] = {}
+
+    @property
+    def directory(self) -> IndexDirectory:
+        """The open index directory.
+
+        Raises:
+            UsageError: the index was closed.
+        """
+        if self._is_closed:
+            raise UsageError(f"the index {self._directory.path} was closed: open it again")
+        return self._directory
 
     def run(
         self, task: Callable[[Encoder | None, Searcher], Result], encoder: Callable[[], Encoder] | None = None
@@ -88,8 +100,8 @@ class Session:
 
     def close(self) -> None:
         """Closes the index directory."""
-        self._searcher = None
-        self.directory.close()
+        self._searcher, self._is_closed = None, True
+        self._directory.close()
 
     def _vector_file(self) -> str:
         """The vector file that is searched now."""
@@ -173,6 +185,8 @@ class IndexEncoder:
 
 def opened(encoder: str | Encoder, options: EncoderOptions) -> Encoder:
     """An encoder as it was given, or opened by its name."""
+    if not isinstance(encoder, (str, Encoder)):
+        raise UsageError(f"an encoder is a name or an Encoder, got {type(encoder).__name__}")
     return encoder if isinstance(encoder, Encoder) else open_encoder(encoder, options)
 
 

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from mmsearch.cli.bars import counting_bar
+from mmsearch.cli.options import IndexOption, JsonOption
 from mmsearch.cli.output import print_json
-from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
+from mmsearch.cli.shared import DeviceOption, encoder_options
 from mmsearch.core.errors import UsageError
 
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from mmsearch.cli.bars import progress_bar
+from mmsearch.cli.options import IndexOption, JsonOption, model_names
 from mmsearch.cli.output import bytes_of, count_of, fail, print_json, print_report, print_suggestion
-from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
+from mmsearch.cli.shared import DeviceOption, encoder_options
 from mmsearch.cli.verdict import print_verdict
 from mmsearch.core.errors import UsageError
 
@@ -18,7 +19,9 @@ from mmsearch.core.errors import UsageError
 def index_command(
     paths: Annotated[list[Path], typer.Argument(help="Folders or files to index.", show_default=False)],
     index: IndexOption = "default",
-    model: Annotated[str | None, typer.Option(help="Encoder of a new index; see `mmsearch models`.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Encoder of a new index; see `mmsearch models`.", autocompletion=model_names)
+    ] = None,
     device: DeviceOption = "auto",
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images in one batch of the encoder.")] = None,
     exclude: Annotated[
@@ -137,7 +140,9 @@ def remove(
 
 def import_command(
     folder: Annotated[Path, typer.Argument(help="A folder that `clip-retrieval inference` wrote.", show_default=False)],
-    model: Annotated[str, typer.Option(help="The model that made the vectors; see `mmsearch models`.")],
+    model: Annotated[
+        str, typer.Option(help="The model that made the vectors; see `mmsearch models`.", autocompletion=model_names)
+    ],
     index: IndexOption = "default",
     name: Annotated[str | None, typer.Option(help="What to call the dataset; by default as the folder.")] = None,
     path_column: Annotated[

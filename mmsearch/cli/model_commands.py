@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from mmsearch.cli.bars import download_bar
+from mmsearch.cli.options import JsonOption, model_names
 from mmsearch.cli.output import print_json
-from mmsearch.cli.shared import JsonOption
 
 
 def list_models_command(context: typer.Context, json_: JsonOption = False) -> None:
@@ -37,7 +37,11 @@ def list_models_command(context: typer.Context, json_: JsonOption = False) -> No
     print("`mmsearch models pull NAME` fetches one; any other model of open_clip works too, by its name.")
 
 
-def pull(name: Annotated[str, typer.Argument(help="A name from `mmsearch models`, or hf-hub:ORG/NAME.")]) -> None:
+def pull(
+    name: Annotated[
+        str, typer.Argument(help="A name from `mmsearch models`, or hf-hub:ORG/NAME.", autocompletion=model_names)
+    ],
+) -> None:
     """Fetches a model from its hub; new indexes will use it. The only command that opens a connection."""
     from mmsearch.core.home import set_default_model
     from mmsearch.models.encoders.models import canonical_name

@@ -11,10 +11,40 @@ import typer
 
 from mmsearch.core.options import OptionField, Options, for_people, option_fields
 
+
+def index_names(incomplete: str) -> list[str]:
+    """The indexes of the data directory, for the completion of a shell."""
+    from mmsearch.core.home import home
+
+    try:
+        return sorted(
+            path.parent.name for path in home().glob("*/manifest.json") if path.parent.name.startswith(incomplete)
+        )
+    except OSError:
+        return []
+
+
+def model_names(incomplete: str) -> list[str]:
+    """The recommended models, for the completion of a shell."""
+    from mmsearch.models.encoders.models import list_models
+
+    return [row.name for row in list_models() if row.name.startswith(incomplete)]
+
+
+def recipe_names(incomplete: str) -> list[str]:
+    """The recipes of vector indexes, for the completion of a shell."""
+    from mmsearch.store.local.recipes import list_recipes
+
+    return [name for name in ("auto", *(recipe.name for recipe in list_recipes())) if name.startswith(incomplete)]
+
+
 IndexOption = Annotated[
     str,
-    typer.Option("--index", help="Name of an index in the data directory, or a path to one.", envvar="MMSEARCH_INDEX"),
-]
+    typer.Option(
+        "--index", help="Name of an index in the data directory, or a path to one.", envvar="MMSEARCH_INDEX",
+        autocompletion=index_names,
+    ),
+]  # fmt: skip
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON Lines instead of text.")]
 
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from mmsearch.cli.shared import DeviceOption, IndexOption, encoder_options
+from mmsearch.cli.options import IndexOption
+from mmsearch.cli.shared import DeviceOption, encoder_options
 
 
 def serve(

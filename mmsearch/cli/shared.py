@@ -8,11 +8,6 @@ import typer
 
 from mmsearch.core.errors import UsageError
 
-IndexOption = Annotated[
-    str,
-    typer.Option("--index", help="Name of an index in the data directory, or a path to one.", envvar="MMSEARCH_INDEX"),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON Lines instead of text.")]
 DeviceOption = Annotated[str, typer.Option(help="Where open_clip models run: auto, cpu, cuda or mps.")]
 
 

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmsearch.cli.bars import progress_bar
+from mmsearch.cli.options import IndexOption, JsonOption, model_names
 from mmsearch.cli.output import count_of, fail, print_json, print_reasons
-from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
+from mmsearch.cli.shared import DeviceOption, encoder_options
 
 if TYPE_CHECKING:
     from mmsearch.switch import SwitchReport
 
 
 def switch(
-    model: Annotated[str, typer.Argument(help="The encoder that shall answer; see `mmsearch models`.")],
+    model: Annotated[
+        str, typer.Argument(help="The encoder to search with; see `mmsearch models`.", autocompletion=model_names)
+    ],
     index: IndexOption = "default",
     fill_only: Annotated[
         bool, typer.Option("--fill-only", help="Only fill in its vectors; the present model goes on answering.")

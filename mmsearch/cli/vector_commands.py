@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from mmsearch.cli.options import IndexOption, JsonOption
 from mmsearch.cli.output import bytes_of, print_json
-from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
+from mmsearch.cli.shared import DeviceOption, encoder_options
 from mmsearch.core.errors import UsageError
 
 

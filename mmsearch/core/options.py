@@ -182,6 +182,8 @@ def from_keywords(
     Raises:
         UsageError: a keyword that does not exist, or a value out of bounds.
     """
+    if base is not None and not isinstance(base, kind):
+        raise UsageError(f"options must be {kind.__name__}, got {type(base).__name__}")
     if not given:
         return base or kind()
     known = {each.name: each for each in option_fields(kind)} | {each.keyword: each for each in option_fields(kind)}

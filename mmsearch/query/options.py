@@ -21,6 +21,8 @@ WORDS = 6.0
 
 
 def _modalities(given: Modality | Sequence[Modality] | None) -> tuple[Modality, ...] | None:
+    if given is not None and not isinstance(given, (str, Sequence)):
+        raise UsageError(f"modality is a name, or several, got {given!r}")
     return (given,) if isinstance(given, str) else None if given is None else tuple(given)
 
 
