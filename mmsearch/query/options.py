@@ -27,7 +27,7 @@ def _modalities(given: Modality | Sequence[Modality] | None) -> tuple[Modality, 
 
 
 def _words(given: float | bool) -> float:
-    return WORDS if given is True else float(given)
+    return WORDS if given is True else 0.0 if given is False else given
 
 
 def _seconds(given: float | str | None) -> float | None:
