@@ -13,7 +13,6 @@ from mmsearch.cli import (
     index_commands,
     model_commands,
     query_commands,
-    serve_command,
     switch_command,
     train_commands,
     vector_commands,
@@ -52,7 +51,6 @@ app = typer.Typer(
 for commands in (
     index_commands,
     query_commands,
-    serve_command,
     eval_commands,
     model_commands,
     train_commands,

@@ -54,10 +54,14 @@ class Only(NamedTuple):
     names: tuple[str, ...]
 
 
-def with_options(command: Callable[..., None], order: Sequence[str] = ()) -> Callable[..., None]:
-    """The command as typer takes it: for each parameter of a class of options, one parameter for each of its fields
-    that has a flag. ``order``: names that the help lists first; the others follow as they stand.
+def with_options(order: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes of a command what typer takes: for each parameter of a class of options, one parameter for each of its
+    fields that has a flag. ``order``: names of parameters that the help lists first; the others follow as they stand.
     """
+    return lambda command: _expanded(command, order.split())
+
+
+def _expanded(command: Callable[..., None], order: Sequence[str]) -> Callable[..., None]:
     plain: list[inspect.Parameter] = []
     groups: dict[str, tuple[type[Options], dict[str, OptionField]]] = {}
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
@@ -105,10 +109,10 @@ def _parameters(each: OptionField) -> Iterator[inspect.Parameter]:
         default = each.shown
         kind = str if o.read is not None and not each.many else each.type
         kind = list[kind] | None if each.many else kind | None if default is None else kind
-    has_bounds = each.type in (int, float) and not is_flag and o.read is None
+    has_bounds = each.type in (int, float) and not is_flag and o.read is None and o.above is None
     more: dict[str, Any] = {
         "metavar": o.metavar,
-        "show_default": not is_flag and default is not None,
+        "show_default": "/" in (o.flag or "") or (not is_flag and default is not None),
         **({"min": o.least, "max": o.most} if has_bounds else {}),
     }
     names = [(each.name, o.flag, False)] + ([(o.old, f"--{o.old.replace('_', '-')}", True)] if o.old else [])

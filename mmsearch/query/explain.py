@@ -58,7 +58,7 @@ def explain(
     encoder: Encoder,
     asked: EncodedQuestion,
     path: Path,
-    options: SearchOptions = SearchOptions(),  # noqa: B008
+    options: SearchOptions = SearchOptions(),
     *,
     with_heat: bool = True,
     reranker: Reranker | None = None,

@@ -57,7 +57,7 @@ def _value(each: OptionField, parameters: QueryParams, name: str, limit: Limit |
         return (parameters[name],)
     o = each.option
     least = next((bound for bound in (o.least, o.above) if bound is not None), float("-inf"))
-    most = next((bound for bound in (o.most, limit and limit.most) if bound is not None), float("inf"))
+    most = next((bound for bound in (limit and limit.most, o.most) if bound is not None), float("inf"))
     value = number(parameters, name, None, least, most)
     return None if value is None else (int(value) if each.type is int else value,)
 

@@ -100,7 +100,7 @@ def test_many_questions_at_once(home: Path, tmp_path: Path) -> None:
     rows = run("query", "--queries", tmp_path / "questions.txt", "-k", "1", "--all", home=home).stdout.splitlines()
     assert [row.split("\t")[:2] for row in rows] == [["1", "1"], ["2", "1"], ["3", "1"]]
     assert "give one or the other" in run("query", "cat", "--queries", "-", home=home, code=2, given=given).stderr
-    assert "holds no questions" in run("query", "--queries", "-", home=home, code=2, given="\n").stderr
+    assert "holds no queries" in run("query", "--queries", "-", home=home, code=2, given="\n").stderr
 
 
 def test_csv_has_a_header_and_quotes(home: Path) -> None:
@@ -125,10 +125,10 @@ def test_the_parts_are_shown(home: Path) -> None:
 
 def test_a_contact_sheet(home: Path, tmp_path: Path) -> None:
     done = run("query", "a cat", "--sheet", tmp_path / "sheet.png", "--paths", "--all", home=home)
-    assert "answers" in done.stderr and names(done)
+    assert "results" in done.stderr and names(done)
     with Image.open(tmp_path / "sheet.png") as drawn:
         assert drawn.width > 500
-    assert "there is no answer 99" in run("query", "a cat", "--open", "99", home=home, code=2).stderr
+    assert "there is no result 99" in run("query", "a cat", "--open", "99", home=home, code=2).stderr
 
 
 def test_reranking_falls_back_and_says_so(home: Path) -> None:

@@ -42,7 +42,7 @@ def from_command_line(*words: str) -> tuple[Any, str]:
         made.append(fruit)
 
     app = typer.Typer()
-    app.command()(with_options(command))
+    app.command()(with_options()(command))
     result = CliRunner().invoke(app, list(words))
     if result.exit_code:
         return result.exception, result.output
