@@ -88,12 +88,12 @@ class Index:
         if encoder is None or encoder == directory.manifest.model:
             return cls(directory, None, options)
         try:
-            found = opened(encoder, options)
-            directory.check_encoder(found.spec)
+            given = opened(encoder, options)
+            directory.check_encoder(given.spec)
         except BaseException:
             directory.close()
             raise
-        return cls(directory, found, options)
+        return cls(directory, given, options)
 
     @property
     def _directory(self) -> IndexDirectory:
@@ -292,7 +292,7 @@ class Index:
         """Changes the model: fills in vectors of ``encoder`` beside the present ones, and lets it answer when they are
         complete; see `mmsearch.switch.switch`.
 
-        Queries go on meanwhile, here and in other processes, and get answers of one model or of the other, never of
+        Queries go on meanwhile, here and in other processes, and get the hits of one model or of the other, never of
         both. Switching back is quick as long as the other vectors are kept.
 
         Raises:
@@ -551,8 +551,8 @@ class Index:
         """Of the document at ``path``, also of a member of an archive; ``None`` where the index has none there."""
         from mmsearch.query.explain import find_document
 
-        found = find_document(self._directory, Path(path))
-        return None if found is None else found[1]
+        document = find_document(self._directory, Path(path))
+        return None if document is None else document[1]
 
     def status(self) -> dict[str, Any]:
         """What the index holds, as plain values: counts of documents, encoder, roots, bytes on disk.

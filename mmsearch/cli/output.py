@@ -98,13 +98,13 @@ CSV_FIELDS = (
 )  # fmt: skip
 
 
-def print_hits(hits: list[Hit], style: Style, question: int | None = None) -> None:
-    """Hits, one a line, or as a table on a terminal. ``question``: the number of the question in a batch."""
+def print_hits(hits: list[Hit], style: Style, query: int | None = None) -> None:
+    """Hits, one a line, or as a table on a terminal. ``query``: the number of the query in a batch."""
     if style.json:
         for hit in hits:
-            print_json(({} if question is None else {"query": question}) | hit.as_json())
+            print_json(({} if query is None else {"query": query}) | hit.as_json())
     elif style.csv:
-        _print_csv(hits, question)
+        _print_csv(hits, query)
     elif style.null:
         for hit in hits:
             sys.stdout.write(hit.path + "\0")
@@ -114,22 +114,22 @@ def print_hits(hits: list[Hit], style: Style, question: int | None = None) -> No
     elif sys.stdout.isatty():
         _print_table(hits, style)
     else:
-        prefix = "" if question is None else f"{question}\t"
+        prefix = "" if query is None else f"{query}\t"
         figure = figure_of(hits)
         for hit in hits:
             parts = f"\t{_parts(hit)}" if style.explain else ""
             print(f"{prefix}{hit.rank}\t{shown(hit, figure)}\t{_where(hit)}{parts}")
 
 
-def _print_csv(hits: list[Hit], question: int | None) -> None:
+def _print_csv(hits: list[Hit], query: int | None) -> None:
     import csv
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    if question is None or question == 1:
-        writer.writerow((() if question is None else ("query",)) + CSV_FIELDS)
+    if query is None or query == 1:
+        writer.writerow((() if query is None else ("query",)) + CSV_FIELDS)
     for hit in hits:
         fields = hit.as_json()
-        writer.writerow([*(() if question is None else (question,)), *(fields[name] for name in CSV_FIELDS)])
+        writer.writerow([*(() if query is None else (query,)), *(fields[name] for name in CSV_FIELDS)])
 
 
 def figure_of(hits: Sequence[Hit]) -> Figure:

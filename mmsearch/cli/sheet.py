@@ -1,4 +1,4 @@
-"""A contact sheet: answers as small pictures with their names, scores and times, in one image file."""
+"""A contact sheet: results as small pictures with their names, scores and times, in one image file."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def optimize(
     encoder: Annotated[EncoderOptions, Only(("device",))],
     json_: JsonOption = False,
 ) -> None:
-    """Makes searching a large index faster, at a recall that is measured on text queries and told."""
+    """Makes searching a large index faster, at a recall that is measured on text queries and shown."""
     from mmsearch.api import Index
 
     extra = _lines(queries) if queries else []

@@ -1,4 +1,4 @@
-"""What is asked for by address: the page, searches, pictures and files of one index. See the README for the fields."""
+"""What is served at which address: the page, searches, pictures and files of an index. See the README for them."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ _KEPT_BY_BROWSER = {"Cache-Control": "private, max-age=600"}
 
 def create_app(index: Index, token: str) -> Starlette:
     """The application for one open index; see `Guard` for ``token``."""
-    answers = _Answers(index)
+    endpoints = _Endpoints(index)
     routes = [
         Route("/", _file_of_page("page.html")),
         Route("/page.js", _file_of_page("page.js")),
         Route("/page.css", _file_of_page("page.css")),
         Route("/icon.svg", _file_of_page("icon.svg")),
-        Route("/api/search", answers.search, methods=["GET", "POST"]),
-        Route("/api/complete", answers.complete),
-        Route("/api/status", answers.status),
-        Route("/api/thumbnail", answers.thumbnail),
-        Route("/api/file", answers.file),
-        Route("/api/heat", answers.heat),
+        Route("/api/search", endpoints.search, methods=["GET", "POST"]),
+        Route("/api/complete", endpoints.complete),
+        Route("/api/status", endpoints.status),
+        Route("/api/thumbnail", endpoints.thumbnail),
+        Route("/api/file", endpoints.file),
+        Route("/api/heat", endpoints.heat),
     ]
     return Starlette(
         routes=routes,
@@ -60,31 +60,31 @@ def create_app(index: Index, token: str) -> Starlette:
 
 
 def _refusal(request: Request, error: Exception) -> Response:
-    """What is wrong with a request, and in a question where."""
+    """What is wrong with a request, and in a query where."""
     position = {"position": error.position} if isinstance(error, QueryError) else {}
     return _json({"error": str(error), **position}, 400)
 
 
 def _failure(request: Request, error: Exception) -> Response:
-    """A fault in here: the traceback goes to the terminal, and whoever asked is told."""
-    return _json({"error": f"this could not be answered ({type(error).__name__}: {error})"}, 500)
+    """A fault in here: the traceback goes to the terminal, one line of it to the client."""
+    return _json({"error": f"this request failed ({type(error).__name__}: {error})"}, 500)
 
 
 def _file_of_page(name: str) -> Callable[[Request], Response]:
-    def answer(request: Request) -> Response:
+    def send(request: Request) -> Response:
         return FileResponse(PAGE / name)
 
-    return answer
+    return send
 
 
-class _Answers:
-    """The answers about one index."""
+class _Endpoints:
+    """What is served of one index: a method for each address."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
 
     async def search(self, request: Request) -> Response:
-        """Hits for ``q`` (several are one question), for the picture in the body, or for what is ``like`` a file."""
+        """Hits for ``q`` (several are one query), for the picture in the body, or for what is ``like`` a file."""
         picture = None
         if request.method == "POST":
             data = bytearray()
@@ -95,22 +95,23 @@ class _Answers:
             picture = bytes(data)
         return await run_in_threadpool(self._search, request.query_params, picture)
 
-    def _search(self, asked: QueryParams, uploaded: bytes | None) -> Response:
-        like = asked.getlist("like")
+    def _search(self, parameters: QueryParams, uploaded: bytes | None) -> Response:
+        like = parameters.getlist("like")
         images: list[Any] = [Path(self._indexed(path)[0]) for path in like]
         if uploaded is not None:
             images.append(_opened(uploaded))
-        question = Question.of([text for text in asked.getlist("q") if text.strip()], images, raw=is_on(asked, "raw"))
+        texts = [text for text in parameters.getlist("q") if text.strip()]
+        query = Question.of(texts, images, raw=is_on(parameters, "raw"))
         notes: list[str] = []
-        options = options_of(SearchOptions, asked, LIMITS, notes.append)
-        hits = self._index.search_many([question], options=options, note=notes.append)[0]
+        options = options_of(SearchOptions, parameters, LIMITS, notes.append)
+        hits = self._index.search_many([query], options=options, note=notes.append)[0]
         hits = [hit for hit in hits if hit.path not in like] or hits
         is_empty = not hits and options.nothing_below is not None
         values = {"hits": [hit.as_json() for hit in hits], "nothing_matches_well": is_empty, "notes": notes}
         return _json(values)
 
     def complete(self, request: Request) -> Response:
-        """How the question ``q`` that is being typed could go on."""
+        """How the query ``q`` that is being typed could go on."""
         from mmsearch.query.language import complete
 
         return _json({"completions": complete(request.query_params.get("q", ""))[:20]})
@@ -121,10 +122,10 @@ class _Answers:
 
     def thumbnail(self, request: Request) -> Response:
         """A small JPEG of the indexed file ``path``, of a video at ``t`` seconds, within ``size`` pixels."""
-        asked = request.query_params
-        path, modality = self._indexed(asked.get("path", ""))
-        at_s = number(asked, "t", None, 0, 1e7)
-        data = small_picture(path, modality, int(number(asked, "size", 320, 1, 10_000)), at_s)
+        parameters = request.query_params
+        path, modality = self._indexed(parameters.get("path", ""))
+        at_s = number(parameters, "t", None, 0, 1e7)
+        data = small_picture(path, modality, int(number(parameters, "size", 320, 1, 10_000)), at_s)
         if data is None:
             return _json({"error": f"there is no picture in {path}"}, 404)
         return _jpeg(data)

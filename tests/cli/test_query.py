@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,23 @@ def test_nothing_is_exit_code_1_and_says_why(home: Path) -> None:
     assert "nothing found" in run("query", "cat path:none/*", home=home, code=1).stderr
     done = run("query", "a table of taxes", "--min-relevance", "1", home=home, code=1)
     assert done.stdout == "" and "nothing here matches well" in done.stderr
+
+
+def test_the_old_name_of_a_limit_works_and_says_so(home: Path) -> None:
+    done = run("query", "a cat", "--min-score", "0.5", home=home)
+    assert "--min-score is called --min-relevance now" in done.stderr
+    assert done.stdout == run("query", "a cat", "--min-relevance", "0.5", home=home).stdout
+    assert "--min-score" not in run("query", "--help", home=home).stdout
+
+
+def test_a_list_by_date_shows_dates(home: Path) -> None:
+    lines = run("query", "type:image", home=home).stdout.splitlines()
+    assert lines and all(re.fullmatch(r"\d{4}-\d\d-\d\d", line.split("\t")[1]) for line in lines)
+
+
+def test_a_command_by_another_word_is_named(home: Path) -> None:
+    assert "did you mean `mmsearch query`?" in run("search", "cat", home=home, code=2).stderr
+    assert "Did you mean 'query'?" in run("qurey", "cat", home=home, code=2).stderr
 
 
 def test_near_duplicates_are_folded_unless_told_otherwise(home: Path) -> None:
