@@ -24,7 +24,10 @@ def as_queries(vectors: npt.ArrayLike, dim: int) -> npt.NDArray[np.float32]:
     Raises:
         VectorError: another shape, a value that is not finite, or a vector of length 0.
     """
-    rows = np.asarray(vectors, dtype=np.float32)
+    try:
+        rows = np.asarray(vectors, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise VectorError(f"a query vector must be numbers of shape ({dim},) or (n, {dim}): {error}") from error
     rows = rows[None, :] if rows.ndim == 1 else rows
     if rows.ndim != 2 or rows.shape[1] != dim:
         raise VectorError(f"expected a vector of shape ({dim},) or vectors (n, {dim}), got {np.shape(vectors)}")

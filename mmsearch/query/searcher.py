@@ -258,9 +258,8 @@ class Searcher:
             shows, _ = self._candidates.judged(rows, terms)
             for one, hidden in zip(found, shows, strict=True):
                 if not hidden and len(hits) < options.k:
-                    hits.append(
-                        Hit(len(hits) + 1, 0.0, self._index.path_of(one), one.modality, one.ordinal, text=one.text)
-                    )
+                    path = self._index.path_of(one)
+                    hits.append(Hit(len(hits) + 1, 0.0, path, one.modality, one.ordinal, text=one.text, date=one.date))
             if len(found) < page:
                 break
             offset += page
@@ -275,7 +274,7 @@ class Searcher:
         moment = self._moment(asked, one) if spec_of(segment.modality).is_sampled else None
         return Hit(
             rank=rank,
-            score=one.cosine,
+            score=one.total,
             path=self._index.path_of(segment),
             modality=segment.modality,
             segment=segment.ordinal,
