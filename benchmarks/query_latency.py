@@ -74,7 +74,7 @@ def _centres(index: Index, random: np.random.Generator) -> np.ndarray:
 
 def overhead(index: Index, questions: list[str], k: int = 10) -> dict[str, float]:
     """Milliseconds beyond the encoder and the vector search, a question."""
-    searcher = index._current_searcher()
+    searcher = index._session.searcher()
     encoder = index.encoder(texts_only=True)
     encode, search = Clock(type(encoder).encode_texts.__get__(encoder)), Clock(searcher._vectors.search)
     encoder.encode_texts = encode  # type: ignore[method-assign]

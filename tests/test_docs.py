@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from skimage import data as skimage_data
 from typer.main import get_command
 
 from mmsearch import __version__
 from mmsearch.cli.commands import app
 
 ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 README = (ROOT / "README.md").read_text()
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks("python", page.read_text())], ids=lambda page: page.name
+)
+def test_the_examples_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    """All Python blocks of a page in their order, as one program, beside a folder ``photos``."""
+    (tmp_path / "photos").mkdir()
+    for name in ("chelsea", "coffee", "rocket"):
+        Image.fromarray(getattr(skimage_data, name)()).resize((300, 300)).save(tmp_path / "photos" / f"{name}.jpg")
+    program = tmp_path / "example.py"
+    program.write_text("\n".join(blocks("python", page.read_text())))
+    environment = {
+        **os.environ, "MMSEARCH_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:__main__", program.name],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_readme_names_every_command() -> None:
@@ -54,7 +80,9 @@ def test_figures_in_the_readme_name_benchmarks_that_exist() -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", "indexes/README.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "CHANGELOG.md", "indexes/README.md", *(f"docs/{page.name}" for page in PAGES)]
+)
 def test_links_inside_the_repository_lead_somewhere(document: str) -> None:
     text = (ROOT / document).read_text()
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):

@@ -8,33 +8,41 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-import numpy.typing as npt
+import numpy as np
 
-from mmsearch.api.asking import PathLike
-from mmsearch.api.evaluating import Evaluating
-from mmsearch.api.index_encoder import IndexEncoder, name_to_open, opened
+from mmsearch.api.session import Session, name_to_open, opened
 from mmsearch.core.errors import EncoderError, IndexMissing, UsageError
-from mmsearch.core.home import DEFAULT_INDEX, default_model, locate_index
-from mmsearch.core.types import EncoderSpec, Modality, Progress, Report
+from mmsearch.core.home import DEFAULT_INDEX, default_model, expanded, locate_index
+from mmsearch.core.options import from_keywords
+from mmsearch.core.types import EncoderSpec, Hit, Modality, Progress, Report
 from mmsearch.models.encoders.base import Encoder, EncoderOptions
 from mmsearch.store.local.directory import IndexDirectory
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from PIL.Image import Image
 
+    from mmsearch.evaluate import EvaluationOptions, Run
     from mmsearch.ingest import IngestOptions
     from mmsearch.ingest.datasets import ImportOptions
     from mmsearch.models.rerankers.base import Reranker
-    from mmsearch.query import Searcher
+    from mmsearch.query import Question, Searcher, SearchOptions
+    from mmsearch.query.explain import Explanation
+    from mmsearch.query.rerank import Reranking
     from mmsearch.store.local.catalogue import Space
     from mmsearch.store.local.optimize import OptimizeOptions, OptimizeReport
+    from mmsearch.store.local.vector_index import QueryKind
     from mmsearch.switch import SwitchOptions, SwitchReport
     from mmsearch.verify import Verdict
 
+    Picture = str | os.PathLike[str] | Image
 
-class Index(Evaluating):
+PathLike = str | os.PathLike[str]
+
+
+class Index:
     """An index of photos, videos and texts that can be searched by meaning.
 
     Use `Index.open`, best as a context manager. Searching may be done from several threads at once; adding and
@@ -47,12 +55,8 @@ class Index(Evaluating):
     """
 
     def __init__(self, directory: IndexDirectory, encoder: Encoder | None, options: EncoderOptions) -> None:
-        self._directory = directory
         self._options = options
-        self._lock = threading.Lock()
-        self._encoder = IndexEncoder(directory, encoder, options, self._lock)
-        self._searcher: tuple[Any, Searcher] | None = None
-        self._rerankers: dict[str, Reranker] = {}
+        self._session = Session(directory, encoder, options)
 
     @classmethod
     def open(
@@ -84,12 +88,16 @@ class Index(Evaluating):
         if encoder is None or encoder == directory.manifest.model:
             return cls(directory, None, options)
         try:
-            found = opened(encoder, options)
-            directory.check_encoder(found.spec)
+            given = opened(encoder, options)
+            directory.check_encoder(given.spec)
         except BaseException:
             directory.close()
             raise
-        return cls(directory, found, options)
+        return cls(directory, given, options)
+
+    @property
+    def _directory(self) -> IndexDirectory:
+        return self._session.directory
 
     @property
     def path(self) -> Path:
@@ -98,10 +106,8 @@ class Index(Evaluating):
 
     @property
     def encoder_spec(self) -> EncoderSpec:
-        """The identity of the encoder that answers."""
-        with self._lock:
-            self._directory.refresh()
-            return self._directory.manifest.encoder
+        """The identity of the encoder of the index."""
+        return self._session.encoder.spec
 
     def add(
         self,
@@ -147,16 +153,15 @@ class Index(Evaluating):
     def _after_adding(self, report: Report, encoder: Encoder) -> None:
         if report.indexed or report.updated:
             encoder.prepare_for_queries()
-        self._refresh_background(encoder)  # also what another version of mmsearch left behind
+        self._session.refresh_calibration(encoder)  # also what another version of mmsearch left behind
 
     def _after_importing(self, report: Report) -> Report:
         """The next search makes up for few new rows by itself; for many, this is the time, if there is an encoder."""
         from mmsearch.query.calibrate.calibration import LAZY, segments_without_calibration
-        from mmsearch.store.local.store import LocalStore
 
-        if segments_without_calibration(LocalStore(self._directory)) > LAZY:
+        if segments_without_calibration(self._session.store()) > LAZY:
             with suppress(EncoderError):
-                self._refresh_background(self.encoder(texts_only=True))
+                self._session.refresh_calibration(self.encoder(texts_only=True))
         return report
 
     def remove(self, paths: PathLike | Iterable[PathLike]) -> int:
@@ -187,6 +192,8 @@ class Index(Evaluating):
         """
         from mmsearch.ingest.embeddings import add_embeddings
 
+        if any(not isinstance(row, Mapping) for row in _listed(rows, "rows are dicts, one for each vector")):
+            raise UsageError("rows are dicts, one for each vector")
         return self._after_importing(add_embeddings(self._directory, vectors, rows, dataset, normalize=normalize))
 
     def import_folder(
@@ -200,7 +207,7 @@ class Index(Evaluating):
         from mmsearch.ingest.datasets import ImportOptions, import_folder
 
         chosen = options or ImportOptions()
-        return self._after_importing(import_folder(self._directory, Path(folder).expanduser(), chosen, progress))
+        return self._after_importing(import_folder(self._directory, _path(folder), chosen, progress))
 
     def verify(
         self, *, mend: bool = False, read_bytes: bool = False, progress: Callable[[Progress], None] = lambda _: None
@@ -258,7 +265,7 @@ class Index(Evaluating):
         )
         self._directory.reread()
         if report.reclaimed:
-            self._refresh_background(encoder)
+            self._session.refresh_calibration(encoder)
         return report
 
     def drop_tokens(self) -> int:
@@ -284,7 +291,7 @@ class Index(Evaluating):
         """Changes the model: fills in vectors of ``encoder`` beside the present ones, and lets it answer when they are
         complete; see `mmsearch.switch.switch`.
 
-        Queries go on meanwhile, here and in other processes, and get answers of one model or of the other, never of
+        Queries go on meanwhile, here and in other processes, and get the hits of one model or of the other, never of
         both. Switching back is quick as long as the other vectors are kept.
 
         Raises:
@@ -292,26 +299,259 @@ class Index(Evaluating):
             IndexBusy: another process is changing the model.
         """
         from mmsearch.query.calibrate.calibration import refresh_calibration
-        from mmsearch.store.local.store import LocalStore
         from mmsearch.switch import SwitchOptions, switch
 
         other = opened(encoder, self._options)
-        self._encoder.give(other)
+        self._session.encoder.give(other)
 
         def prepare(space: Space) -> None:
             other.prepare_for_queries()
-            refresh_calibration(LocalStore(self._directory, space), other)
+            refresh_calibration(self._session.store(space), other)
 
         name, chosen = name_to_open(encoder, other), options or SwitchOptions()
         return switch(self._directory, other, chosen, progress, model=name, prepare=prepare)
 
+    # Searching
+
+    @overload
+    def search(
+        self,
+        text: str | Sequence[str] | None = None,
+        *,
+        image: Picture | Sequence[Picture] | None = None,
+        raw: bool = False,
+        text_weight: float | Sequence[float] = 1.0,
+        image_weight: float | Sequence[float] = 1.0,
+        reranker: str | Reranker | None = None,
+        note: Callable[[str], None] | None = None,
+        options: SearchOptions | None = None,
+        **chosen: Any,
+    ) -> list[Hit]: ...
+
+    @overload
+    def search(
+        self,
+        *,
+        vector: npt.ArrayLike,
+        query_kind: QueryKind = "text",
+        options: SearchOptions | None = None,
+        **chosen: Any,
+    ) -> Any: ...
+
+    def search(
+        self,
+        text: str | Sequence[str] | None = None,
+        *,
+        image: Picture | Sequence[Picture] | None = None,
+        vector: npt.ArrayLike | None = None,
+        query_kind: QueryKind = "text",
+        raw: bool = False,
+        text_weight: float | Sequence[float] = 1.0,
+        image_weight: float | Sequence[float] = 1.0,
+        reranker: str | Reranker | None = None,
+        note: Callable[[str], None] | None = None,
+        options: SearchOptions | None = None,
+        **chosen: Any,
+    ) -> Any:
+        """The ``k`` documents that match best, best first; fewer only if there are fewer.
+
+        ``text`` is in the query language (`mmsearch.query.language`): ``"lake -people after:2021"``; with ``raw``
+        it is taken literally. Several texts and images are one query for what is like all of them, by weight:
+        ``search("at night", image="house.jpg", text_weight=0.5)``. A text of filters alone lists by date.
+
+        ``chosen`` are the fields of `SearchOptions` by name, on top of ``options``: ``k=5``, ``modality="text"``,
+        ``min_relevance=0.5``, ``collapse=True``, ``words=False`` … ``reranker``, or the name of one, puts the first
+        results of queries in words into a better order; where that cannot be done, they stay as they are, and ``note``
+        gets the reason (by default a logger).
+
+        ``vector`` instead of a text or an image: an array of shape (dim,) gives hits, (n, dim) a list of hits for
+        each row. Ranking is by cosine alone; ``query_kind`` says which tuned parameters of a vector index hold. What
+        `status` says of recall can be checked with it.
+
+        Raises:
+            VectorError: a vector of another shape, of length 0, or with values that are not finite.
+            UsageError: no query, an empty one, an unreadable image, or a senseless option; `QueryError` points
+                at the character that breaks the query language.
+        """
+        search = from_keywords(_search_options(), chosen, options)
+        if vector is not None:
+            if text is not None or image is not None:
+                raise UsageError("give a vector, or texts and images, not both")
+            return self._search_vectors(vector, query_kind, search)
+        query = _query(text, image, raw=raw, text_weight=text_weight, image_weight=image_weight)
+        return self.search_many([query], reranker=reranker, note=note, options=search)[0]
+
+    def search_many(
+        self,
+        queries: Sequence[str | Question],
+        *,
+        raw: bool = False,
+        reranker: str | Reranker | None = None,
+        note: Callable[[str], None] | None = None,
+        options: SearchOptions | None = None,
+        **chosen: Any,
+    ) -> list[list[Hit]]:
+        """The hits of many queries, in their order: few calls of the encoder, few of the vector search.
+
+        Queries are texts, or `mmsearch.Question` for everything else. See `search` for the rest.
+        """
+        from mmsearch.query.searcher import run_queries
+
+        search = from_keywords(_search_options(), chosen, options)
+        parsed = _queries(queries, raw=raw)
+        has_images = any(query.images for query in parsed)
+        needs_encoder = has_images or any(query.texts or query.excluded for query in parsed)
+        reranking = self._reranking(reranker or search.reranker, note)
+        return self._session.run(
+            lambda encoder, searcher: run_queries(searcher, encoder, parsed, search, reranking),
+            (lambda: self.encoder(texts_only=not has_images)) if needs_encoder else None,
+        )
+
+    def _search_vectors(
+        self, vector: npt.ArrayLike, kind: QueryKind, options: SearchOptions
+    ) -> list[Hit] | list[list[Hit]]:
+        from mmsearch.query.searcher import unit_vectors
+
+        if kind not in ("text", "image"):
+            raise UsageError(f"no such kind of query: {kind}; there are text and image")
+        hits = self._session.run(
+            lambda _, searcher: searcher.nearest(unit_vectors(vector, searcher.store.spec.dim), kind, options)
+        )
+        return hits[0] if np.ndim(vector) == 1 else hits
+
+    def reranker(self, name: str = "builtin") -> Reranker:
+        """A reranker by name, opened at first need: that of the index's encoder, or any that `open_reranker` knows.
+
+        Raises:
+            ModelMissing: it is not on this machine.
+            EncoderError: there is none of that name, or it cannot be opened.
+        """
+        return self._session.reranker(name)
+
+    def _reranking(self, reranker: str | Reranker | None, note: Callable[[str], None] | None) -> Reranking | None:
+        """The reranker to use, if one is wanted and can be opened."""
+        if reranker is None:
+            return None
+        from mmsearch.models.rerankers.base import Reranker
+        from mmsearch.query.rerank import LOG, Reranking
+
+        note = note or LOG.warning
+        if isinstance(reranker, Reranker):
+            return Reranking(reranker, note)
+        if not isinstance(reranker, str):
+            raise UsageError(f"a reranker is a name or a Reranker, got {type(reranker).__name__}")
+        try:
+            return Reranking(self.reranker(reranker), note)
+        except EncoderError as error:
+            note(f"not reranked: {error}")
+            return None
+
+    def explain(
+        self,
+        text: str,
+        path: PathLike,
+        *,
+        raw: bool = False,
+        heat_map: bool = True,
+        reranker: str | Reranker | None = None,
+        note: Callable[[str], None] | None = None,
+    ) -> Explanation:
+        """Why an indexed file matches a query, or why not: the parts of its score, and a heat map of its picture.
+
+        ``mmsearch.query.heat.overlay`` draws the map over the picture. With a ``reranker`` the map shows what that
+        one looks at; ``note`` gets a line where it cannot be opened.
+
+        Raises:
+            UsageError: the file is not in the index.
+        """
+        from mmsearch.query import encode_questions
+        from mmsearch.query.explain import explain
+
+        reranking = self._reranking(reranker, note)
+
+        def task(encoder: Any, searcher: Searcher) -> Explanation:
+            [query] = encode_questions(encoder, [_query(text, None, raw=raw)])
+            return explain(
+                searcher, encoder, query, Path(path), with_heat=heat_map,
+                reranker=None if reranking is None else reranking.reranker,
+            )  # fmt: skip
+
+        return self._session.run(task, lambda: self.encoder(texts_only=not heat_map))
+
+    # Measuring
+
+    def evaluate(
+        self,
+        file: PathLike | None = None,
+        *,
+        qrels: PathLike | None = None,
+        template: str = "a photo of a {}.",
+        options: EvaluationOptions | None = None,
+        reranker: Any = None,
+        rerank_depth: int = 50,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Run:
+        """How good the results are for the queries of a file; without one, for the captions beside its own files.
+
+        With a ``reranker``, some of the queries (`EvaluationOptions.rerank_questions`) are also run one by one,
+        without and with it, and reported to ``progress``: the figures of both stand apart, with the time of each.
+
+        See `mmsearch.evaluate.read_evaluation_set` for the kinds of files, `mmsearch.evaluate.DEFINITIONS` for
+        the measures, `mmsearch.evaluate.compare_saved` to test two runs against each other.
+
+        Raises:
+            UsageError: the file cannot be read, or no right answer is in the index.
+        """
+        from mmsearch.evaluate import EvaluationOptions, Run, evaluate, read_evaluation_set
+        from mmsearch.evaluate.measuring import captions_of_index
+
+        if file is None:
+            judged = captions_of_index(self._session.store())
+        else:
+            judged = read_evaluation_set(_path(file), None if qrels is None else _path(qrels), template)
+        chosen = options or EvaluationOptions()
+        rank = None if reranker is None else self._ranking(reranker, rerank_depth, chosen.alpha)
+
+        def task(encoder: Any, searcher: Searcher) -> Run:
+            self._session.refresh_calibration(encoder)
+            figures = evaluate(self._session.store(), encoder, judged, chosen, rank, progress)
+            return Run.of(figures, searcher.store.spec.describe())
+
+        return self._session.run(task, lambda: self.encoder(texts_only=True))
+
+    def _ranking(self, reranker: Any, depth: int, alpha: float) -> Callable[[str, bool], list[int]]:
+        """Finds ids of documents, without or with a reranker: pictures and hubness count, words do not."""
+        from mmsearch.evaluate.matching import document_ids
+        from mmsearch.query import SearchOptions
+
+        ids = document_ids(self._session.store())
+        search = SearchOptions(k=depth, words=0.0, hubness=alpha, rerank_depth=depth)
+
+        def rank(text: str, with_reranker: bool) -> list[int]:
+            hits = self.search(text, raw=True, reranker=reranker if with_reranker else None, options=search)
+            return [ids[hit.path] for hit in hits]
+
+        return rank
+
+    def agreement(self, judgements: PathLike, *, captions: PathLike | None = None) -> dict[str, float]:
+        """Kendall's tau between scores and human grades; see `mmsearch.evaluate.agreement`."""
+        from mmsearch.evaluate import agreement
+
+        file = None if captions is None else _path(captions)
+
+        def task(encoder: Any, searcher: Searcher) -> dict[str, float]:
+            return agreement(self._session.store(), encoder, _path(judgements), file)
+
+        return self._session.run(task, lambda: self.encoder(texts_only=True))
+
+    # State
+
     def modality_of(self, path: PathLike) -> Modality | None:
         """Of the document at ``path``, also of a member of an archive; ``None`` where the index has none there."""
         from mmsearch.query.explain import find_document
-        from mmsearch.store.local.store import LocalStore
 
-        found = find_document(LocalStore(self._directory), Path(path))
-        return None if found is None else found.modality
+        document = find_document(self._session.store(), Path(path))
+        return None if document is None else document.modality
 
     def status(self) -> dict[str, Any]:
         """What the index holds, as plain values: counts of documents, encoder, roots, bytes on disk.
@@ -345,12 +585,11 @@ class Index(Evaluating):
         """The encoder of the index, opened at first need; ``texts_only`` may give one whose text encoder alone is
         ready, which is quicker to open.
         """
-        return self._encoder.get(texts_only=texts_only)
+        return self._session.encoder.get(texts_only=texts_only)
 
     def close(self) -> None:
         """Closes the index; it cannot be used afterwards."""
-        self._searcher = None
-        self._directory.close()
+        self._session.close()
 
     def __enter__(self) -> Index:
         return self
@@ -363,7 +602,69 @@ class Index(Evaluating):
 
 def _paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:
     single = isinstance(paths, (str, os.PathLike))
-    found = [Path(paths)] if single else [Path(path) for path in paths]  # type: ignore[arg-type, union-attr]
-    if not found:
+    given = [_path(paths)] if single else [_path(path) for path in _listed(paths, "give files or folders")]
+    if not given:
         raise UsageError("no files or folders given")
-    return found
+    return given
+
+
+def _path(given: Any) -> Path:
+    if not isinstance(given, (str, os.PathLike)) or "\0" in str(given):
+        raise UsageError(f"{given!r} is no path")
+    return expanded(given)
+
+
+def _search_options() -> type[SearchOptions]:
+    from mmsearch.query.options import SearchOptions
+
+    return SearchOptions
+
+
+def _queries(queries: Sequence[str | Question], *, raw: bool) -> list[Question]:
+    from mmsearch.query import Question
+
+    if isinstance(queries, str):
+        raise UsageError("search_many takes a list of queries: for one there is search")
+    given = _listed(queries, "queries are texts, or mmsearch.Question")
+    parsed = [_query(query, None, raw=raw) if isinstance(query, str) else query for query in given]
+    for query in parsed:
+        if not isinstance(query, Question):
+            raise UsageError(f"queries are texts, or mmsearch.Question, got {type(query).__name__}")
+    return parsed
+
+
+def _listed(given: Any, expected: str) -> list[Any]:
+    try:
+        return list(given or ())
+    except TypeError:
+        raise UsageError(f"{expected}, got {given!r}") from None
+
+
+def _picture(given: Any) -> Any:
+    """A path, or an image of PIL, which is not imported for the question whether it is one."""
+    if isinstance(given, (str, os.PathLike)):
+        return Path(given)
+    if not hasattr(given, "convert"):
+        raise UsageError(f"an image is a path or an image of PIL, got {type(given).__name__}")
+    return given
+
+
+def _query(
+    text: str | Sequence[str] | None,
+    image: Picture | Sequence[Picture] | None,
+    *,
+    raw: bool,
+    text_weight: float | Sequence[float] = 1.0,
+    image_weight: float | Sequence[float] = 1.0,
+) -> Question:
+    from mmsearch.query import Question
+
+    texts: list[str] = [text] if isinstance(text, str) else _listed(text, "a text is a string, or several")
+    if any(not isinstance(each, str) for each in texts):
+        raise UsageError(f"a text is a string, or several, got {texts!r}")
+    pictures = list(image) if isinstance(image, (list, tuple)) else [] if image is None else [image]
+    for weight in (text_weight, image_weight):
+        if any(not isinstance(each, (int, float)) for each in (weight if isinstance(weight, Sequence) else [weight])):
+            raise UsageError(f"a weight is a number, or one for each, got {weight!r}")
+    sources = [_picture(picture) for picture in pictures]
+    return Question.of(texts, sources, text_weight=text_weight, image_weight=image_weight, raw=raw)

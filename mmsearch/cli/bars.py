@@ -52,21 +52,21 @@ def progress_bar(*, hidden: bool) -> Iterator[Callable[[Any], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("looking", total=None, told="")
+        task = bar.add_task("looking", total=None, text="")
         pace = Pace()
 
         def show(progress: Any) -> None:
-            told = f"{progress.skipped:,} skipped" if progress.skipped else ""
+            text = f"{progress.skipped:,} skipped" if progress.skipped else ""
             if progress.stage != "walk":
-                told = "  ".join(filter(None, (pace.describe(progress.done, progress.total, time.monotonic()), told)))
+                text = "  ".join(filter(None, (pace.describe(progress.done, progress.total, time.monotonic()), text)))
             bar.update(
                 task,
                 description=_STAGES[progress.stage],
                 completed=progress.done,
                 total=progress.total,
-                told=told,
+                text=text,
             )
 
         yield show
@@ -94,8 +94,8 @@ class Pace:
         if now - start < self.LEAST_S or done <= first:
             return ""
         rate = (done - first) / (now - start)
-        told = f"{rate:,.1f} files/s"
+        text = f"{rate:,.1f} files/s"
         if total is not None:
             minutes, seconds = divmod(round((total - done) / rate), 60)
-            told += f"  {minutes // 60}:{minutes % 60:02d}:{seconds:02d} left"
-        return told
+            text += f"  {minutes // 60}:{minutes % 60:02d}:{seconds:02d} left"
+        return text

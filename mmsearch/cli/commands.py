@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mmsearch import __version__
 from mmsearch.cli import (
@@ -12,14 +13,35 @@ from mmsearch.cli import (
     index_commands,
     model_commands,
     query_commands,
-    serve_command,
     switch_command,
     train_commands,
     vector_commands,
 )
+from mmsearch.core.errors import UsageError
+
+OTHER_WORDS = {
+    "search": "query", "find": "query", "ask": "query", "add": "index", "update": "index", "scan": "index",
+    "delete": "remove", "rm": "remove", "forget": "remove", "info": "status", "list": "status", "ls": "status",
+    "check": "verify", "repair": "verify --mend", "tune": "optimize", "server": "serve", "web": "serve",
+    "evaluate": "eval", "benchmark": "eval", "finetune": "train", "encoders": "models", "pull": "models pull",
+    "download": "models pull", "watch": "index --watch",
+}  # fmt: skip
+"""What people type for a command that is called otherwise here."""
+
+
+class Commands(TyperGroup):
+    """All commands; one that does not exist is an error that names the one that is meant."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """See click."""
+        if args and args[0] in OTHER_WORDS and args[0] not in self.commands:
+            raise UsageError(f"there is no command {args[0]}: did you mean `mmsearch {OTHER_WORDS[args[0]]}`?")
+        return super().resolve_command(ctx, args)
+
 
 app = typer.Typer(
     name="mmsearch",
+    cls=Commands,
     help="Search your own photos, videos and texts by meaning. Everything stays on this machine.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -29,7 +51,6 @@ app = typer.Typer(
 for commands in (
     index_commands,
     query_commands,
-    serve_command,
     eval_commands,
     model_commands,
     train_commands,

@@ -8,11 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from mmsearch.cli.bars import counting_bar
+from mmsearch.cli.options import IndexOption, JsonOption, Only, with_options
 from mmsearch.cli.output import print_json
-from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
 from mmsearch.core.errors import UsageError
+from mmsearch.core.options import EncoderOptions
+from mmsearch.evaluate.options import EvaluationOptions
 
 
+@with_options(
+    "file index qrels sidecars template alpha judgements rerank rerank_depth rerank_questions save compare plot device"
+)
 def eval_command(
     file: Annotated[
         Path | None,
@@ -22,31 +27,30 @@ def eval_command(
     qrels: Annotated[Path | None, typer.Option(help="TREC judgements of the queries in FILE.")] = None,
     sidecars: Annotated[bool, typer.Option("--sidecars", help="Ask the captions that lie beside the files.")] = False,
     template: Annotated[str, typer.Option(help="Words around the name of a labelled object.")] = "a photo of a {}.",
-    hubness: Annotated[float, typer.Option(min=0, help="Strength of the hubness correction, 0 for none.")] = 0.5,
     judgements: Annotated[
         Path | None, typer.Option(help="Graded pairs (image<TAB>caption<TAB>grade…): Kendall's tau.")
     ] = None,
     rerank: Annotated[
         str | None, typer.Option(metavar="NAME", help="Also measure what this reranker gains, such as builtin.")
     ] = None,
-    rerank_depth: Annotated[int, typer.Option(min=1, help="How many answers the reranker sees.")] = 50,
-    rerank_questions: Annotated[int, typer.Option(min=1, help="How many questions are asked for that.")] = 200,
+    rerank_depth: Annotated[int, typer.Option(min=1, help="How many results the reranker sees.")] = 50,
     save: Annotated[Path | None, typer.Option(help="Save the run, to compare others with it.")] = None,
     compare: Annotated[Path | None, typer.Option(help="Test against a saved run, question by question.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw hit@k over k into this image file.")] = None,
-    device: DeviceOption = "auto",
+    *,
+    options: EvaluationOptions,
+    encoder: Annotated[EncoderOptions, Only(("device",))],
     json_: JsonOption = False,
 ) -> None:
     """Measures how well an index answers, on captions, labels or judged queries of your own."""
     from mmsearch.api import Index
-    from mmsearch.evaluate import EvaluationOptions, compare_saved, draw_run, load_run, save_run
+    from mmsearch.evaluate import compare_saved, draw_run, load_run, save_run
 
     if (file is None) == (not sidecars) and judgements is None:
         raise UsageError("give a file of captions, labels or queries, or --sidecars")
     earlier = load_run(compare) if compare is not None else None
-    with Index.open(index, options=encoder_options(device)) as opened:
+    with Index.open(index, options=encoder) as opened:
         if file is not None or sidecars:
-            options = EvaluationOptions(alpha=hubness, rerank_questions=rerank_questions)
             reranker = None if rerank is None else opened.reranker(rerank)
             with counting_bar("reranking", hidden=json_ or reranker is None) as progress:
                 run = opened.evaluate(

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mmsearch.cli.bars import progress_bar
-from mmsearch.cli.output import bytes_of, count_of, fail, print_json, print_report, print_suggestion
-from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
-from mmsearch.cli.verdict import print_verdict
+from mmsearch.cli.options import IndexOption, JsonOption, Only, model_names, with_options
+from mmsearch.cli.output import bytes_of, count_of, fail, print_json, print_report, print_suggestion, printable
 from mmsearch.core.errors import UsageError
 from mmsearch.core.modalities import MODALITIES, has_pictures, spec_of
+from mmsearch.core.options import EncoderOptions
+from mmsearch.ingest.options import ImportOptions, IngestOptions
+from mmsearch.sources.base import WalkRules
+
+if TYPE_CHECKING:
+    from mmsearch.verify import Difference, Verdict
 
 
+@with_options(
+    "paths index model device batch_size exclude hidden max_megapixels frame_interval_s ocr keep_tokens reranker "
+    "memory_mb watch compile"
+)
 def index_command(
     paths: Annotated[list[Path], typer.Argument(help="Folders or files to index.", show_default=False)],
     index: IndexOption = "default",
-    model: Annotated[str | None, typer.Option(help="Encoder of a new index; see `mmsearch models`.")] = None,
-    device: DeviceOption = "auto",
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images in one batch of the encoder.")] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Leave out what matches (gitignore syntax); repeatable.")
+    model: Annotated[
+        str | None, typer.Option(help="Encoder of a new index; see `mmsearch models`.", autocompletion=model_names)
     ] = None,
-    hidden: Annotated[bool, typer.Option("--hidden", help="Also index hidden files and folders.")] = False,
-    max_megapixels: Annotated[float, typer.Option(min=0.1, help="Refuse larger images.")] = 89.0,
-    frame_interval: Annotated[
-        float,
-        typer.Option(min=0.1, help="Seconds between two looks at a video, at most; another value reads videos again."),
-    ] = 2.0,
     ocr: Annotated[
         bool, typer.Option("--ocr", help="Also read the text in pictures and video frames (needs mmsearch[ocr]).")
     ] = False,
@@ -45,31 +46,27 @@ def index_command(
         str | None,
         typer.Option(help="Whose tokens --keep-tokens keeps, by default the encoder's own; see `query --rerank`."),
     ] = None,
-    memory: Annotated[
-        float, typer.Option(min=1, help="Megabytes that decoded files may take while they wait for the encoder.")
-    ] = 256.0,
     watch: Annotated[bool, typer.Option("--watch", help="Go on: keep the index up to date until Ctrl-C.")] = False,
-    compile_: Annotated[bool, typer.Option("--compile", help="Use torch.compile (open_clip models).")] = False,
+    *,
+    encoder: EncoderOptions,
+    rules: WalkRules,
+    options: IngestOptions,
     json_: JsonOption = False,
 ) -> None:
     """Indexes folders of photos, videos and texts, or brings their index up to date."""
     from mmsearch.api import Index
-    from mmsearch.ingest import IngestOptions
     from mmsearch.media.ocr import open_text_reader
-    from mmsearch.sources import WalkRules
 
-    options = IngestOptions(
-        rules=WalkRules(hidden=hidden, exclude=tuple(exclude or ())),
-        max_megapixels=max_megapixels,
-        frame_interval_s=frame_interval,
+    options = replace(
+        options,
+        rules=rules,
         ocr=open_text_reader() if ocr else False,  # before an index is made
         keep_tokens=(reranker or "builtin") if keep_tokens else None,
-        memory_mb=memory,
     )
     if reranker is not None and not keep_tokens:
         raise UsageError("--reranker says whose tokens --keep-tokens keeps: give both")
     _check_paths(paths)
-    with Index.open(index, create=True, encoder=model, options=encoder_options(device, batch_size, compile_)) as opened:
+    with Index.open(index, create=True, encoder=model, options=encoder) as opened:
         if keep_tokens is False:
             opened.drop_tokens()
         if watch:
@@ -137,19 +134,16 @@ def remove(
         print(f"removed {count_of(removed, 'document')} from the index")
 
 
+@with_options("folder model index")
 def import_command(
     folder: Annotated[Path, typer.Argument(help="A folder that `clip-retrieval inference` wrote.", show_default=False)],
-    model: Annotated[str, typer.Option(help="The model that made the vectors; see `mmsearch models`.")],
+    model: Annotated[
+        str, typer.Option(help="The model that made the vectors; see `mmsearch models`.", autocompletion=model_names)
+    ],
     index: IndexOption = "default",
-    name: Annotated[str | None, typer.Option(help="What to call the dataset; by default as the folder.")] = None,
-    path_column: Annotated[
-        str | None, typer.Option(help="Column that says where the pictures lie; by default url or image_path.")
-    ] = None,
-    normalize: Annotated[bool, typer.Option("--normalize", help="Bring vectors to length 1 that are not.")] = False,
-    captions: Annotated[
-        bool, typer.Option("--captions/--no-captions", help="Take the vectors of captions (text_emb) too, as texts.")
-    ] = True,
-    device: DeviceOption = "auto",
+    *,
+    options: ImportOptions,
+    encoder: Annotated[EncoderOptions, Only(("device",))],
     json_: JsonOption = False,
 ) -> None:
     """Takes in embeddings that clip-retrieval made (npy and parquet), without embedding anything again.
@@ -157,11 +151,10 @@ def import_command(
     Pictures go to a dataset that is called as the folder, captions that have vectors to NAME/captions.
     """
     from mmsearch.api import Index
-    from mmsearch.ingest.datasets import ImportOptions, find_parts
+    from mmsearch.ingest.datasets import find_parts
 
-    find_parts(folder.expanduser(), captions=captions)  # before an index is made
-    options = ImportOptions(name, path_column, normalize, captions)
-    with Index.open(index, create=True, encoder=model, options=encoder_options(device)) as opened:
+    find_parts(folder.expanduser(), captions=options.captions)  # before an index is made
+    with Index.open(index, create=True, encoder=model, options=encoder) as opened:
         with progress_bar(hidden=json_) as progress:
             report = opened.import_folder(folder, options=options, progress=progress)
         print_report(report, opened.path, as_json=json_)
@@ -182,9 +175,55 @@ def verify(
 
     with Index.open(index) as opened, progress_bar(hidden=json_) as progress:
         verdict = opened.verify(mend=mend, read_bytes=read_bytes, progress=progress)
-    print_verdict(verdict, as_json=json_)
+    _print_verdict(verdict, as_json=json_)
     if not verdict.clean:
         raise typer.Exit(1)
+
+
+_EACH = 10
+
+
+def _print_verdict(verdict: Verdict, *, as_json: bool) -> None:
+    """What was compared, and the differences by kind, the first of each: `--json` has them all."""
+    if as_json:
+        rows = [_difference_row(difference) for difference in verdict.differences]
+        print_json(
+            {
+                "clean": verdict.clean,
+                "documents": verdict.documents,
+                "vectors": verdict.vectors,
+                "files": verdict.files,
+                "differences": rows,
+            }
+        )
+        return
+    compared = f"{count_of(verdict.documents, 'document')}, {count_of(verdict.vectors, 'vector')}, "
+    compared += f"{count_of(verdict.files, 'file')} compared"
+    if verdict.clean:
+        print(f"{compared}: all agree")
+        return
+    print(f"{compared}: {count_of(len(verdict.differences), 'difference')}")
+    by_kind: dict[str, list[Difference]] = {}
+    for difference in verdict.differences:
+        by_kind.setdefault(difference.kind, []).append(difference)
+    for kind, differences in by_kind.items():
+        print(f"{kind}: {len(differences):,}")
+        for difference in differences[:_EACH]:
+            print(f"    {printable(difference.where)}: {printable(difference.detail)}")
+        if len(differences) > _EACH:
+            print(f"    … and {len(differences) - _EACH:,} more (all of them with --json)")
+    if any(difference.mendable for difference in verdict.differences):
+        print("`mmsearch verify --mend` mends what can be mended")
+
+
+def _difference_row(difference: Difference) -> dict[str, object]:
+    return {
+        "kind": difference.kind,
+        "part": difference.part,
+        "where": difference.where,
+        "detail": difference.detail,
+        "mendable": difference.mendable,
+    }
 
 
 def _text_line(values: dict[str, Any]) -> str:

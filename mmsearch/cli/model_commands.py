@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from mmsearch.cli.bars import download_bar
+from mmsearch.cli.options import JsonOption, model_names
 from mmsearch.cli.output import print_json
-from mmsearch.cli.shared import JsonOption
 
 
 def list_models_command(context: typer.Context, json_: JsonOption = False) -> None:
@@ -42,7 +42,11 @@ def list_models_command(context: typer.Context, json_: JsonOption = False) -> No
 
 def pull(
     name: Annotated[
-        str, typer.Argument(help="A name from `mmsearch models`, hf:ORG/NAME, or hf-hub:ORG/NAME (open_clip).")
+        str,
+        typer.Argument(
+            help="A name from `mmsearch models`, hf:ORG/NAME, or hf-hub:ORG/NAME (open_clip).",
+            autocompletion=model_names,
+        ),
     ],
 ) -> None:
     """Fetches a model from its hub; new indexes will use it. The only command that opens a connection."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.types import SCHEMA
@@ -75,6 +75,9 @@ def print_suggestion() -> None:
     )
 
 
+Figure = Literal["relevance", "score", "date"]
+
+
 class Style:
     """How hits are printed."""
 
@@ -90,16 +93,18 @@ class Style:
         self.thumbnails = thumbnails
 
 
-CSV_FIELDS = ("rank", "relevance", "score", "path", "modality", "segment", "start_s", "end_s", "best_s", "text", "read")
+CSV_FIELDS = (
+    "rank", "relevance", "score", "path", "modality", "segment", "start_s", "end_s", "best_s", "text", "read", "date",
+)  # fmt: skip
 
 
-def print_hits(hits: list[Hit], style: Style, question: int | None = None) -> None:
-    """Hits, one a line, or as a table on a terminal. ``question``: the number of the question in a batch."""
+def print_hits(hits: list[Hit], style: Style, query: int | None = None) -> None:
+    """Hits, one a line, or as a table on a terminal. ``query``: the number of the query in a batch."""
     if style.json:
         for hit in hits:
-            print_json(({} if question is None else {"query": question}) | hit.as_json())
+            print_json(({} if query is None else {"query": query}) | hit.as_json())
     elif style.csv:
-        _print_csv(hits, question)
+        _print_csv(hits, query)
     elif style.null:
         for hit in hits:
             sys.stdout.write(hit.path + "\0")
@@ -109,26 +114,37 @@ def print_hits(hits: list[Hit], style: Style, question: int | None = None) -> No
     elif sys.stdout.isatty():
         _print_table(hits, style)
     else:
-        prefix = "" if question is None else f"{question}\t"
+        prefix = "" if query is None else f"{query}\t"
+        figure = figure_of(hits)
         for hit in hits:
             parts = f"\t{_parts(hit)}" if style.explain else ""
-            print(f"{prefix}{hit.rank}\t{_shown_score(hit)}\t{_where(hit)}{parts}")
+            print(f"{prefix}{hit.rank}\t{shown(hit, figure)}\t{_where(hit)}{parts}")
 
 
-def _print_csv(hits: list[Hit], question: int | None) -> None:
+def _print_csv(hits: list[Hit], query: int | None) -> None:
     import csv
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    if question is None or question == 1:
-        writer.writerow((() if question is None else ("query",)) + CSV_FIELDS)
+    if query is None or query == 1:
+        writer.writerow((() if query is None else ("query",)) + CSV_FIELDS)
     for hit in hits:
         fields = hit.as_json()
-        writer.writerow([*(() if question is None else (question,)), *(fields[name] for name in CSV_FIELDS)])
+        writer.writerow([*(() if query is None else (query,)), *(fields[name] for name in CSV_FIELDS)])
 
 
-def _shown_score(hit: Hit) -> str:
-    """The relevance where it is known, else the cosine."""
-    return f"{hit.score if hit.relevance is None else hit.relevance:.3f}"
+def figure_of(hits: Sequence[Hit]) -> Figure:
+    """What is shown beside the hits of a list, the same for all: their relevance if it is known of any."""
+    if any(hit.relevance is not None for hit in hits):
+        return "relevance"
+    return "date" if any(hit.date is not None for hit in hits) else "score"
+
+
+def shown(hit: Hit, figure: Figure) -> str:
+    """That figure of a hit, ``-`` where it has none; the date of one that was listed by date."""
+    if hit.date is not None:
+        return hit.date[:10]
+    value = hit.relevance if figure == "relevance" else hit.score
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _parts(hit: Hit) -> str:
@@ -137,7 +153,7 @@ def _parts(hit: Hit) -> str:
     if not shown:
         return "listed by date"
     read = "" if hit.read is None else f"; read in the picture: {printable(' / '.join(hit.read.splitlines()))}"
-    return f"{' + '.join(shown)} = {sum(hit.parts.values()):.3f}{read}"
+    return f"{' + '.join(shown)} = {hit.score:.3f}{read}"
 
 
 def _print_table(hits: list[Hit], style: Style) -> None:
@@ -150,7 +166,8 @@ def _print_table(hits: list[Hit], style: Style) -> None:
     protocol = None if style.thumbnails is False else picture_protocol(forced=bool(style.thumbnails))
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("", justify="right", style="dim")
-    table.add_column("score", justify="right")
+    figure = figure_of(hits)
+    table.add_column(figure, justify="right")
     table.add_column("file", overflow="fold")
     for hit in hits:
         line = Text(_where(hit))
@@ -164,8 +181,8 @@ def _print_table(hits: list[Hit], style: Style) -> None:
             line.append(f"\n{_parts(hit)}", style="dim")
         if protocol is not None:
             print_picture(hit, protocol)
-            print(f"{hit.rank}  {_shown_score(hit)}  {line.plain}")
-        table.add_row(str(hit.rank), _shown_score(hit), line)
+            print(f"{hit.rank}  {shown(hit, figure)}  {line.plain}")
+        table.add_row(str(hit.rank), shown(hit, figure), line)
     if protocol is None:
         Console().print(table)
 

@@ -1,42 +1,49 @@
-"""The commands that ask an index."""
+"""The commands that search an index: `query`, `explain`, `serve`."""
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from mmsearch.cli.asking_words import QueryCommand
+from mmsearch.cli.options import IndexOption, JsonOption, Only, with_options
 from mmsearch.cli.output import Style, print_hits, print_json
-from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
 from mmsearch.core.errors import UsageError
+from mmsearch.core.options import EncoderOptions
+from mmsearch.query.options import SearchOptions
+
+DeviceOnly = Annotated[EncoderOptions, Only(("device",))]
+RawOption = Annotated[bool, typer.Option("--raw", help="Take the text literally: no filters, no exclusions.")]
 
 
 def _completed(incomplete: str) -> list[str]:
-    """How the question that is being typed could go on."""
+    """How the query that is being typed could go on."""
     from mmsearch.query.language import complete
 
     return complete(incomplete)
 
 
+@with_options(
+    "text image k index modalities device raw text_weight image_weight min_relevance nothing_below collapse queries"
+)
 def query(
     text: Annotated[
         list[str] | None,
         typer.Argument(
-            help='What to look for: lake -people after:2021 path:holiday/* "exact words". Several are one question.',
+            help='What to look for: lake -people after:2021 path:holiday/* "exact words". Several are one query.',
             show_default=False,
             autocompletion=_completed,
         ),
     ] = None,
     image: Annotated[list[Path] | None, typer.Option(help="Look for what resembles this image; repeatable.")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many answers.")] = 10,
     index: IndexOption = "default",
-    modality: Annotated[list[str] | None, typer.Option(help="Only image, video or text; repeatable.")] = None,
-    device: DeviceOption = "auto",
-    raw: Annotated[bool, typer.Option("--raw", help="Take the text literally: no filters, no exclusions.")] = False,
+    raw: RawOption = False,
     text_weight: Annotated[
         list[float] | None,
         typer.Option(
@@ -47,33 +54,15 @@ def query(
         list[float] | None,
         typer.Option(help="Weight of each image beside the text; once for all, or once each.", show_default=False),
     ] = None,
-    min_score: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Leave out answers of less relevance, 0 to 1.")
-    ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Answer also when nothing matches well.")] = False,
-    no_collapse: Annotated[bool, typer.Option("--no-collapse", help="Show near-duplicates one by one.")] = False,
     queries: Annotated[
-        Path | None, typer.Option(help="Ask every line of this file (- for standard input).", show_default=False)
+        Path | None, typer.Option(help="Run every line of this file (- for standard input).", show_default=False)
     ] = None,
-    rerank: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[NAME]",
-            help="Let a reranker look at the first answers again: by default the encoder's own, else a directory or "
-            "a model in the local cache (BLIP, CoCa).",
-            show_default=False,
-        ),
-    ] = None,
-    rerank_depth: Annotated[int, typer.Option(min=1, help="How many answers the reranker sees.")] = 50,
-    rerank_budget: Annotated[
-        str | None,
-        typer.Option(help="How long it may take for a question, such as 1s or 500ms.", show_default=False),
-    ] = None,
+    options: SearchOptions = SearchOptions(),
     explain: Annotated[bool, typer.Option("--explain", help="Show the parts of each score.")] = False,
     sheet: Annotated[
-        Path | None, typer.Option(help="Also draw the answers as a contact sheet, to this PNG or JPEG file.")
+        Path | None, typer.Option(help="Also draw the results as a contact sheet, to this PNG or JPEG file.")
     ] = None,
-    open_: Annotated[int | None, typer.Option("--open", min=1, help="Open the answer of this rank.")] = None,
+    open_: Annotated[int | None, typer.Option("--open", min=1, help="Open the result of this rank.")] = None,
     thumbnails: Annotated[
         bool | None,
         typer.Option("--thumbnails/--no-thumbnails", help="Show pictures (by default where the terminal can)."),
@@ -82,103 +71,80 @@ def query(
     csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values with a header.")] = False,
     paths: Annotated[bool, typer.Option("--paths", help="Print paths only.")] = False,
     null: Annotated[bool, typer.Option("--null", "-0", help="Print paths only, each followed by a NUL byte.")] = False,
+    *,
+    encoder: DeviceOnly,
 ) -> None:
     """Finds images and video moments (or texts, with type:text) by words, by images, or both."""
     from mmsearch.api import Index
-    from mmsearch.query.options import NOTHING_BELOW, SearchOptions
     from mmsearch.query.question import Question
 
     style = Style(json_, paths, null, csv=csv, explain=explain, thumbnails=thumbnails)
-    options = SearchOptions(
-        k=k,
-        modalities=tuple(modality) if modality else None,
-        min_relevance=min_score,
-        nothing_below=None if all_ or min_score is not None else NOTHING_BELOW,
-        collapse=not no_collapse,
-        reranker=rerank,
-        rerank_depth=rerank_depth,
-        rerank_budget_s=None if rerank_budget is None else _seconds(rerank_budget),
-    )
     if queries is not None:
         if text or image:
             raise UsageError("--queries takes the place of a text and of --image: give one or the other")
-        asked = [Question.of([line], raw=raw) for line in _lines(queries)]
+        parsed = [Question.of([line], raw=raw) for line in _lines(queries)]
     else:
         weights = {"text_weight": text_weight or 1.0, "image_weight": image_weight or 1.0}
-        asked = [Question.of(text or [], image or [], raw=raw, **weights)]
-    with Index.open(index, options=encoder_options(device, few_texts=queries is None)) as opened:
-        answers = opened.search_many(asked, options=options, note=_told_once())
-    for number, hits in enumerate(answers, start=1):
+        parsed = [Question.of(text or [], image or [], raw=raw, **weights)]
+    with Index.open(index, options=replace(encoder, few_texts=queries is None)) as opened:
+        results = opened.search_many(parsed, options=options, note=_each_once())
+        is_silent = any(results) or json_ or queries is not None
+        reason = None if is_silent else _why_nothing(opened, options, parsed)
+    for number, hits in enumerate(results, start=1):
         print_hits(hits, style, number if queries is not None else None)
-    _extras(answers, sheet, open_)
-    if not any(answers):
-        if not json_ and queries is None:
-            print(f"mmsearch: {_why_nothing(index, options, device, asked)}", file=sys.stderr)
+    _extras(results, sheet, open_)
+    if reason is not None:
+        print(f"mmsearch: {reason}", file=sys.stderr)
+    if not any(results):
         raise typer.Exit(1)
 
 
-def _told_once() -> Callable[[str], None]:
-    """Prints a remark to the error stream, the same one only once, however many questions it is true of."""
-    told: set[str] = set()
+def _each_once() -> Callable[[str], None]:
+    """Prints a note to the error stream, the same one only once, however many queries it is true of."""
+    shown: set[str] = set()
 
-    def tell(remark: str) -> None:
-        if remark not in told:
-            told.add(remark)
-            print(f"mmsearch: {remark}", file=sys.stderr)
+    def note(text: str) -> None:
+        if text not in shown:
+            shown.add(text)
+            print(f"mmsearch: {text}", file=sys.stderr)
 
-    return tell
-
-
-def _seconds(text: str) -> float:
-    number, unit = (text[:-2], 0.001) if text.endswith("ms") else (text.removesuffix("s"), 1.0)
-    try:
-        return float(number) * unit
-    except ValueError:
-        raise UsageError(f"{text!r} is no time: write for instance 1s or 500ms") from None
+    return note
 
 
 def _lines(path: Path) -> list[str]:
-    """The questions of a file, one a line, without empty lines."""
+    """The queries of a file, one a line, without empty lines."""
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as a text file: {error}") from error
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
-        raise UsageError(f"{path} holds no questions: one a line is expected")
+        raise UsageError(f"{path} holds no queries: one a line is expected")
     return lines
 
 
-def _why_nothing(index: str, options: Any, device: str, asked: list[Any]) -> str:
+def _why_nothing(index: Any, options: SearchOptions, queries: Sequence[Any]) -> str:
     """Whether there is nothing at all, or only nothing good enough."""
-    if options.min_relevance is None and options.nothing_below is None:
-        return "nothing found: the index holds nothing of that kind"
-    from dataclasses import replace
-
-    from mmsearch.api import Index
-
-    anything = replace(options, k=1, min_relevance=None, nothing_below=None)
-    with Index.open(index, options=encoder_options(device)) as opened:
-        found = opened.search_many(asked, options=anything)
-    if not any(found):
+    nearest = replace(options, k=1, min_relevance=None, nothing_below=None)
+    if nearest == replace(options, k=1) or not any(index.search_many(queries, options=nearest)):
         return "nothing found: the index holds nothing of that kind"
     return "nothing here matches well (--all shows the nearest)"
 
 
-def _extras(answers: list[Any], sheet: Path | None, open_: int | None) -> None:
-    """What is done with the answers beside printing them."""
+def _extras(results: Sequence[Sequence[Any]], sheet: Path | None, open_: int | None) -> None:
+    """What is done with the results beside printing them."""
     if sheet is not None:
         from mmsearch.cli.sheet import draw_sheet
 
-        hits = [hit for found in answers for hit in found]
-        if hits:
-            draw_sheet(hits, sheet)
-            print(f"{sheet}: {len(hits)} answers", file=sys.stderr)
+        all_hits = [hit for hits in results for hit in hits]
+        if all_hits:
+            draw_sheet(all_hits, sheet)
+            print(f"{sheet}: {len(all_hits)} results", file=sys.stderr)
     if open_ is not None:
-        hits = answers[0] if answers else []
-        if open_ > len(hits):
-            raise UsageError(f"there is no answer {open_} to open: there are {len(hits)}")
-        typer.launch(hits[open_ - 1].path)
+        first = results[0] if results else []
+        if open_ > len(first):
+            raise UsageError(f"there is no result {open_} to open: there are {len(first)}")
+        typer.launch(first[open_ - 1].path)
 
 
 _HEAT_SOURCES = {
@@ -188,61 +154,166 @@ _HEAT_SOURCES = {
 }
 
 
+@with_options("text path index png raw rerank device")
 def explain(
-    text: Annotated[str, typer.Argument(help="The question, as for `query`.")],
+    text: Annotated[str, typer.Argument(help="The query, as for `query`.")],
     path: Annotated[Path, typer.Argument(help="An indexed file.")],
     index: IndexOption = "default",
     png: Annotated[Path | None, typer.Option(help="Draw where the picture matches, into this image file.")] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Take the text literally: no filters, no exclusions.")] = False,
+    raw: RawOption = False,
     rerank: Annotated[
         str | None,
         typer.Option(metavar="[NAME]", help="Draw what a reranker looks at, as for `query`.", show_default=False),
     ] = None,
-    device: DeviceOption = "auto",
+    *,
+    encoder: DeviceOnly,
     json_: JsonOption = False,
 ) -> None:
-    """Shows why a file answers a question: the parts of its score, and with --png where in the picture.
+    """Shows why a file matches a query: the parts of its score, and with --png where in the picture.
 
     The map is read from the patches of the model where these tell (open_clip's own vision transformers), from the
     reranker with --rerank, else from parts of the picture that are encoded or covered one by one; it says which.
     """
     from mmsearch.api import Index
 
-    with Index.open(index, options=encoder_options(device)) as opened:
-        found = opened.explain(text, path, raw=raw, heat_map=png is not None, reranker=rerank, note=_told_once())
+    with Index.open(index, options=encoder) as opened:
+        why = opened.explain(text, path, raw=raw, heat_map=png is not None, reranker=rerank, note=_each_once())
     if png is not None:
-        _draw_heat(found, png)
+        _draw_heat(why, png)
     if json_:
-        values = {name: value for name, value in vars(found).items() if name != "heat"}
-        heat = None if found.heat is None else [[round(float(cell), 3) for cell in row] for row in found.heat]
-        print_json({**values, "total": found.total, "heat": heat})
+        values = {name: value for name, value in vars(why).items() if name != "heat"}
+        heat = None if why.heat is None else [[round(float(cell), 3) for cell in row] for row in why.heat]
+        print_json({**values, "score": why.score, "heat": heat})
         return
-    for name, value in found.parts.items():
+    for name, value in why.parts.items():
         print(f"{name:12} {value:+.4f}")
-    print(f"{'total':12} {found.total:+.4f}")
-    if found.relevance is not None:
-        print(f"{'relevance':12} {found.relevance:.3f}")
-    for place, words in found.words.items():
+    print(f"{'score':12} {why.score:+.4f}")
+    if why.relevance is not None:
+        print(f"{'relevance':12} {why.relevance:.3f}")
+    for place, words in why.words.items():
         print(f"words in {place}: {', '.join(words)}")
-    if found.excluded:
-        print(f"left out, because it shows: {', '.join(found.excluded)}")
-    if found.heat_source is not None:
-        print(f"{png}: drawn from {_HEAT_SOURCES[found.heat_source]}")
-    if not found.allowed:
-        print("left out by the filters and exact words of the question")
+    if why.excluded:
+        print(f"left out, because it shows: {', '.join(why.excluded)}")
+    if why.heat_source is not None:
+        print(f"{png}: drawn from {_HEAT_SOURCES[why.heat_source]}")
+    if not why.allowed:
+        print("left out by the filters and exact words of the query")
 
 
-def _draw_heat(found: Any, png: Path) -> None:
+def _draw_heat(why: Any, png: Path) -> None:
     from mmsearch.query.explain import drawn_heat
 
-    picture = drawn_heat(found)
+    picture = drawn_heat(why)
     try:
         picture.save(png)
     except (OSError, ValueError) as error:
         raise UsageError(f"the picture cannot be written to {png}: {error}") from error
 
 
+@with_options("index port token open_")
+def serve(
+    index: IndexOption = "default",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0: any port that is free.")] = 8642,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MMSEARCH_TOKEN", help="What requests must bear; by default a new one each time.", show_default=False
+        ),
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    *,
+    encoder: DeviceOnly,
+) -> None:
+    """Shows an index as a page in the browser, and answers programs in JSON, on this machine alone, until Ctrl-C.
+
+    The address that is printed has a token in it, without which nothing is answered.
+    """
+    from mmsearch.api import Index
+    from mmsearch.server.run import serve as run
+
+    def started(address: str) -> None:
+        print(address, flush=True)
+        if open_:
+            typer.launch(address)
+
+    with Index.open(index, options=encoder) as opened:
+        run(opened, port, token, started)
+
+
+# How the words of a query stand among options: ``-cat`` leaves cats out, ``--rerank`` may have a name or none
+
+_SHORT_OPTIONS = re.compile("-0?(k[0-9]*)?")
+"""``-0``, ``-k``, ``-k5`` and both in one: whatever else has one dash and more than a letter is a word."""
+_KEPT = "\ue000"
+"""Stands before a word that looks like an option, while click reads; a character that Unicode gives no meaning."""
+
+
+class QueryCommand(TyperCommand):
+    """`query` and `explain`. ``-word`` is a word to leave out, not an option; ``--rerank`` may stand without a name:
+    what follows it is one only if it can be.
+
+    An argument is a word of the query if it has one dash and then more than one character, unless it is made of the
+    options ``-k`` and ``-0``, or is the value of the option before it. What is a long option but for its second dash
+    (``-json``) is an error, and so is an unknown one with two.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See click."""
+        if "--rerank" in args:  # seldom, and it costs an import
+            args = _with_reranker(args)
+        rest = super().parse_args(ctx, self._with_words(args))
+        for parameter in self.params:
+            if parameter.param_type_name == "argument" and parameter.name is not None:
+                ctx.params[parameter.name] = _as_given(ctx.params[parameter.name])
+        return rest
+
+    def _with_words(self, args: list[str]) -> list[str]:
+        options = [parameter for parameter in self.params if parameter.param_type_name == "option"]
+        names = {name for option in options for name in (*option.opts, *option.secondary_opts)}
+        taking = {name for option in options if not getattr(option, "is_flag", False) for name in option.opts}
+        given: list[str] = []
+        for place, word in enumerate(args):
+            if word == "--":
+                return [*given, *(_KEPT + arg if arg.startswith(_KEPT) else arg for arg in args[place:])]
+            is_value = place > 0 and args[place - 1] in taking
+            if word.startswith(_KEPT) and not is_value:
+                word = _KEPT + word
+            if is_value or len(word) < 3 or word[0] != "-" or word[1] == "-" or _SHORT_OPTIONS.fullmatch(word):
+                given.append(word)
+                continue
+            if f"-{word}" in names:
+                raise UsageError(
+                    f"there is no option {word}: did you mean -{word}? To leave out the word, put it in quotes of its "
+                    f"own: '-\"{word[1:]}\"'"
+                )
+            given.append(_KEPT + word)
+        return given
+
+
+def _with_reranker(args: list[str]) -> list[str]:
+    from mmsearch.models.rerankers.registry import looks_like_a_name
+
+    given: list[str] = []
+    for place, word in enumerate(args):
+        following = args[place + 1] if place + 1 < len(args) else ""
+        if word == "--":
+            return [*given, *args[place:]]
+        given.append("--rerank=builtin" if word == "--rerank" and not looks_like_a_name(following) else word)
+    return given
+
+
+def _as_given(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.removeprefix(_KEPT)
+    if isinstance(value, Path):
+        return Path(str(value).removeprefix(_KEPT))
+    if isinstance(value, (list, tuple)):
+        return type(value)(_as_given(each) for each in value)
+    return value
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands to the program."""
     app.command(short_help="Find by words, by images, or both", cls=QueryCommand)(query)
-    app.command(short_help="Show why a file answers a question", cls=QueryCommand)(explain)
+    app.command(short_help="Show why a file matches a query", cls=QueryCommand)(explain)
+    app.command(short_help="Search in the browser, on this machine alone")(serve)

@@ -1,4 +1,4 @@
-"""A contact sheet: answers as small pictures with their names, scores and times, in one image file."""
+"""A contact sheet: results as small pictures with their names, scores and times, in one image file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmsearch.cli.output import Figure, figure_of, shown
 from mmsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def draw_sheet(hits: Sequence[Hit], path: Path, columns: int | None = None) -> N
     size = (GAP + across * (CELL + GAP), GAP + down * (CELL + CAPTION + GAP))
     sheet = Image.new("RGB", size, _PAPER)
     pen = ImageDraw.Draw(sheet)
+    figure = figure_of(hits)
     for place, hit in enumerate(hits):
         left = GAP + place % across * (CELL + GAP)
         top = GAP + place // across * (CELL + CAPTION + GAP)
@@ -41,7 +43,7 @@ def draw_sheet(hits: Sequence[Hit], path: Path, columns: int | None = None) -> N
         picture = thumbnail(hit.path, hit.modality, CELL, hit.shown_s)
         if picture is not None:
             sheet.paste(picture, (left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2))
-        for line, text in enumerate(_caption(hit)):
+        for line, text in enumerate(_caption(hit, figure)):
             pen.text((left, top + CELL + 3 + 15 * line), _fitting(text, pen, CELL), fill=_INK)
     try:
         sheet.save(path)
@@ -49,12 +51,11 @@ def draw_sheet(hits: Sequence[Hit], path: Path, columns: int | None = None) -> N
         raise UsageError(f"the sheet cannot be written to {path}: {error}") from error
 
 
-def _caption(hit: Hit) -> tuple[str, str]:
-    shown = hit.score if hit.relevance is None else hit.relevance
+def _caption(hit: Hit, figure: Figure) -> tuple[str, str]:
     moment = "" if hit.start_s is None else f"  {_clock(hit.start_s)}"
     if hit.end_s is not None and hit.start_s is not None and hit.end_s > hit.start_s:
         moment += f"–{_clock(hit.end_s)}"
-    return f"{hit.rank}  {shown:.3f}{moment}", Path(hit.path).name
+    return f"{hit.rank}  {shown(hit, figure)}{moment}", Path(hit.path).name
 
 
 def _clock(seconds: float) -> str:

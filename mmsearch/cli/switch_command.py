@@ -7,28 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmsearch.cli.bars import progress_bar
+from mmsearch.cli.options import IndexOption, JsonOption, model_names, with_options
 from mmsearch.cli.output import count_of, fail, print_json, print_reasons
-from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
+from mmsearch.core.options import EncoderOptions
+from mmsearch.switch.options import SwitchOptions
 
 if TYPE_CHECKING:
     from mmsearch.switch import SwitchReport
 
 
+@with_options("model index activate")
 def switch(
-    model: Annotated[str, typer.Argument(help="The encoder that shall answer; see `mmsearch models`.")],
+    model: Annotated[
+        str, typer.Argument(help="The encoder to search with; see `mmsearch models`.", autocompletion=model_names)
+    ],
     index: IndexOption = "default",
-    fill_only: Annotated[
-        bool, typer.Option("--fill-only", help="Only fill in its vectors; the present model goes on answering.")
-    ] = False,
-    leave_out: Annotated[
-        bool, typer.Option("--leave-out", help="Switch although some files could not be read again.")
-    ] = False,
-    drop_others: Annotated[
-        bool, typer.Option("--drop-others", help="Then give back the space of all other models.")
-    ] = False,
-    device: DeviceOption = "auto",
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images in one batch of the encoder.")] = None,
-    compile_: Annotated[bool, typer.Option("--compile", help="Use torch.compile (open_clip models).")] = False,
+    *,
+    options: SwitchOptions,
+    encoder: EncoderOptions,
     json_: JsonOption = False,
 ) -> None:
     """Changes the model of an index without a pause: the present one answers until the new one covers everything.
@@ -37,18 +33,16 @@ def switch(
     back is quick. Exit code 1: some files could not be read again, so nothing was switched.
     """
     from mmsearch.api import Index
-    from mmsearch.switch import SwitchOptions
 
-    options = SwitchOptions(leave_out=leave_out, activate=not fill_only, drop_others=drop_others)
     with (
-        Index.open(index, options=encoder_options(device, batch_size, compile_)) as opened,
+        Index.open(index, options=encoder) as opened,
         progress_bar(hidden=json_) as progress,
     ):
         report = opened.switch(model, options=options, progress=progress)
     _print(report, as_json=json_)
     if report.interrupted:
         fail("interrupted: what was complete is saved; run the same command again to go on", code=130)
-    if not report.answers and not fill_only:
+    if not report.answers and options.activate:
         raise typer.Exit(1)
 
 

@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 
+from mmsearch.cli.options import IndexOption, JsonOption, Only, with_options
 from mmsearch.cli.output import bytes_of, print_json
-from mmsearch.cli.shared import DeviceOption, IndexOption, JsonOption, encoder_options
 from mmsearch.core.errors import UsageError
+from mmsearch.core.options import EncoderOptions
+from mmsearch.store.local.options import OptimizeOptions
 
 
 def recipes(json_: JsonOption = False) -> None:
@@ -35,24 +37,21 @@ def recipes(json_: JsonOption = False) -> None:
         print("\n`mmsearch optimize` chooses one and tunes it on this index.")
 
 
+@with_options("index recipe recall k queries compact device")
 def optimize(
     index: IndexOption = "default",
-    recipe: Annotated[str, typer.Option(help="auto, a name from `mmsearch recipes`, or a TOML file.")] = "auto",
-    recall: Annotated[float, typer.Option(help="Recall on text queries to reach, above 0 and up to 1.")] = 0.95,
-    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Recall among how many answers.")] = 10,
     queries: Annotated[Path | None, typer.Option(help="A file of queries, one a line, to tune on as well.")] = None,
-    compact: Annotated[bool, typer.Option("--compact", help="Also give back the space of removed documents.")] = False,
-    device: DeviceOption = "auto",
+    *,
+    options: OptimizeOptions,
+    encoder: Annotated[EncoderOptions, Only(("device",))],
     json_: JsonOption = False,
 ) -> None:
-    """Makes searching a large index faster, at a recall that is measured on text queries and told."""
+    """Makes searching a large index faster, at a recall that is measured on text queries and shown."""
     from mmsearch.api import Index
-    from mmsearch.store.local.optimize import OptimizeOptions
 
-    options = OptimizeOptions(recipe=recipe, recall=recall, k=k, compact=compact)
     extra = _lines(queries) if queries else []
     show = (lambda _: None) if json_ or not sys.stderr.isatty() else (lambda step: print(f"{step} …", file=sys.stderr))
-    with Index.open(index, options=encoder_options(device)) as opened:
+    with Index.open(index, options=encoder) as opened:
         report = opened.optimize(options, extra_queries=extra, progress=show)
     if json_:
         print_json(asdict(report))
@@ -64,7 +63,7 @@ def optimize(
             f"p50 {tuned.latency.p50_ms:.1f} ms, p95 {tuned.latency.p95_ms:.1f} ms; exact {tuned.exact.p50_ms:.1f} ms"
         )
     if report.tuned and not report.tuned["text"].reached:
-        print(f"the recall of {recall:g} was not reached; `--recipe exact` finds everything")
+        print(f"the recall of {options.recall:g} was not reached; `--recipe exact` finds everything")
     if report.bytes:
         print(f"size   {bytes_of(report.bytes)} for {report.vectors:,} vectors")
     if report.reclaimed:

@@ -25,15 +25,29 @@ def locate_index(name_or_path: str | os.PathLike[str]) -> Path:
     """The directory of an index: a bare name means one below `home`, anything with a separator is a path.
 
     Raises:
-        UsageError: an empty name.
+        UsageError: an empty name, or what can be none.
     """
+    if not isinstance(name_or_path, (str, os.PathLike)) or "\0" in str(name_or_path):
+        raise UsageError(f"{name_or_path!r} is no name and no path of an index")
     text = os.fspath(name_or_path)
     if not text.strip():
         raise UsageError("the name of the index is empty: give a name or a path")
     is_path = isinstance(name_or_path, Path) or any(mark in text for mark in ("/", os.sep)) or text[0] in ".~"
     if is_path:
-        return Path(os.path.realpath(Path(text).expanduser()))
+        return Path(os.path.realpath(expanded(text)))
     return home() / text
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with the home folder in place of ``~``.
+
+    Raises:
+        UsageError: there is no user of that name.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"there is no home folder for {path}") from error
 
 
 def default_model() -> str:

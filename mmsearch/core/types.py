@@ -12,8 +12,12 @@ from typing import Any, Literal
 Modality = str
 """The name of a modality; `mmsearch.core.modalities` describes it."""
 
-SCHEMA = 1
-"""Of the JSON that mmsearch gives; raised when a field changes its meaning or goes away."""
+SCHEMA = 2
+"""Of the JSON that mmsearch gives; raised when a field changes its meaning or goes away.
+
+2: ``score`` of a hit is the sum of its ``parts``, by which hits are ranked; in 1 it was the cosine alone, which is
+``parts.similarity``. ``total`` of `explain` is called ``score``. Hits listed by filters alone have a ``date``.
+"""
 
 ScoreType = Literal["cosine", "sigmoid"]
 """How a model was trained to compare: CLIP-like softmax over cosines, or SigLIP's pairwise sigmoid."""
@@ -121,18 +125,21 @@ class Progress:
 
 @dataclass(frozen=True)
 class Hit:
-    """One ranked answer.
+    """One result.
 
-    ``score`` is the cosine between the query's vector and the segment's, −1 to 1. ``path`` is absolute.
+    ``score`` is what hits are ranked by, the sum of ``parts``: ``similarity``, the cosine of the query's vector and the
+    segment's, −1 to 1; ``hubness`` and ``words``; where they count, ``rerank`` and ``excluded``. (A reranker orders the
+    first hits only: they stand before the others, whatever those score.) A query of filters alone ranks by ``date``,
+    ISO 8601 local time: when it was taken, else when the file was changed; ``score`` is 0 then, without parts. ``path``
+    is absolute.
     ``segment`` is the segment's number inside its document, from 0; ``start_s``/``end_s`` are seconds of a
     video moment, ``best_s`` the time of its best frame; ``text`` the passage of a text document. They are
     ``None`` where they do not apply.
 
-    ``relevance``, 0 to 1, is what ``score`` means for this model and index: the share of generic questions whose
-    best hit here is worse; ``None`` where too little is known. ``parts`` sum to what hits are ordered by:
-    ``similarity`` (the score), ``hubness`` and ``words``. ``duplicates``: paths of near-duplicates folded into
-    this hit. ``read``: the lines read in the picture or frame (OCR) that have words of the question, where those
-    made it rise.
+    ``relevance``, 0 to 1, is the calibrated number: how well the hit fits, compared with what this model gives in this
+    index otherwise (the share of generic queries whose best hit here is worse); ``None`` where too little is known.
+    ``duplicates``: paths of near-duplicates folded into this hit. ``read``: the lines read in the picture or frame
+    (OCR) that have words of the query, where those made it rise.
     """
 
     rank: int
@@ -148,6 +155,7 @@ class Hit:
     parts: Mapping[str, float] = field(default_factory=dict, hash=False)
     duplicates: tuple[str, ...] = ()
     read: str | None = None
+    date: str | None = None
 
     @property
     def shown_s(self) -> float | None:
@@ -170,4 +178,5 @@ class Hit:
             "parts": {name: round(value, 6) for name, value in self.parts.items()},
             "duplicates": list(self.duplicates),
             "read": self.read,
+            "date": self.date,
         }

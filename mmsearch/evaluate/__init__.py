@@ -6,26 +6,41 @@ judging    agreement with graded human judgements            plot      hit@k as 
 stages     what a vector index loses, what a reranker gains
 """
 
-from mmsearch.evaluate.judging import agreement
-from mmsearch.evaluate.measuring import DEFINITIONS, Evaluation, EvaluationOptions, evaluate
-from mmsearch.evaluate.plot import draw_run
-from mmsearch.evaluate.reading import EvaluationSet, JudgedQuestion, read_evaluation_set
-from mmsearch.evaluate.runs import Run, compare_saved, load_run, save_run
-from mmsearch.evaluate.stages import Stage
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "DEFINITIONS",
-    "Evaluation",
-    "EvaluationOptions",
-    "EvaluationSet",
-    "JudgedQuestion",
-    "Run",
-    "Stage",
-    "agreement",
-    "compare_saved",
-    "draw_run",
-    "evaluate",
-    "load_run",
-    "read_evaluation_set",
-    "save_run",
-]
+from mmsearch.core.lazy import lazily
+
+if TYPE_CHECKING:
+    from mmsearch.evaluate.judging import agreement as agreement
+    from mmsearch.evaluate.measuring import DEFINITIONS as DEFINITIONS
+    from mmsearch.evaluate.measuring import Evaluation as Evaluation
+    from mmsearch.evaluate.measuring import evaluate as evaluate
+    from mmsearch.evaluate.options import EvaluationOptions as EvaluationOptions
+    from mmsearch.evaluate.plot import draw_run as draw_run
+    from mmsearch.evaluate.reading import EvaluationSet as EvaluationSet
+    from mmsearch.evaluate.reading import JudgedQuestion as JudgedQuestion
+    from mmsearch.evaluate.reading import read_evaluation_set as read_evaluation_set
+    from mmsearch.evaluate.runs import Run as Run
+    from mmsearch.evaluate.runs import compare_saved as compare_saved
+    from mmsearch.evaluate.runs import load_run as load_run
+    from mmsearch.evaluate.runs import save_run as save_run
+    from mmsearch.evaluate.stages import Stage as Stage
+
+_HOMES = {
+    "agreement": "mmsearch.evaluate.judging",
+    "DEFINITIONS": "mmsearch.evaluate.measuring",
+    "Evaluation": "mmsearch.evaluate.measuring",
+    "evaluate": "mmsearch.evaluate.measuring",
+    "EvaluationOptions": "mmsearch.evaluate.options",
+    "draw_run": "mmsearch.evaluate.plot",
+    "EvaluationSet": "mmsearch.evaluate.reading",
+    "JudgedQuestion": "mmsearch.evaluate.reading",
+    "read_evaluation_set": "mmsearch.evaluate.reading",
+    "Run": "mmsearch.evaluate.runs",
+    "compare_saved": "mmsearch.evaluate.runs",
+    "load_run": "mmsearch.evaluate.runs",
+    "save_run": "mmsearch.evaluate.runs",
+    "Stage": "mmsearch.evaluate.stages",
+}
+__all__ = [*_HOMES]
+__getattr__ = lazily(__name__, _HOMES)

@@ -22,13 +22,13 @@ from mmsearch.evaluate.metrics import (
     reciprocal_rank,
     two_way_recall,
 )
+from mmsearch.evaluate.options import EvaluationOptions as EvaluationOptions
 from mmsearch.evaluate.reading import EvaluationSet, JudgedQuestion
 from mmsearch.evaluate.stages import KS, Asked, Stage, index_loss, rerank_gain
 from mmsearch.models.encoders.base import Encoder, FloatArray
 from mmsearch.query.calibrate.calibration import fit_scale, load_calibration
 from mmsearch.query.calibrate.fit import hubness_of_passages
 from mmsearch.query.context import of_kinds
-from mmsearch.query.options import ALPHA
 from mmsearch.store.base import Store
 
 DEFINITIONS = {
@@ -42,20 +42,6 @@ DEFINITIONS = {
     "R@k image→text": "hit@k of images asked, all captions of the file being the gallery",
     "R@k image→text, corrected": "the same with the hubness correction, as an image that asks for texts is answered",
 }
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """``alpha``: of the hubness correction, 0 for cosines alone. ``depth``: places looked at. ``samples``: of the
-    bootstrap. ``batch``: questions scored at once. ``rerank_questions``: how many are asked with and without a
-    reranker, where one is given.
-    """
-
-    alpha: float = ALPHA
-    depth: int = 1000
-    samples: int = 2000
-    batch: int = 256
-    rerank_questions: int = 200
 
 
 @dataclass(frozen=True)

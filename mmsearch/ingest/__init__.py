@@ -6,6 +6,21 @@ writing         batches, encodes, commits                         run           
 embeddings      vectors made elsewhere                            datasets                  folders of them
 """
 
-from mmsearch.ingest.run import IngestOptions, ingest, remove
+from typing import TYPE_CHECKING
 
-__all__ = ["IngestOptions", "ingest", "remove"]
+from mmsearch.core.lazy import lazily
+
+if TYPE_CHECKING:
+    from mmsearch.ingest.options import ImportOptions as ImportOptions
+    from mmsearch.ingest.options import IngestOptions as IngestOptions
+    from mmsearch.ingest.run import ingest as ingest
+    from mmsearch.ingest.run import remove as remove
+
+_HOMES = {
+    "ImportOptions": "mmsearch.ingest.options",
+    "IngestOptions": "mmsearch.ingest.options",
+    "ingest": "mmsearch.ingest.run",
+    "remove": "mmsearch.ingest.run",
+}
+__all__ = [*_HOMES]
+__getattr__ = lazily(__name__, _HOMES)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from mmsearch.core.errors import UsageError, VectorError
 from mmsearch.core.types import Modality, Progress, Report
 from mmsearch.ingest.embeddings import BATCH, EmbeddingWriter, Floats, Rows, check_vectors
+from mmsearch.ingest.options import ImportOptions as ImportOptions
 from mmsearch.pipeline.seconds import Seconds
 from mmsearch.store.local.directory import IndexDirectory
 
@@ -23,19 +24,6 @@ PATH_COLUMNS = ("url", "image_path", "path")
 """The first of these that a table has is where the pictures lie."""
 _CAPTION_COLUMNS = ("caption", "text")
 _SIZE_COLUMNS = (("original_width", "original_height"), ("width", "height"))
-
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """``name``: the dataset in the index (by default that of the folder). ``path_column``: the column of the tables
-    that says where the pictures lie. ``normalize``: bring vectors to length 1 that are not. ``captions``: take the
-    vectors of captions too, as the texts of a dataset ``NAME/captions``.
-    """
-
-    name: str | None = None
-    path_column: str | None = None
-    normalize: bool = False
-    captions: bool = True
 
 
 @dataclass(frozen=True)

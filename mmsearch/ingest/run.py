@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.system import usable_cores
 from mmsearch.core.types import Progress, Report
-from mmsearch.media.base import DecodeOptions
-from mmsearch.media.ocr import TextReader, has_text_reader, open_text_reader
+from mmsearch.ingest.options import IngestOptions as IngestOptions
+from mmsearch.media.ocr import TextReader, open_text_reader
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.pipeline.bounded_queue import BoundedQueue
 from mmsearch.pipeline.filling import fill_tokens, lacks_tokens, open_keeper
@@ -22,7 +20,6 @@ from mmsearch.pipeline.reading import Readers
 from mmsearch.pipeline.seconds import Seconds
 from mmsearch.pipeline.text_in_pictures import TextRead, read_text_in_pictures
 from mmsearch.pipeline.writing import Writer
-from mmsearch.sources import WalkRules
 from mmsearch.store.local.catalogue import Root
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.reranker_cache import TokenKeeper
@@ -30,71 +27,6 @@ from mmsearch.store.local.reranker_cache import TokenKeeper
 ProgressCallback = Callable[[Progress], None]
 _LEAST_LOOK_AHEAD = 64
 """Inputs; so many let a few slow files pass without the encoder noticing."""
-
-
-@dataclass(frozen=True)
-class IngestOptions:
-    """How to index. ``readers`` is the number of decode threads (``None``: one for each core).
-
-    ``memory_mb``: megabytes that decoded inputs may take while they wait for the encoder, and as many again for
-    samples of archives that wait for a reader. Besides, each reader holds one picture at a time (up to
-    ``max_megapixels``, at three bytes a pixel, twice while colours are converted; of a JPEG only the reduced one) or
-    one member of an archive, and the encoder a batch.
-
-    ``ocr``: read the text in pictures and video frames, after everything else; `True` with the reader of the extra
-    ``mmsearch[ocr]``, or with a reader of your own.
-
-    ``keep_tokens`` names a reranker whose image tokens are kept with the index from now on, also of what is in it
-    already (``None``: as before). A reranked question then opens no picture.
-    """
-
-    rules: WalkRules = field(default_factory=WalkRules)
-    max_megapixels: float = 89.0
-    frame_interval_s: float = 2.0
-    readers: int | None = None
-    memory_mb: float = 256.0
-    ocr: bool | TextReader = False
-    keep_tokens: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.readers is not None and self.readers < 1:
-            raise UsageError(f"there must be at least one reader, got {self.readers}")
-        if self.memory_mb <= 0 or self.max_megapixels <= 0 or self.frame_interval_s <= 0:
-            raise UsageError("memory_mb, max_megapixels and frame_interval_s must be above 0")
-
-    def kept(self) -> dict[str, Any]:
-        """What decides which files are indexed and how, as plain values; `from_kept` reads them."""
-        return {
-            "hidden": self.rules.hidden,
-            "exclude": list(self.rules.exclude),
-            "max_megapixels": self.max_megapixels,
-            "frame_interval_s": self.frame_interval_s,
-            "ocr": bool(self.ocr),
-        }
-
-    @classmethod
-    def from_kept(cls, values: Mapping[str, Any]) -> IngestOptions:
-        """The options that a part of an index was last brought up to date with."""
-        rules = WalkRules(bool(values.get("hidden", False)), tuple(values.get("exclude", ())))
-        rest: dict[str, Any] = {
-            name: float(values[name]) for name in ("max_megapixels", "frame_interval_s") if name in values
-        }
-        return cls(rules=rules, **rest, ocr=bool(values.get("ocr")) and has_text_reader())
-
-    @property
-    def limits(self) -> str:
-        """Names the settings that decide what is refused."""
-        return f" max-megapixels={self.max_megapixels:g}"
-
-    def decode_options(self, encoder: Encoder) -> DecodeOptions:
-        """What the decoders must know, of these options and of the encoder."""
-        return DecodeOptions(
-            min_side=encoder.input_size,
-            max_megapixels=self.max_megapixels,
-            frame_interval_s=self.frame_interval_s,
-            max_tokens=encoder.max_text_tokens,
-            count_tokens=encoder.count_tokens,
-        )
 
 
 def ingest(

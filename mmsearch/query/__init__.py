@@ -16,8 +16,23 @@ heat         where in a picture a query matched
 thumbnail    small pictures of indexed files
 """
 
-from mmsearch.query.options import SearchOptions
-from mmsearch.query.question import EncodedQuestion, Question, encode_questions
-from mmsearch.query.searcher import Searcher
+from typing import TYPE_CHECKING
 
-__all__ = ["EncodedQuestion", "Question", "SearchOptions", "Searcher", "encode_questions"]
+from mmsearch.core.lazy import lazily
+
+if TYPE_CHECKING:
+    from mmsearch.query.options import SearchOptions as SearchOptions
+    from mmsearch.query.question import EncodedQuestion as EncodedQuestion
+    from mmsearch.query.question import Question as Question
+    from mmsearch.query.question import encode_questions as encode_questions
+    from mmsearch.query.searcher import Searcher as Searcher
+
+_HOMES = {
+    "SearchOptions": "mmsearch.query.options",
+    "EncodedQuestion": "mmsearch.query.question",
+    "Question": "mmsearch.query.question",
+    "encode_questions": "mmsearch.query.question",
+    "Searcher": "mmsearch.query.searcher",
+}
+__all__ = [*_HOMES]
+__getattr__ = lazily(__name__, _HOMES)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """``parts`` sum to ``total``, by which documents are ordered. ``words``: words of the question in what is
+    """``parts`` sum to the ``score``, by which documents are ranked. ``words``: words of the question in what is
     written about the document, by place (path, folder, caption, description, text; picture: what was read in it).
     ``excluded``: phrases of the question that it shows too much of. ``allowed``: whether the question's filters say
     yes.
@@ -47,7 +47,7 @@ class Explanation:
     heat_source: HeatSource | None = None
 
     @property
-    def total(self) -> float:
+    def score(self) -> float:
         """The sum of the parts."""
         return float(sum(self.parts.values()))
 
@@ -57,7 +57,7 @@ def explain(
     encoder: Encoder,
     asked: EncodedQuestion,
     path: Path,
-    options: SearchOptions = SearchOptions(),  # noqa: B008
+    options: SearchOptions = SearchOptions(),
     *,
     with_heat: bool = True,
     reranker: Reranker | None = None,

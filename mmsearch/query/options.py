@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.modalities import check_names
+from mmsearch.core.options import Options, option
 from mmsearch.core.types import Modality
 
 NOTHING_BELOW = 0.25
@@ -16,50 +18,74 @@ ALPHA = 0.5
 """The strength of the hubness correction. With the built-in encoder, captions find most by 0.6 and names lose nothing
 (Flickr8k dev; benchmarks/query_quality.py)."""
 
+WORDS = 6.0
+
+
+def _modalities(given: Modality | Sequence[Modality] | None) -> tuple[Modality, ...] | None:
+    if given is not None and not isinstance(given, (str, Sequence)):
+        raise UsageError(f"modality is a name, or several, got {given!r}")
+    return (given,) if isinstance(given, str) else None if given is None else tuple(given)
+
+
+def _words(given: float | bool) -> float:
+    return WORDS if given is True else 0.0 if given is False else given
+
+
+def _seconds(given: float | str | None) -> float | None:
+    if not isinstance(given, str):
+        return given
+    number, unit = (given[:-2], 0.001) if given.endswith("ms") else (given.removesuffix("s"), 1.0)
+    try:
+        return float(number) * unit
+    except ValueError:
+        raise UsageError(f"{given!r} is no time: write for instance 1s or 500ms") from None
+
 
 @dataclass(frozen=True)
-class SearchOptions:
+class SearchOptions(Options):
     """What to answer with.
 
-    ``k``: how many documents. ``modalities``: of which kinds; ``None`` means those that a ``type:`` of the
-    question names, else images and videos, because in one list text passages would win over any image: two
-    texts always lie closer than a text and an image.
+    Without ``modalities``, those that a ``type:`` of the query names count, else images and videos: in one list text
+    passages would win over any image, because two texts always lie closer than a text and an image.
 
-    ``min_relevance`` leaves out hits below it, 0 to 1, but none whose relevance is not known. ``nothing_below``:
-    when neither the best hit nor the first five together reach this relevance, the answer is empty. ``collapse``
-    folds near-duplicates into the best of them. ``hubness``: how much of a picture's mean similarity to its nearest
-    captions is taken off its score (``alpha`` of NNN), weighed by `hubness.weights`; where an image
-    asks for texts, of a text's mean similarity to its nearest photos. ``words``: how many standard deviations of the
-    question's scores a document rises whose path, caption or text has all its words.
+    ``min_relevance`` leaves out no hit whose relevance is not known. ``nothing_below``: when neither the best hit nor
+    the first five together reach this relevance, there are no results. ``hubness``: how much of a picture's mean
+    similarity to its nearest captions is taken off its score (``alpha`` of NNN), weighed by `hubness.weights`; where
+    an image asks for texts, of a text's mean similarity to its nearest photos. ``words``: how many standard deviations
+    of the query's scores a document rises whose path, caption or text has all its words.
 
-    ``reranker`` names one (see `rerankers.open_reranker`) that puts the first ``rerank_depth`` answers to
-    questions in words into a better order, in ``rerank_budget_s`` seconds a question at most (``None``: as long as
-    it takes). The time that it takes to open one, once for an open index, does not count.
+    ``reranker`` names one (see `rerankers.open_reranker`) that puts the first ``rerank_depth`` results of queries in
+    words into a better order, in ``rerank_budget_s`` seconds a query at most (``None``: as long as it takes). The time
+    that it takes to open one, once for an open index, does not count.
     """
 
-    k: int = 10
-    modalities: tuple[Modality, ...] | None = None
-    min_relevance: float | None = None
-    nothing_below: float | None = None
-    collapse: bool = False
-    hubness: float = ALPHA
-    words: float = 6.0
-    reranker: str | None = None
-    rerank_depth: int = 50
-    rerank_budget_s: float | None = None
+    k: int = option(10, "How many results.", flag="-k", least=1)
+    modalities: tuple[Modality, ...] | None = option(
+        None, "Only image, video or text; repeatable.", flag="--modality", keyword="modality", read=_modalities
+    )
+    min_relevance: float | None = option(
+        None, "Leave out results of less relevance, 0 to 1.", flag="--min-relevance", least=0, most=1,
+        replaces="nothing_below", old="min_score",
+    )  # fmt: skip
+    nothing_below: float | None = option(
+        None, "Show results also when nothing matches well.", flag="--all", least=0, most=1, shown=NOTHING_BELOW,
+        switch=None,
+    )  # fmt: skip
+    collapse: bool = option(False, "Show near-duplicates one by one.", flag="--no-collapse", shown=True)
+    hubness: float = option(ALPHA, "Strength of the hubness correction, 0 for none.", least=0)
+    words: float = option(WORDS, "How much names, captions and texts count, 0 for not at all.", least=0, read=_words)
+    reranker: str | None = option(
+        None,
+        "Let a reranker look at the first results again: by default the encoder's own, else a directory or a model in "
+        "the local cache (BLIP, CoCa).",
+        flag="--rerank", metavar="[NAME]", switch="builtin",
+    )  # fmt: skip
+    rerank_depth: int = option(50, "How many results the reranker sees.", flag="--rerank-depth", least=1)
+    rerank_budget_s: float | None = option(
+        None, "How long it may take for a query, such as 1s or 500ms.", flag="--rerank-budget", http="rerank_budget_s",
+        least=0, read=_seconds,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise UsageError(f"k must be at least 1, got {self.k}")
+        super().__post_init__()
         check_names(self.modalities or ())
-        for name in ("min_relevance", "nothing_below"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise UsageError(f"{name} is a relevance between 0 and 1, got {value}")
-        if self.rerank_depth < 1 or (self.rerank_budget_s is not None and self.rerank_budget_s < 0):
-            raise UsageError(
-                f"rerank_depth must be at least 1 and the budget not negative, got {self.rerank_depth} and "
-                f"{self.rerank_budget_s} s"
-            )
-        if not (self.hubness >= 0 and self.words >= 0):
-            raise UsageError(f"hubness and words must not be negative, got {self.hubness} and {self.words}")

@@ -189,7 +189,7 @@ class Searcher:
             shows, _ = judge(context, np.array([segment.id for segment in segments], dtype=np.int64))
             shown = [segment for segment, hidden in zip(segments, shows, strict=True) if not hidden]
             for one in shown[: k - len(hits)]:
-                hits.append(Hit(len(hits) + 1, 0.0, one.path, one.modality, one.ordinal, text=one.text))
+                hits.append(Hit(len(hits) + 1, 0.0, one.path, one.modality, one.ordinal, text=one.text, date=one.date))
             if len(segments) < page:
                 break
             offset += page
@@ -203,7 +203,7 @@ class Searcher:
         moment = self._moment(context, segment) if spec_of(segment.modality).is_sampled else None
         return Hit(
             rank=rank,
-            score=best.cosine,
+            score=best.total,
             path=segment.path,
             modality=segment.modality,
             segment=segment.ordinal,
@@ -268,7 +268,10 @@ def unit_vectors(vectors: npt.ArrayLike, dim: int) -> FloatArray:
     Raises:
         VectorError: another shape, a value that is not finite, or a vector of length 0.
     """
-    rows = np.asarray(vectors, dtype=np.float32)
+    try:
+        rows = np.asarray(vectors, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise VectorError(f"a query vector must be numbers of shape ({dim},) or (n, {dim}): {error}") from error
     rows = rows[None, :] if rows.ndim == 1 else rows
     if rows.ndim != 2 or rows.shape[1] != dim:
         raise VectorError(f"expected a vector of shape ({dim},) or vectors (n, {dim}), got {np.shape(vectors)}")

@@ -1,10 +1,11 @@
 """A page and a JSON interface in the browser of this machine: `mmsearch serve`. Importing this package loads nothing.
 
-app       what is asked for by address, and what is answered
-access    who may ask: this machine alone, and whoever has the token
-pictures  small pictures of indexed files, kept for a while
-run       listens until it is stopped
-page.*    what the browser shows
+app         what is served at which address
+parameters  options from the parameters of an address
+access      who may use it: this machine alone, and whoever has the token
+pictures    small pictures of indexed files, kept for a while
+run         listens until it is stopped
+page.*      what the browser shows
 """
 
 from __future__ import annotations

@@ -47,16 +47,16 @@ class Guard:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if headers.get("host", "").rpartition(":")[0] not in LOOPBACK and headers.get("host") not in LOOPBACK:
-            answer: Response = JSONResponse({"error": "this server answers this machine alone"}, 403)
+            response: Response = JSONResponse({"error": "this server answers this machine alone"}, 403)
         elif given and self._is_right(given) and scope["path"] == "/":
-            answer = RedirectResponse("/", 303)
-            answer.set_cookie(COOKIE, given, httponly=True, samesite="strict")
+            response = RedirectResponse("/", 303)
+            response.set_cookie(COOKIE, given, httponly=True, samesite="strict")
         elif not self._is_right(_borne(headers)):
-            answer = JSONResponse({"error": "the address that `mmsearch serve` printed has the token for this"}, 401)
+            response = JSONResponse({"error": "the address that `mmsearch serve` printed has the token for this"}, 401)
         else:
             await self._app(scope, receive, send)
             return
-        await answer(scope, receive, send)
+        await response(scope, receive, send)
 
     def _is_right(self, token: str) -> bool:
         return hmac.compare_digest(token.encode(), self._token.encode())

@@ -1,11 +1,11 @@
-"""What is asked for by address: the page, searches, pictures and files of one index. See the README for the fields."""
+"""What is served at which address: the page, searches, pictures and files of an index. See the README for them."""
 
 from __future__ import annotations
 
 import mimetypes
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -18,9 +18,10 @@ from mmsearch.core.modalities import has_pictures
 from mmsearch.core.types import SCHEMA, Modality
 from mmsearch.query.explain import drawn_heat
 from mmsearch.query.language import QueryError
-from mmsearch.query.options import NOTHING_BELOW, SearchOptions
+from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import Question
 from mmsearch.server.access import Guard
+from mmsearch.server.parameters import Limit, is_on, number, options_of
 from mmsearch.server.pictures import as_jpeg, small_picture
 
 if TYPE_CHECKING:
@@ -30,28 +31,27 @@ if TYPE_CHECKING:
 
     from mmsearch.api import Index
 
-Otherwise = TypeVar("Otherwise", float, None)
 PAGE = Path(__file__).parent
-MOST = 500
-"""Answers at once."""
+LIMITS = {"k": Limit(20, 500), "rerank_depth": Limit(50, 500), "rerank_budget_s": Limit(1.0, 60)}
+"""What is the server's own in `SearchOptions`."""
 UPLOAD_BYTES = 64 << 20
 _KEPT_BY_BROWSER = {"Cache-Control": "private, max-age=600"}
 
 
 def create_app(index: Index, token: str) -> Starlette:
     """The application for one open index; see `Guard` for ``token``."""
-    answers = _Answers(index)
+    endpoints = _Endpoints(index)
     routes = [
         Route("/", _file_of_page("page.html")),
         Route("/page.js", _file_of_page("page.js")),
         Route("/page.css", _file_of_page("page.css")),
         Route("/icon.svg", _file_of_page("icon.svg")),
-        Route("/api/search", answers.search, methods=["GET", "POST"]),
-        Route("/api/complete", answers.complete),
-        Route("/api/status", answers.status),
-        Route("/api/thumbnail", answers.thumbnail),
-        Route("/api/file", answers.file),
-        Route("/api/heat", answers.heat),
+        Route("/api/search", endpoints.search, methods=["GET", "POST"]),
+        Route("/api/complete", endpoints.complete),
+        Route("/api/status", endpoints.status),
+        Route("/api/thumbnail", endpoints.thumbnail),
+        Route("/api/file", endpoints.file),
+        Route("/api/heat", endpoints.heat),
     ]
     return Starlette(
         routes=routes,
@@ -61,31 +61,31 @@ def create_app(index: Index, token: str) -> Starlette:
 
 
 def _refusal(request: Request, error: Exception) -> Response:
-    """What is wrong with a request, and in a question where."""
+    """What is wrong with a request, and in a query where."""
     position = {"position": error.position} if isinstance(error, QueryError) else {}
     return _json({"error": str(error), **position}, 400)
 
 
 def _failure(request: Request, error: Exception) -> Response:
-    """A fault in here: the traceback goes to the terminal, and whoever asked is told."""
-    return _json({"error": f"this could not be answered ({type(error).__name__}: {error})"}, 500)
+    """A fault in here: the traceback goes to the terminal, one line of it to the client."""
+    return _json({"error": f"this request failed ({type(error).__name__}: {error})"}, 500)
 
 
 def _file_of_page(name: str) -> Callable[[Request], Response]:
-    def answer(request: Request) -> Response:
+    def send(request: Request) -> Response:
         return FileResponse(PAGE / name)
 
-    return answer
+    return send
 
 
-class _Answers:
-    """The answers about one index."""
+class _Endpoints:
+    """What is served of one index: a method for each address."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
 
     async def search(self, request: Request) -> Response:
-        """Hits for ``q`` (several are one question), for the picture in the body, or for what is ``like`` a file."""
+        """Hits for ``q`` (several are one query), for the picture in the body, or for what is ``like`` a file."""
         picture = None
         if request.method == "POST":
             data = bytearray()
@@ -96,22 +96,23 @@ class _Answers:
             picture = bytes(data)
         return await run_in_threadpool(self._search, request.query_params, picture)
 
-    def _search(self, asked: QueryParams, uploaded: bytes | None) -> Response:
-        like = asked.getlist("like")
+    def _search(self, parameters: QueryParams, uploaded: bytes | None) -> Response:
+        like = parameters.getlist("like")
         images: list[Any] = [Path(self._indexed(path)[0]) for path in like]
         if uploaded is not None:
             images.append(_opened(uploaded))
-        question = Question.of([text for text in asked.getlist("q") if text.strip()], images, raw=_is_on(asked, "raw"))
-        options = _search_options(asked)
+        texts = [text for text in parameters.getlist("q") if text.strip()]
+        query = Question.of(texts, images, raw=is_on(parameters, "raw"))
         notes: list[str] = []
-        hits = self._index.search_many([question], options=options, note=notes.append)[0]
+        options = options_of(SearchOptions, parameters, LIMITS, notes.append)
+        hits = self._index.search_many([query], options=options, note=notes.append)[0]
         hits = [hit for hit in hits if hit.path not in like] or hits
         is_empty = not hits and options.nothing_below is not None
         values = {"hits": [hit.as_json() for hit in hits], "nothing_matches_well": is_empty, "notes": notes}
         return _json(values)
 
     def complete(self, request: Request) -> Response:
-        """How the question ``q`` that is being typed could go on."""
+        """How the query ``q`` that is being typed could go on."""
         from mmsearch.query.language import complete
 
         return _json({"completions": complete(request.query_params.get("q", ""))[:20]})
@@ -122,10 +123,10 @@ class _Answers:
 
     def thumbnail(self, request: Request) -> Response:
         """A small JPEG of the indexed file ``path``, of a video at ``t`` seconds, within ``size`` pixels."""
-        asked = request.query_params
-        path, modality = self._indexed(asked.get("path", ""))
-        at_s = _number(asked, "t", None, 0, 1e7)
-        data = small_picture(path, modality, int(_number(asked, "size", 320, 1, 10_000)), at_s)
+        parameters = request.query_params
+        path, modality = self._indexed(parameters.get("path", ""))
+        at_s = number(parameters, "t", None, 0, 1e7)
+        data = small_picture(path, modality, int(number(parameters, "size", 320, 1, 10_000)), at_s)
         if data is None:
             return _json({"error": f"there is no picture in {path}"}, 404)
         return _jpeg(data)
@@ -148,7 +149,7 @@ class _Answers:
         path, modality = self._indexed(request.query_params.get("path", ""))
         if not has_pictures(modality):
             return _json({"error": f"there is no picture in {path}"}, 404)
-        raw = _is_on(request.query_params, "raw")
+        raw = is_on(request.query_params, "raw")
         return _jpeg(as_jpeg(drawn_heat(self._index.explain(request.query_params.get("q", ""), path, raw=raw))))
 
     def _indexed(self, path: str) -> tuple[str, Modality]:
@@ -157,37 +158,6 @@ class _Answers:
         if modality is None:
             raise UsageError(f"{path or 'an empty path'} is not in the index")
         return path, modality
-
-
-def _search_options(asked: QueryParams) -> SearchOptions:
-    kinds = asked.getlist("modality")
-    least = _number(asked, "min_score", None, 0, 1)
-    return SearchOptions(
-        k=int(_number(asked, "k", 20, 1, MOST)),
-        modalities=tuple(kinds) if kinds else None,
-        min_relevance=least,
-        nothing_below=None if _is_on(asked, "all") or least is not None else NOTHING_BELOW,
-        collapse=not _is_on(asked, "no_collapse"),
-        reranker="builtin" if _is_on(asked, "rerank") else None,
-        rerank_budget_s=_number(asked, "rerank_budget_s", 1.0, 0, 60),
-    )
-
-
-def _is_on(asked: QueryParams, name: str) -> bool:
-    return asked.get(name, "0") not in ("0", "", "false")
-
-
-def _number(asked: QueryParams, name: str, otherwise: Otherwise, least: float, most: float) -> float | Otherwise:
-    text = asked.get(name)
-    if text is None:
-        return otherwise
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not least <= value <= most:
-        raise UsageError(f"{name} is {text!r}; a number from {least:g} to {most:g} is expected")
-    return value
 
 
 def _opened(data: bytes) -> Image:

@@ -3,13 +3,13 @@
 const $ = (id) => document.getElementById(id);
 const STEP = 40;
 const MOST = 500;
-const EVERYTHING = "before:9999";  // a question of filters alone lists what they allow, the newest first
-const asked = { q: "", kind: "", duplicates: false, closer: false, all: false, like: null, upload: null, k: STEP };
+const EVERYTHING = "before:9999";  // a query of filters alone lists what they allow, the newest first
+const state = { q: "", kind: "", duplicates: false, closer: false, all: false, like: null, upload: null, k: STEP };
 let latest = 0;
-let answers = [];
+let hits = [];
 let viewed = null;
 
-/* ---- asking ---- */
+/* ---- searching ---- */
 
 function address(path, values) {
   const parts = new URLSearchParams();
@@ -19,39 +19,39 @@ function address(path, values) {
 
 function searchAddress() {
   return address("/api/search", [
-    ["q", asked.q || (asked.like || asked.upload ? "" : EVERYTHING)], ["k", asked.k], ["modality", asked.kind], ["like", asked.like],
-    ["no_collapse", asked.duplicates ? 1 : ""], ["all", asked.all ? 1 : ""],
-    ["rerank", asked.closer && asked.q ? 1 : ""],
+    ["q", state.q || (state.like || state.upload ? "" : EVERYTHING)], ["k", state.k], ["modality", state.kind], ["like", state.like],
+    ["no_collapse", state.duplicates ? 1 : ""], ["all", state.all ? 1 : ""],
+    ["rerank", state.closer && state.q ? 1 : ""],
   ]);
 }
 
-async function ask() {
+async function search() {
   const number = ++latest;
-  showQuestion();
+  showSearch();
   const started = performance.now();
   say("…");
-  let answer, status;
+  let body, status;
   try {
-    const response = await fetch(searchAddress(), asked.upload ? { method: "POST", body: asked.upload } : {});
+    const response = await fetch(searchAddress(), state.upload ? { method: "POST", body: state.upload } : {});
     status = response.status;
-    answer = await response.json();
+    body = await response.json();
   } catch (error) {
     return say(`No answer: is mmsearch serve still running? (${error.message})`, true);
   }
-  if (number !== latest) return;  // a later question is under way
+  if (number !== latest) return;  // a later search is under way
   if (status !== 200) {
     $("hits").replaceChildren();
     $("more").hidden = true;
-    return say(answer.error, true);
+    return say(body.error, true);
   }
   const seconds = ((performance.now() - started) / 1000).toFixed(2);
-  answers = answer.hits;
-  $("hits").replaceChildren(...answers.map(cell));
-  $("more").hidden = answer.hits.length < asked.k || asked.k >= MOST;
-  const count = answer.hits.length === 1 ? "1 answer" : `${answer.hits.length} answers`;
-  const isQuestion = asked.q || asked.like || asked.upload;
-  say([isQuestion ? `${count} in ${seconds} s` : "The newest", ...answer.notes].join("\n"));
-  if (answer.nothing_matches_well) {
+  hits = body.hits;
+  $("hits").replaceChildren(...hits.map(cell));
+  $("more").hidden = body.hits.length < state.k || state.k >= MOST;
+  const count = body.hits.length === 1 ? "1 result" : `${body.hits.length} results`;
+  const isSearch = state.q || state.like || state.upload;
+  say([isSearch ? `${count} in ${seconds} s` : "The newest", ...body.notes].join("\n"));
+  if (body.nothing_matches_well) {
     say("Nothing here matches well. ");
     const button = document.createElement("button");
     button.type = "button";
@@ -61,33 +61,33 @@ async function ask() {
   }
 }
 
-/** Changes the question, and remembers it in the address, so that the browser's own back button works. */
+/** Changes the search, and remembers it in the address, so that the browser's own back button works. */
 function go(changes) {
-  Object.assign(asked, { all: false, k: STEP }, changes);
-  const kept = address("", [["q", asked.q], ["kind", asked.kind], ["like", asked.like],
-    ["duplicates", asked.duplicates ? 1 : ""], ["closer", asked.closer ? 1 : ""], ["all", asked.all ? 1 : ""]]).slice(1);
+  Object.assign(state, { all: false, k: STEP }, changes);
+  const kept = address("", [["q", state.q], ["kind", state.kind], ["like", state.like],
+    ["duplicates", state.duplicates ? 1 : ""], ["closer", state.closer ? 1 : ""], ["all", state.all ? 1 : ""]]).slice(1);
   if (`#${kept}` !== location.hash) history.pushState(null, "", `#${kept}`);
-  ask();
+  search();
 }
 
 function readAddress() {
   const kept = new URLSearchParams(location.hash.slice(1));
-  Object.assign(asked, {
+  Object.assign(state, {
     q: kept.get("q") || "", kind: kept.get("kind") || "", like: kept.get("like"), upload: null,
     duplicates: kept.has("duplicates"), closer: kept.has("closer"), all: kept.has("all"), k: STEP,
   });
-  ask();
+  search();
 }
 
-function showQuestion() {
-  $("question").value = asked.q;
-  for (const name of ["duplicates", "closer"]) $(name).checked = asked[name];
-  for (const radio of document.getElementsByName("kind")) radio.checked = radio.value === asked.kind;
-  const is = asked.like !== null || asked.upload !== null;
+function showSearch() {
+  $("question").value = state.q;
+  for (const name of ["duplicates", "closer"]) $(name).checked = state[name];
+  for (const radio of document.getElementsByName("kind")) radio.checked = radio.value === state.kind;
+  const is = state.like !== null || state.upload !== null;
   $("like").hidden = !is;
   if (!is) return;
-  $("like-picture").src = asked.upload ? URL.createObjectURL(asked.upload) : pictureOf({ path: asked.like }, 160);
-  $("like-name").textContent = asked.upload ? asked.upload.name : nameOf(asked.like);
+  $("like-picture").src = state.upload ? URL.createObjectURL(state.upload) : pictureOf({ path: state.like }, 160);
+  $("like-name").textContent = state.upload ? state.upload.name : nameOf(state.like);
 }
 
 function say(text, isWrong = false) {
@@ -95,7 +95,7 @@ function say(text, isWrong = false) {
   $("about").classList.toggle("wrong", isWrong);
 }
 
-/* ---- answers ---- */
+/* ---- hits ---- */
 
 const nameOf = (path) => path.slice(path.lastIndexOf("/") + 1);
 
@@ -146,8 +146,7 @@ function cell(hit) {
   below.append(element("span", "name", nameOf(hit.path)));
   const note = element("span", "note");
   note.append(element("span", "", [momentOf(hit), copies(hit)].filter(Boolean).join(" · ")));
-  const score = hit.relevance ?? (Object.keys(hit.parts).length ? hit.score : null);  // a listing has none
-  note.append(element("span", "score", score === null ? "" : score.toFixed(2)));
+  note.append(element("span", "score", hit.date ? hit.date.slice(0, 10) : (hit.relevance ?? hit.score).toFixed(2)));
   below.append(note);
   const bar = element("span", "bar");
   const filled = document.createElement("i");
@@ -164,7 +163,7 @@ function copies(hit) {
   return count === 0 ? "" : count === 1 ? "+1 near-duplicate" : `+${count} near-duplicates`;
 }
 
-/* ---- one answer ---- */
+/* ---- one hit ---- */
 
 function view(hit) {
   viewed = hit;
@@ -189,28 +188,28 @@ function view(hit) {
   $("shown-about").textContent = [momentOf(hit), parts.join(" + "), read].filter(Boolean).join(" · ");
   $("shown-open").href = file;
   $("shown-like").hidden = isPassage(hit);
-  $("shown-where").hidden = isPassage(hit) || !asked.q;
+  $("shown-where").hidden = isPassage(hit) || !state.q;
   $("shown-where").ariaPressed = "false";
   $("shown-where").onclick = () => showWhere(hit, shown);
   $("shown-like").onclick = () => { $("viewer").close(); go({ q: "", like: hit.path, upload: null }); };
   if (!$("viewer").open) $("viewer").showModal();
 }
 
-/** The answer before or after the one that is shown. */
+/** The hit before or after the one that is shown. */
 function step(by) {
-  const next = answers[answers.indexOf(viewed) + by];
+  const next = hits[hits.indexOf(viewed) + by];
   if (next) view(next);
 }
 
-/** Changes between the picture (or the video) and where in it the question matched. */
+/** Changes between the picture (or the video) and where in it the query matched. */
 function showWhere(hit, shown) {
   const on = $("shown-where").ariaPressed !== "true";
   $("shown-where").ariaPressed = String(on);
   if (!on) return $("shown").replaceChildren(shown);
   const map = document.createElement("img");
   map.alt = "Looking…";
-  map.src = address("/api/heat", [["path", hit.path], ["q", asked.q]]);
-  map.onerror = () => { map.alt = "There is no map for this question: it has only filters, or the file is gone"; };
+  map.src = address("/api/heat", [["path", hit.path], ["q", state.q]]);
+  map.onerror = () => { map.alt = "There is no map for this query: it has only filters, or the file is gone"; };
   $("shown").replaceChildren(map);
 }
 
@@ -228,7 +227,7 @@ $("choices").addEventListener("change", () => {
   const kind = document.querySelector("[name=kind]:checked").value;
   go({ kind, duplicates: $("duplicates").checked, closer: $("closer").checked });
 });
-$("more").onclick = () => { asked.k = Math.min(MOST, asked.k + STEP); ask(); };
+$("more").onclick = () => { state.k = Math.min(MOST, state.k + STEP); search(); };
 $("like-off").onclick = () => go({ like: null, upload: null });
 $("upload").addEventListener("change", () => {
   if ($("upload").files.length) go({ upload: $("upload").files[0], like: null });

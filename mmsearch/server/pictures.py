@@ -21,7 +21,7 @@ SIZES = (160, 320, 640, 1280)
 
 def small_picture(path: str, modality: Modality, size: int, at_s: float | None) -> bytes | None:
     """The picture of a file, or of a video at a time, as JPEG; ``None`` where there is none. Any thread may ask."""
-    side = next((one for one in SIZES if one >= size), SIZES[-1])
+    side = next((kept for kept in SIZES if kept >= size), SIZES[-1])
     return _made(path, modality, side, at_s, _changed(path))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from mmsearch.core.options import Options, option
+
 ARCHIVE_SUFFIX = ".tar"
 """An archive is walked like a file, but sorts like a folder, because its samples lie below its name."""
 
@@ -31,15 +33,15 @@ class Unreadable(NamedTuple):
 
 
 @dataclass(frozen=True)
-class WalkRules:
+class WalkRules(Options):
     """What the walk leaves out.
 
     Hidden names (leading dot) are left out unless ``hidden``. ``exclude`` holds patterns in gitignore syntax,
     relative to the root; a file ``.mmsearchignore`` in any folder adds patterns for what lies below it.
     """
 
-    hidden: bool = False
-    exclude: tuple[str, ...] = ()
+    hidden: bool = option(False, "Also index hidden files and folders.", flag="--hidden")
+    exclude: tuple[str, ...] = option((), "Leave out what matches (gitignore syntax); repeatable.", flag="--exclude")
 
 
 def reason_of(error: OSError) -> str:

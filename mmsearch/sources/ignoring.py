@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-
-from pathspec import GitIgnoreSpec
+from typing import TYPE_CHECKING
 
 from mmsearch.core.errors import UsageError
 from mmsearch.sources.base import WalkRules
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 IGNORE_FILE = ".mmsearchignore"
 _NO_PATTERN = (ValueError, re.error)
@@ -50,9 +52,15 @@ class Ignore:
         return any(spec.match_file(name[start:]) for start, spec in self._specs)
 
 
+def _spec(lines: Sequence[str]) -> GitIgnoreSpec:
+    from pathspec import GitIgnoreSpec  # `--help` reads the rules of a walk, and has no use for it
+
+    return GitIgnoreSpec.from_lines(lines)
+
+
 def _excluding(patterns: Sequence[str]) -> GitIgnoreSpec:
     try:
-        return GitIgnoreSpec.from_lines(patterns)
+        return _spec(patterns)
     except _NO_PATTERN as error:
         raise UsageError(f"a pattern to exclude makes no sense: {error}; write it as in a .gitignore file") from error
 
@@ -60,14 +68,14 @@ def _excluding(patterns: Sequence[str]) -> GitIgnoreSpec:
 def _lenient(lines: Sequence[str]) -> GitIgnoreSpec:
     """As git does: a line that is no pattern excludes nothing, the others hold."""
     try:
-        return GitIgnoreSpec.from_lines(lines)
+        return _spec(lines)
     except _NO_PATTERN:
-        return GitIgnoreSpec.from_lines([line for line in lines if _is_pattern(line)])
+        return _spec([line for line in lines if _is_pattern(line)])
 
 
 def _is_pattern(line: str) -> bool:
     try:
-        GitIgnoreSpec.from_lines([line])
+        _spec([line])
     except _NO_PATTERN:
         return False
     return True

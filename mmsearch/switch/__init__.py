@@ -4,6 +4,19 @@ files       where contents lie, and what reads them      moments     frames for 
 filling     batches, encodes, commits                    run         the line itself
 """
 
-from mmsearch.switch.run import SwitchOptions, SwitchReport, switch
+from typing import TYPE_CHECKING
 
-__all__ = ["SwitchOptions", "SwitchReport", "switch"]
+from mmsearch.core.lazy import lazily
+
+if TYPE_CHECKING:
+    from mmsearch.switch.options import SwitchOptions as SwitchOptions
+    from mmsearch.switch.run import SwitchReport as SwitchReport
+    from mmsearch.switch.run import switch as switch
+
+_HOMES = {
+    "SwitchOptions": "mmsearch.switch.options",
+    "SwitchReport": "mmsearch.switch.run",
+    "switch": "mmsearch.switch.run",
+}
+__all__ = [*_HOMES]
+__getattr__ = lazily(__name__, _HOMES)

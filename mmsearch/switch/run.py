@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from mmsearch.core.errors import UsageError
 from mmsearch.core.system import usable_cores
 from mmsearch.core.types import EncoderSpec, Progress, Skip
 from mmsearch.models.encoders.base import Encoder
@@ -15,28 +14,7 @@ from mmsearch.store.local.catalogue import Space
 from mmsearch.store.local.catalogue.coverage import Coverage, coverage, drop_space, left_out
 from mmsearch.store.local.directory import IndexDirectory, same_encoder, switching
 from mmsearch.switch.filling import Filler
-
-
-@dataclass(frozen=True)
-class SwitchOptions:
-    """``leave_out``: switch although some documents could not be read again; by default that takes all of them.
-
-    ``activate``: let the new encoder answer once it is complete (else it is only filled in). ``drop_others``: give
-    back the space of all encoders but the one that answers in the end. ``readers`` and ``memory_mb`` are those of
-    `mmsearch.ingest.IngestOptions`.
-    """
-
-    leave_out: bool = False
-    activate: bool = True
-    drop_others: bool = False
-    readers: int | None = None
-    memory_mb: float = 256.0
-
-    def __post_init__(self) -> None:
-        if self.readers is not None and self.readers < 1:
-            raise UsageError(f"there must be at least one reader, got {self.readers}")
-        if self.memory_mb <= 0:
-            raise UsageError(f"memory_mb must be above 0, got {self.memory_mb:g}")
+from mmsearch.switch.options import SwitchOptions as SwitchOptions
 
 
 @dataclass(frozen=True)

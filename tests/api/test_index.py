@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import mmsearch
-from mmsearch import Index, MmsearchError, Progress
+from mmsearch import Index, MmsearchError, Progress, SearchOptions
 from mmsearch.core.errors import IndexMissing, UsageError
 from tests.support.colours import COLOURS, ColourEncoder, save_colour
 
@@ -84,7 +84,7 @@ def test_a_reader_sees_what_another_one_adds_and_removes(index: Index, photos: P
         assert len(index.search("orange", k=100)) == 8
 
 
-def test_scores_are_the_cosines_of_the_vectors(index: Index, photos: Path, encoder: ColourEncoder) -> None:
+def test_similarities_are_the_cosines_of_the_vectors(index: Index, photos: Path, encoder: ColourEncoder) -> None:
     """The slow oracle: decode and encode everything again, and multiply."""
     index.add(photos)
     query = encoder.encode_texts(["blue"])[0]
@@ -93,7 +93,10 @@ def test_scores_are_the_cosines_of_the_vectors(index: Index, photos: Path, encod
     }
     hits = index.search("blue", k=8)
     assert [hit.path for hit in hits] == sorted(expected, key=lambda path: -expected[path])
-    assert np.allclose([hit.score for hit in hits], [expected[hit.path] for hit in hits], atol=1e-3)
+    assert np.allclose([hit.parts["similarity"] for hit in hits], [expected[hit.path] for hit in hits], atol=1e-3)
+    for hit in hits:
+        assert hit.score == pytest.approx(sum(hit.parts.values()))
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
 def test_one_base_class_catches_everything(tmp_path: Path) -> None:
@@ -146,3 +149,55 @@ def test_a_search_that_meets_a_compaction_is_right(index: Index, photos: Path, e
     for colour in set(COLOURS) - {"red"}:
         assert Path(index.search(colour, k=1)[0].path).stem == colour
     assert index.status()["documents"]["dead_rows"] == 0
+
+
+def test_options_are_keywords_or_an_object_or_both(index: Index, photos: Path) -> None:
+    index.add(photos)
+    assert len(index.search("red", options=SearchOptions(k=5))) == 5
+    assert len(index.search("red", k=2, options=SearchOptions(k=5))) == 2
+    assert all(hit.parts["words"] == 0 for hit in index.search("red", words=False))
+    assert index.search("red", k=3, modality="image") == index.search("red", options=SearchOptions(3, ("image",)))
+    with pytest.warns(DeprecationWarning, match="min_score is called min_relevance now"):
+        by_old_name = index.search("red", min_score=0.5)
+    assert by_old_name == index.search("red", min_relevance=0.5)
+
+
+def test_a_list_by_date_has_dates(index: Index, photos: Path) -> None:
+    index.add(photos)
+    hits = index.search("type:image", k=3)
+    assert [hit.date for hit in hits] == sorted((hit.date for hit in hits), reverse=True) and None not in hits
+    assert [(hit.score, hit.relevance, dict(hit.parts)) for hit in hits] == [(0.0, None, {})] * 3
+    assert index.search("red", k=1)[0].date is None
+
+
+WRONG: list[tuple[str, dict]] = [
+    ("a text is a string", {"text": 5}), ("a text is a string", {"text": [5]}), ("an image is a path", {"image": b"x"}),
+    ("an image is a path", {"image": np.zeros((5, 5, 3))}), ("a weight is", {"text": "red", "text_weight": "a"}),
+    ("must be numbers", {"vector": ["a"]}), ("must be numbers", {"vector": [[1], [1, 2]]}),
+    ("whole number", {"text": "red", "k": "5"}), ("did you mean", {"text": "red", "min_relevanc": 1}),
+    ("modality is", {"text": "red", "modality": 5}), ("options must be", {"text": "red", "options": {"k": 5}}),
+    ("a reranker is", {"text": "red", "reranker": 5}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("says", "arguments"), WRONG)
+def test_wrong_arguments_are_errors_of_mmsearch(index: Index, photos: Path, says: str, arguments: dict) -> None:
+    index.add(photos)
+    with pytest.raises(MmsearchError, match=says):
+        index.search(**arguments)
+
+
+def test_paths_that_are_none_and_closed_indexes_are_errors_of_mmsearch(index: Index, photos: Path) -> None:
+    for call in (
+        lambda: index.add(5), lambda: index.add("a\0b"), lambda: index.remove("a\0b"), lambda: Index.open(5),
+        lambda: index.add("~nobody-of-that-name/x"), lambda: Index.open("~nobody-of-that-name/x"),
+        lambda: index.evaluate("a\0b"), lambda: index.search_many("red"), lambda: index.search_many([5]),
+        lambda: index.switch(5), lambda: index.add_embeddings(np.ones((1, 4)), [5]),
+    ):  # fmt: skip
+        with pytest.raises(MmsearchError):
+            call()
+    index.close()
+    for call in (lambda: index.search("red"), index.status, lambda: index.add(photos), lambda: index.path):
+        with pytest.raises(UsageError, match="was closed: open it again"):
+            call()
+    index.close()

@@ -30,7 +30,7 @@ def test_index_query_and_reopen_with_another_encoder(
     with Index.open(place, create=True, encoder=f"local-dir:{models / 'one'}") as index:
         assert index.add(photos).indexed == 8
         best = index.search(image=photos / "green.png", k=1)[0]
-        assert (Path(best.path).name, best.score > 0.99) == ("green.png", True)
+        assert (Path(best.path).name, best.parts["similarity"] > 0.99) == ("green.png", True)
         words = index.search("a photo of something red", k=8)
         assert len(words) == 8
     with Index.open(place) as again:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -78,8 +79,25 @@ def test_several_texts_and_images_are_one_weighted_question(home: Path) -> None:
 
 def test_nothing_is_exit_code_1_and_says_why(home: Path) -> None:
     assert "nothing found" in run("query", "cat path:none/*", home=home, code=1).stderr
-    done = run("query", "a table of taxes", "--min-score", "1", home=home, code=1)
+    done = run("query", "a table of taxes", "--min-relevance", "1", home=home, code=1)
     assert done.stdout == "" and "nothing here matches well" in done.stderr
+
+
+def test_the_old_name_of_a_limit_works_and_says_so(home: Path) -> None:
+    done = run("query", "a cat", "--min-score", "0.5", home=home)
+    assert "--min-score is called --min-relevance now" in done.stderr
+    assert done.stdout == run("query", "a cat", "--min-relevance", "0.5", home=home).stdout
+    assert "--min-score" not in run("query", "--help", home=home).stdout
+
+
+def test_a_list_by_date_shows_dates(home: Path) -> None:
+    lines = run("query", "type:image", home=home).stdout.splitlines()
+    assert lines and all(re.fullmatch(r"\d{4}-\d\d-\d\d", line.split("\t")[1]) for line in lines)
+
+
+def test_a_command_by_another_word_is_named(home: Path) -> None:
+    assert "did you mean `mmsearch query`?" in run("search", "cat", home=home, code=2).stderr
+    assert "Did you mean 'query'?" in run("qurey", "cat", home=home, code=2).stderr
 
 
 def test_near_duplicates_are_folded_unless_told_otherwise(home: Path) -> None:
@@ -100,7 +118,7 @@ def test_many_questions_at_once(home: Path, tmp_path: Path) -> None:
     rows = run("query", "--queries", tmp_path / "questions.txt", "-k", "1", "--all", home=home).stdout.splitlines()
     assert [row.split("\t")[:2] for row in rows] == [["1", "1"], ["2", "1"], ["3", "1"]]
     assert "give one or the other" in run("query", "cat", "--queries", "-", home=home, code=2, given=given).stderr
-    assert "holds no questions" in run("query", "--queries", "-", home=home, code=2, given="\n").stderr
+    assert "holds no queries" in run("query", "--queries", "-", home=home, code=2, given="\n").stderr
 
 
 def test_csv_has_a_header_and_quotes(home: Path) -> None:
@@ -116,19 +134,19 @@ def test_the_parts_are_shown(home: Path) -> None:
     assert sum(float(term.split()[1]) for term in terms.split(" + ")) == pytest.approx(float(total), abs=0.003)
     photo = home / "photos" / "zermatt" / "coffee.jpg"
     shown = run("explain", "zermatt", photo, "--png", home / "heat.png", home=home).stdout
-    assert "words in path: zermatt" in shown and "total" in shown
+    assert "words in path: zermatt" in shown and "score" in shown
     assert np.asarray(Image.open(home / "heat.png")).shape == (300, 300, 3)
     found = json.loads(run("explain", "coffee", photo, "--json", home=home).stdout)
-    assert found["heat"] is None and found["total"] == pytest.approx(sum(found["parts"].values()))
+    assert found["heat"] is None and found["score"] == pytest.approx(sum(found["parts"].values()))
     assert "is not in the index" in run("explain", "coffee", home / "none.jpg", home=home, code=2).stderr
 
 
 def test_a_contact_sheet(home: Path, tmp_path: Path) -> None:
     done = run("query", "a cat", "--sheet", tmp_path / "sheet.png", "--paths", "--all", home=home)
-    assert "answers" in done.stderr and names(done)
+    assert "results" in done.stderr and names(done)
     with Image.open(tmp_path / "sheet.png") as drawn:
         assert drawn.width > 500
-    assert "there is no answer 99" in run("query", "a cat", "--open", "99", home=home, code=2).stderr
+    assert "there is no result 99" in run("query", "a cat", "--open", "99", home=home, code=2).stderr
 
 
 def test_reranking_falls_back_and_says_so(home: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from typer.main import get_command
 
 from mmsearch.cli import app
+from mmsearch.cli.options import index_names, model_names, recipe_names
 from mmsearch.core.errors import UsageError
 
 REFUSED = (UsageError, typer.BadParameter.__mro__[1])
@@ -44,9 +45,9 @@ def test_words_with_a_dash_are_words(words: list[str], text: list[str]) -> None:
 
 
 def test_options_stay_options_wherever_they_stand() -> None:
-    found = parsed("-cat", "-k", "3", "dog", "-0", "--json", "--min-score", "0.2", "--rerank", "-sea")
+    found = parsed("-cat", "-k", "3", "dog", "-0", "--json", "--min-relevance", "0.2", "--rerank", "-sea")
     assert (found["text"], found["k"], found["null"], found["json_"]) == (["-cat", "dog", "-sea"], 3, True, True)
-    assert (found["min_score"], found["rerank"]) == (0.2, "builtin")
+    assert (found["min_relevance"], found["reranker"]) == (0.2, "builtin")
     assert parsed("dog", "-k5")["k"] == 5 and parsed("dog", "-0k5")["k"] == 5
     assert parsed("dog", "--image", "-cat.jpg")["image"] == [Path("-cat.jpg")], "the value of an option"
     assert parsed("dog", "--index", "-here")["index"] == "-here"
@@ -76,3 +77,12 @@ def test_what_is_read_is_what_was_given_or_an_error(words: list[str]) -> None:
     if not any(word.startswith("-") for word in words):
         assert text == words
     assert all(word in words for word in text)
+
+
+def test_names_of_indexes_models_and_recipes_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMSEARCH_HOME", str(tmp_path))
+    for name in ("photos", "paintings", "videos"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text("{}")
+    assert index_names("p") == ["paintings", "photos"] and model_names("builtin")[0] == "builtin"
+    assert recipe_names("au") == ["auto"] and "exact" in recipe_names("")

@@ -37,7 +37,7 @@ def test_added_vectors_are_found_and_nothing_is_encoded(index: Index, encoder: C
     for colour in COLOURS:
         hit = index.search(colour, k=1)[0]
         assert hit.path == f"https://example.org/a//{colour}.jpg?x=1"
-        assert hit.score == pytest.approx(1, abs=1e-3)
+        assert hit.parts["similarity"] == pytest.approx(1, abs=1e-3)
 
 
 def test_adding_the_same_again_changes_nothing(index: Index) -> None:

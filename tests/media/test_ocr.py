@@ -109,7 +109,7 @@ def test_what_is_read_is_found(index: Index, signs: Path) -> None:
     assert Path(hit.path).name == "sign1.png"
     assert hit.read == "NO PARKING"
     assert hit.parts["words"] > 0
-    assert sum(hit.parts.values()) == pytest.approx(hit.score + hit.parts["hubness"] + hit.parts["words"])
+    assert sum(hit.parts.values()) == pytest.approx(hit.score)
     assert index.search("violet", k=1)[0].read is None
     assert index.explain("parking", hit.path).words == {"picture": ("parking",)}
     assert index.status()["ocr"] == {"read": 5, "with_text": 3, "failed": 0}

@@ -127,7 +127,7 @@ def test_the_parts_of_an_explanation_are_those_of_the_hit(opened: Index, tmp_pat
         for hit in opened.search(question, k=30):
             found = opened.explain(question, hit.path, heat_map=False)
             assert dict(found.parts) == pytest.approx(dict(hit.parts), abs=1e-5)
-            assert found.total == pytest.approx(sum(hit.parts.values()), abs=1e-5)
+            assert found.score == pytest.approx(sum(hit.parts.values()), abs=1e-5)
             assert found.relevance == pytest.approx(hit.relevance, abs=1e-5) and found.allowed and not found.excluded
     found = opened.explain("red lisbon", tmp_path / "photos" / "lisbon" / "x0.png")
     assert found.words == {"path": ("lisbon",)} and found.heat is not None

@@ -238,7 +238,7 @@ def test_exclusion_leaves_out_what_shows_it_and_still_gives_k(library: Index) ->
             assert fall == pytest.approx(deviation * falls[Path(hit.path).stem], abs=1e-4)
         totals = [sum(hit.parts.values()) for hit in hits]
         assert totals == sorted(totals, reverse=True)
-        assert explained.total == pytest.approx(totals[-1], abs=1e-4)
+        assert explained.score == pytest.approx(totals[-1], abs=1e-4)
 
 
 def test_an_excluded_word_in_the_path_excludes(library: Index) -> None:
@@ -360,7 +360,7 @@ def test_several_texts_and_images_are_one_question(library: Index) -> None:
     )
     assert stems(mixed) == stems(library.search("blue", options=SearchOptions(3, hubness=0, words=0)))
     assert all(hit.relevance is None for hit in mixed), "nothing is known of sums"
-    assert library.search(["red", "blue"], k=3, min_score=0.9)
+    assert library.search(["red", "blue"], k=3, min_relevance=0.9)
     two = library.search(["red", "blue"], options=SearchOptions(5, hubness=0, words=0))
     vector = encoder.encode_texts(["red"])[0] + encoder.encode_texts(["blue"])[0]
     assert stems(two) == oracle.ranked(vector / np.linalg.norm(vector), FILTERS[""], 0.0)[:5]
@@ -372,7 +372,7 @@ def test_several_texts_and_images_are_one_question(library: Index) -> None:
         ({"text": "  "}, "the query is empty"),
         ({}, "give either a text or an image"),
         ({"text": "red", "text_weight": -1.0}, "positive weights"),
-        ({"text": "red", "min_score": 1.5}, "between 0 and 1"),
+        ({"text": "red", "min_relevance": 1.5}, "between 0 and 1"),
         ({"text": "red", "modality": "sound"}, "no such modality"),
     ],
 )
@@ -418,12 +418,12 @@ def test_relevance_is_the_share_of_generic_captions_that_are_beaten(library: Ind
     rows = {Path(path).stem: row for row, _, path, _ in oracle.rows}
     asked = library.search("red", k=40, words=False)
     for hit in asked:
-        mine = fit(hit.score, rows[Path(hit.path).stem])
+        mine = fit(hit.parts["similarity"], rows[Path(hit.path).stem])
         assert hit.relevance == pytest.approx(np.mean([mine > first[0] for first in firsts]), abs=0.02)
-    few = library.search("red", k=40, min_score=0.5, words=False)
+    few = library.search("red", k=40, min_relevance=0.5, words=False)
     assert all(hit.relevance >= 0.5 for hit in few) and len(few) == sum(hit.relevance >= 0.5 for hit in asked)
     # The first five speak together: an answer stays where only they, or only the best hit, is relevant enough.
-    mean = np.mean([fit(hit.score, rows[Path(hit.path).stem]) for hit in asked[:5]])
+    mean = np.mean([fit(hit.parts["similarity"], rows[Path(hit.path).stem]) for hit in asked[:5]])
     together = float(np.mean([mean > np.mean(first) for first in firsts]))
     enough = max(together, max(hit.relevance for hit in asked[:1]))
     for k in (1, 40):

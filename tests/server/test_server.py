@@ -113,8 +113,8 @@ def test_it_answers_as_python_does(client: TestClient, index: Index) -> None:
         kinds = (asked["modality"],) if "modality" in asked else None
         options = SearchOptions(k=asked.get("k", 20), modalities=kinds)
         hits = index.search(asked["q"], options=options)
-        assert found["hits"] == [hit.as_json() for hit in hits] and hits and found["schema"] == 1
-    least = get(client, "/api/search", q="red", min_score=0.6)["hits"]
+        assert found["hits"] == [hit.as_json() for hit in hits] and hits and found["schema"] == 2
+    least = get(client, "/api/search", q="red", min_relevance=0.6)["hits"]
     assert least and all(hit["relevance"] >= 0.6 for hit in least)
 
 
@@ -129,7 +129,7 @@ def test_pictures_are_questions_too(client: TestClient, index: Index, files: Pat
 
 
 def test_nothing_that_matches_well_is_told_apart(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_app, "NOTHING_BELOW", 1.0)
+    monkeypatch.setitem(server_app.LIMITS, "nothing_below", server_app.Limit(1.0, 1))
     found = get(client, "/api/search", q="grey thing")
     assert found["hits"] == [] and found["nothing_matches_well"]
     assert not get(client, "/api/search", q="grey thing", all=1)["nothing_matches_well"]
@@ -225,7 +225,22 @@ def test_what_is_typed_can_be_completed(client: TestClient) -> None:
     address=st.sampled_from(["/api/search", "/api/thumbnail", "/api/file", "/api/heat", "/api/complete", "/"]),
     values=st.lists(
         st.tuples(
-            st.sampled_from(["q", "k", "modality", "path", "t", "size", "like", "min_score", "all", "rerank", "raw"]),
+            st.sampled_from(
+                [
+                    "q",
+                    "k",
+                    "modality",
+                    "path",
+                    "t",
+                    "size",
+                    "like",
+                    "min_relevance",
+                    "min_score",
+                    "all",
+                    "rerank",
+                    "raw",
+                ]
+            ),
             st.text(max_size=12) | st.sampled_from(["red", "1e999", "-1", "nan", "image", "\x00", "\ud800"]),
         ),
         max_size=4,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from mmsearch.core.options import EncoderOptions as EncoderOptions
 from mmsearch.core.types import EncoderSpec
 
 if TYPE_CHECKING:
@@ -18,24 +18,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FloatArray = npt.NDArray[np.float32]
-Device = Literal["auto", "cpu", "cuda", "mps"]
-
-
-@dataclass(frozen=True)
-class EncoderOptions:
-    """How to run an encoder; none of it changes what its vectors mean.
-
-    ``batch_size`` ``None`` lets the encoder choose. ``compile`` asks for torch.compile where torch runs.
-    ``threads`` limits the CPU threads of the encoder (``None``: all cores that this process may use).
-    ``few_texts`` is for a process that asks once: the built-in text encoder opens in a fifth of the time and takes
-    200 MB less, but 5 to 10 ms more a text.
-    """
-
-    device: Device = "auto"
-    batch_size: int | None = None
-    compile: bool = False
-    threads: int | None = None
-    few_texts: bool = False
 
 
 class Encoder(ABC):

@@ -21,6 +21,7 @@ from mmsearch.core.errors import RecipeError, UsageError
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.store.local.catalogue import Space
 from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.store.local.options import OptimizeOptions as OptimizeOptions
 from mmsearch.store.local.recipes import Recipe, choose, load_recipe, recipe_folder
 from mmsearch.store.local.reranker_cache import compact_tokens
 from mmsearch.store.local.vector_index import AnnIndex, ExactIndex, Tuned, gpu_count, index_class, require_gpu, tune
@@ -39,25 +40,6 @@ _TIMED_TOGETHER = 16
 """Queries scored in one batch to learn how long many take."""
 _IMAGE_NOISE = 0.35
 """Length of the random step from an indexed image to a query like it: another photo of the same thing, not itself."""
-
-
-@dataclass(frozen=True)
-class OptimizeOptions:
-    """``recipe``: ``auto``, a name, or a TOML file. ``recall``: recall@``k`` to reach on held-out text queries.
-
-    ``compact`` also rewrites the vector file without the rows of removed documents.
-    """
-
-    recipe: str = "auto"
-    recall: float = 0.95
-    k: int = 10
-    compact: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 < self.recall <= 1:
-            raise UsageError(f"the recall to reach must lie above 0 and up to 1, got {self.recall:g}")
-        if self.k < 1:
-            raise UsageError(f"k must be at least 1, got {self.k}")
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,9 @@ def test_every_part_of_a_panorama_is_found(index: Index, tmp_path: Path, name: s
     report = index.add(tmp_path / "photos")
     assert (report.indexed, report.segments) == (1, 7)
     order = [index.search(colour, k=5, words=False)[0] for colour in STRIPE]
-    assert [order[n].score > 0.95 for n in (0, 2, 4)] == [True] * 3, "of these, one part shows nothing else"
+    assert [order[n].parts["similarity"] > 0.95 for n in (0, 2, 4)] == [True] * 3, (
+        "of these, one part shows nothing else"
+    )
     segments = [hit.segment for hit in order]
     assert segments == sorted(segments) and (segments[0], segments[2], segments[4]) == (0, 3, 6)
     assert len(index.search("red", k=5, words=False)) == 1, "one document, one hit"

@@ -100,7 +100,7 @@ def test_an_index_answers_with_it_and_switches_to_it(tmp_path: Path) -> None:
     with Index.open(tmp_path / "index", create=True, encoder="builtin+views") as index:
         assert index.add(tmp_path / "photos").indexed == 3
         first = index.search(image=tmp_path / "photos" / "red.png", k=1)[0]
-        assert Path(first.path).name == "red.png" and first.score == pytest.approx(1, abs=1e-2)
+        assert Path(first.path).name == "red.png" and first.parts["similarity"] == pytest.approx(1, abs=1e-2)
     with Index.open(tmp_path / "index") as index:  # by the name that it wrote down
         assert index.status()["model"] == "builtin+views"
         before = [hit.path for hit in index.search("a red picture", k=3)]

@@ -140,6 +140,13 @@ def test_what_hangs_on_the_tables_still_works(listed: sqlite3.Connection) -> Non
     assert "documents_by_path" in plan[0][3] or "sqlite_autoindex_documents" in plan[0][3]
 
 
+def test_references_must_not_be_enforced_meanwhile(listed: sqlite3.Connection) -> None:
+    rows = dump(listed)
+    with pytest.raises(RuntimeError, match="foreign keys are on"):
+        migrations.m010_any_modality(sqlite_utils.Database(listed))
+    assert dump(listed) == rows
+
+
 @pytest.mark.parametrize("statements", range(1, 42, 4))
 def test_a_crash_on_the_way_leaves_the_old_schema(listed: sqlite3.Connection, statements: int) -> None:
     rows, before = dump(listed), schema(listed)

@@ -122,7 +122,7 @@ def contents_of_documents(catalogue: Catalogue, documents: Sequence[int]) -> tup
 def list_by_date(catalogue: Catalogue, space_id: int, condition: Condition, limit: int, offset: int = 0) -> list[Found]:
     """The first segments of the documents for which the condition holds, newest document first, ties by id."""
     cursor = catalogue.sql.execute(
-        f"""SELECT {FOUND}
+        f"""SELECT {FOUND}, {DATE_SQL}
             FROM documents d JOIN contents c ON c.id = d.content_id JOIN roots r ON r.id = d.root_id
             JOIN segments s ON s.content_id = c.id AND s.ordinal = 0
             JOIN vectors v ON v.segment_id = s.id AND v.space_id = :space

@@ -72,11 +72,13 @@ class Found(NamedTuple):
     start_s: float | None
     end_s: float | None
     text: str | None
+    date: str | None = None
+    """Where it was asked for: when the photo was taken, else when the file was changed."""
 
     @classmethod
     def of(cls, row: Sequence[Any]) -> Found:
         """From what a query for ``FOUND`` gives."""
-        return cls._make((*row[:3], bool(row[3]), *row[4:]))
+        return cls(row[0], row[1], row[2], bool(row[3]), *row[4:])
 
 
 FOUND = "v.row, d.id, r.path, r.is_relative, d.path, d.modality, s.ordinal, s.start_s, s.end_s, s.text"

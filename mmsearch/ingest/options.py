@@ -1,0 +1,97 @@
+"""How to index, and how to take in embeddings made elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mmsearch.core.options import Options, option
+from mmsearch.sources.base import WalkRules
+
+if TYPE_CHECKING:
+    from mmsearch.media.base import DecodeOptions
+    from mmsearch.media.ocr import TextReader
+    from mmsearch.models.encoders.base import Encoder
+
+
+@dataclass(frozen=True)
+class IngestOptions(Options):
+    """How to index. ``readers`` is the number of decode threads (``None``: one for each core).
+
+    ``memory_mb``: megabytes that decoded inputs may take while they wait for the encoder, and as many again for
+    samples of archives that wait for a reader. Besides, each reader holds one picture at a time (up to
+    ``max_megapixels``, at three bytes a pixel, twice while colours are converted; of a JPEG only the reduced one) or
+    one member of an archive, and the encoder a batch.
+
+    ``ocr``: read the text in pictures and video frames, after everything else; `True` with the reader of the extra
+    ``mmsearch[ocr]``, or with a reader of your own.
+
+    ``keep_tokens`` names a reranker whose image tokens are kept with the index from now on, also of what is in it
+    already (``None``: as before). A reranked query then opens no picture.
+    """
+
+    rules: WalkRules = field(default_factory=WalkRules)
+    max_megapixels: float = option(89.0, "Refuse larger images.", flag="--max-megapixels", above=0)
+    frame_interval_s: float = option(
+        2.0, "Seconds between two looks at a video, at most; another value reads videos again.",
+        flag="--frame-interval", above=0,
+    )  # fmt: skip
+    readers: int | None = option(None, "Threads that read files; by default one for each core.", least=1)
+    memory_mb: float = option(
+        256.0, "Megabytes that decoded files may take while they wait for the encoder.", flag="--memory", above=0
+    )
+    ocr: bool | TextReader = False
+    keep_tokens: str | None = None
+
+    def kept(self) -> dict[str, Any]:
+        """What decides which files are indexed and how, as plain values; `from_kept` reads them."""
+        return {
+            "hidden": self.rules.hidden,
+            "exclude": list(self.rules.exclude),
+            "max_megapixels": self.max_megapixels,
+            "frame_interval_s": self.frame_interval_s,
+            "ocr": bool(self.ocr),
+        }
+
+    @classmethod
+    def from_kept(cls, values: Mapping[str, Any]) -> IngestOptions:
+        """The options that a part of an index was last brought up to date with."""
+        from mmsearch.media.ocr import has_text_reader
+
+        rules = WalkRules(bool(values.get("hidden", False)), tuple(values.get("exclude", ())))
+        rest: dict[str, Any] = {
+            name: float(values[name]) for name in ("max_megapixels", "frame_interval_s") if name in values
+        }
+        return cls(rules=rules, **rest, ocr=bool(values.get("ocr")) and has_text_reader())
+
+    @property
+    def limits(self) -> str:
+        """Names the settings that decide what is refused."""
+        return f" max-megapixels={self.max_megapixels:g}"
+
+    def decode_options(self, encoder: Encoder) -> DecodeOptions:
+        """What the decoders must know, of these options and of the encoder."""
+        from mmsearch.media.base import DecodeOptions
+
+        return DecodeOptions(
+            min_side=encoder.input_size,
+            max_megapixels=self.max_megapixels,
+            frame_interval_s=self.frame_interval_s,
+            max_tokens=encoder.max_text_tokens,
+            count_tokens=encoder.count_tokens,
+        )
+
+
+@dataclass(frozen=True)
+class ImportOptions(Options):
+    """``captions``: the vectors of captions become the texts of a dataset ``NAME/captions``."""
+
+    name: str | None = option(None, "What to call the dataset; by default as the folder.", flag="--name")
+    path_column: str | None = option(
+        None, "Column that says where the pictures lie; by default url or image_path.", flag="--path-column"
+    )
+    normalize: bool = option(False, "Bring vectors to length 1 that are not.", flag="--normalize")
+    captions: bool = option(
+        True, "Take the vectors of captions (text_emb) too, as texts.", flag="--captions/--no-captions"
+    )
