@@ -161,7 +161,7 @@ class _Run:
         return self._report(plan, new, removed, interrupted, text)
 
     def _fill(self, artefact: Artefact, executor: Executor) -> bool:
-        return fill(artefact, executor, lambda: contextlib.nullcontext(self._index))
+        return fill(artefact, executor, lambda: contextlib.nullcontext(self._index), self._progress)
 
     def _executor(self) -> ThreadExecutor:
         return ThreadExecutor(self._options.readers or usable_cores(), self._options.memory_mb)
@@ -170,7 +170,7 @@ class _Run:
         def options(kept: Mapping[str, Any]) -> DecodeOptions:
             return IngestOptions.from_kept(kept).decode_options(self._encoder)
 
-        return open_cache(self._index, self._encoder, name, options, self._progress)
+        return open_cache(self._index, self._encoder, name, options)
 
     def _new_files(self, plan: Plan, cache: RerankerCache | None) -> NewFiles:
         on_the_way = cache is not None and shares_inputs(cache.reranker, self._encoder)
@@ -182,14 +182,13 @@ class _Run:
             self._decode_options,
             self._limits,
             tokens_of=cache.reranker if cache is not None and on_the_way else None,
-            progress=self._progress,
         )
 
     def _text_in_pictures(self, reader: TextReader, scopes: Sequence[Scope]) -> TextInPictures:
         # Decoders give twice the side that an encoder needs; what a reader asks for is what it can use. Nothing is cut,
         # or lines would be cut with the picture.
         options = replace(self._decode_options, min_side=(reader.shorter_side + 1) // 2, cut_wide=False)
-        return TextInPictures(self._index, reader, scopes, lambda _: options, self._progress)
+        return TextInPictures(self._index, reader, scopes, lambda _: options)
 
     def _named(self, paths: Sequence[Path]) -> list[Scope]:
         scopes = resolve_scopes(self._index, paths)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,11 +56,8 @@ class VectorsOfContents(OfContents):
     segment, see `TextVectors`.
     """
 
-    def __init__(
-        self, index: IndexDirectory, encoder: Encoder, space: Space, options: OptionsOf,
-        progress: Callable[[Progress], None],
-    ) -> None:  # fmt: skip
-        super().__init__(index, space.id, encoder.prepare_image, options, progress)
+    def __init__(self, index: IndexDirectory, encoder: Encoder, space: Space, options: OptionsOf) -> None:
+        super().__init__(index, space.id, encoder.prepare_image, options)
         self.functions = {
             "image": ImageVectors(encoder),
             "text": TextVectors(encoder, batch_size=PASSAGES, cut_long=True),
@@ -132,7 +129,7 @@ class VectorsOfContents(OfContents):
     def _tell(self, content: PendingContent | None) -> None:
         done = min(self._done + self._left_out, self._total)
         path = content.places[0].path if content is not None else None
-        self._progress(Progress("index", done, self._total, self._left_out, path))
+        self.news.append(Progress("index", done, self._total, self._left_out, path))
 
 
 class RerankerCache(OfContents):
@@ -143,12 +140,9 @@ class RerankerCache(OfContents):
 
     commit_rows = 256
 
-    def __init__(
-        self, index: IndexDirectory, name: str, reranker: Reranker, options: OptionsOf,
-        progress: Callable[[Progress], None],
-    ) -> None:  # fmt: skip
+    def __init__(self, index: IndexDirectory, name: str, reranker: Reranker, options: OptionsOf) -> None:
         """``name`` opens the reranker again; the cache of another one is dropped."""
-        super().__init__(index, index.space().id, reranker.prepare_image, options, progress)
+        super().__init__(index, index.space().id, reranker.prepare_image, options)
         self.functions = {"image": ImageTokens(reranker)}
         self.reranker = reranker
         self._file_id = claim(index, name, reranker.spec).id
@@ -179,19 +173,17 @@ class RerankerCache(OfContents):
 
     def _tell(self, content: PendingContent) -> None:
         self._done += 1
-        self._progress(Progress("tokens", self._done, self._total, path=content.places[0].path))
+        self.news.append(Progress("tokens", self._done, self._total, path=content.places[0].path))
 
 
-def open_cache(
-    index: IndexDirectory, encoder: Encoder, name: str | None, options: OptionsOf, progress: Callable[[Progress], None]
-) -> RerankerCache | None:
+def open_cache(index: IndexDirectory, encoder: Encoder, name: str | None, options: OptionsOf) -> RerankerCache | None:
     """The cache of the reranker ``name``, else of the one whose cache the index has already.
 
     Raises:
         EncoderError: there is no reranker ``name``. One that the index knows and cannot be opened now is done without.
     """
     if name is not None:
-        return RerankerCache(index, name, open_reranker(name, encoder=encoder), options, progress)
+        return RerankerCache(index, name, open_reranker(name, encoder=encoder), options)
     table = token_table(index.catalogue)
     if table is None:
         return None
@@ -203,7 +195,7 @@ def open_cache(
     if reranker.spec.digest != table.digest:
         _LOG.warning("the reranker cache is not filled with what is new: %s is another one now", table.reranker)
         return None
-    return RerankerCache(index, table.reranker, reranker, options, progress)
+    return RerankerCache(index, table.reranker, reranker, options)
 
 
 def lacks_tokens(index: IndexDirectory) -> bool:
@@ -221,11 +213,8 @@ class TextInPictures(OfContents):
     reason and not tried again by this reader.
     """
 
-    def __init__(
-        self, index: IndexDirectory, reader: TextReader, scopes: Sequence[Scope], options: OptionsOf,
-        progress: Callable[[Progress], None],
-    ) -> None:  # fmt: skip
-        super().__init__(index, index.space().id, _pixels, options, progress)
+    def __init__(self, index: IndexDirectory, reader: TextReader, scopes: Sequence[Scope], options: OptionsOf) -> None:
+        super().__init__(index, index.space().id, _pixels, options)
         self.functions = {"image": TextInImages(reader)}
         self._name = reader.name
         self._lacking = lacking_text(
@@ -265,7 +254,7 @@ class TextInPictures(OfContents):
         path = str(Path(self._index.root_path(place.root)) / place.path)
         self._paths[content.id] = path
         self._done += 1
-        self._progress(Progress("read", self._done, self._total, len(self.unread), path))
+        self.news.append(Progress("read", self._done, self._total, len(self.unread), path))
 
     def committed(self, batch: Batch, done: Committed) -> None:
         """See `Artefact.committed`."""

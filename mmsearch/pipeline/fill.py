@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
+from mmsearch.core.types import Progress
 from mmsearch.pipeline.compute import BatchFunction, Output
 from mmsearch.pipeline.executor import Computed, Executor, Result, Round, interrupts_held
 from mmsearch.pipeline.reading import ArchiveEnd, Failed, Finished, Kind, Known, Piece, Twin
@@ -33,10 +34,14 @@ class Artefact(ABC):
 
     commit_rows = 1024
     """So many rows are committed at the latest."""
-    rows = 0
-    """Complete, and not committed yet."""
     functions: Mapping[Kind, BatchFunction]
-    """What computes the pieces of each kind; pieces of other kinds are left."""
+    """What computes the pieces of each kind that there can be."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        """Complete, and not committed yet."""
+        self.news: list[Progress] = []
+        """What the progress callback has not been told yet."""
 
     @abstractmethod
     def rounds(self) -> Iterator[Round]:
@@ -59,15 +64,21 @@ class Artefact(ABC):
         """The batch is committed: counts it, and lets go of it."""
 
 
-def fill(artefact: Artefact, executor: Executor, writing: Callable[[], AbstractContextManager[IndexDirectory]]) -> bool:
+def fill(
+    artefact: Artefact,
+    executor: Executor,
+    writing: Callable[[], AbstractContextManager[IndexDirectory]],
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> bool:
     """Makes and commits all that is lacking; returns whether it was interrupted (Ctrl-C), with what was complete saved.
 
     ``writing`` opens the index for one commit.
     """
-    run = _Run(artefact, executor, writing)
+    run = _Run(artefact, executor, writing, progress)
     try:
         for part in artefact.rounds():
             run.run(part)
+        run.settle()
     except KeyboardInterrupt:
         run.commit()
         return True
@@ -78,11 +89,13 @@ class _Run:
     """Puts items together from their computed pieces, and commits when it is time."""
 
     def __init__(
-        self, artefact: Artefact, executor: Executor, writing: Callable[[], AbstractContextManager[IndexDirectory]]
-    ) -> None:
+        self, artefact: Artefact, executor: Executor, writing: Callable[[], AbstractContextManager[IndexDirectory]],
+        progress: Callable[[Progress], None],
+    ) -> None:  # fmt: skip
         self._artefact = artefact
         self._executor = executor
         self._writing = writing
+        self._progress = progress
         self._rows: dict[ContentKey, list[tuple[Piece, Output]]] = {}
         self._finished: dict[ContentKey, Finished] = {}
         self._next_commit = time.monotonic() + COMMIT_SECONDS
@@ -91,7 +104,18 @@ class _Run:
         self._executor.run(part, self._artefact.functions, self._take)
         self._rows.clear()
         self._finished.clear()
+        self.settle()
+
+    def settle(self) -> None:
+        """Commits and tells all that came of a round."""
         self.commit()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Last of all, as whoever is told may interrupt the run."""
+        news, self._artefact.news = self._artefact.news, []
+        for at in news:
+            self._progress(at)
 
     def _take(self, result: Result) -> None:
         if isinstance(result, Computed):
@@ -108,6 +132,7 @@ class _Run:
             self._artefact.take(result)
         if self._artefact.rows >= self._artefact.commit_rows or time.monotonic() > self._next_commit:
             self.commit()
+        self._tell()
 
     def _finish_if_complete(self, item: ContentKey) -> None:
         finished = self._finished.get(item)

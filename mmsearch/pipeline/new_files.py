@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,13 +56,12 @@ class NewFiles(Artefact):
         options: DecodeOptions,
         limits: str,
         tokens_of: Reranker | None = None,
-        progress: Callable[[Progress], None] = lambda _: None,
     ) -> None:
+        super().__init__()
         self._index, self._space_id = index, space.id
         self._plan = plan
         self._reader = Reader(encoder.prepare_image, options)
         self._limits = limits
-        self._progress = progress
         self.functions = {"image": ImageVectors(encoder, tokens_of), "text": TextVectors(encoder)}
         self._contents: dict[ContentKey, EncodedContent] = {}
         self._placed: list[tuple[Work, Modality, int | ContentKey]] = []
@@ -114,7 +113,7 @@ class NewFiles(Artefact):
         plan = self._plan
         already = plan.unchanged + len(plan.skipped)
         total, skipped = already + len(plan.work) + self._samples, len(plan.skipped) + len(self.skipped)
-        self._progress(Progress("index", already + done, total, skipped, str(work.path)))
+        self.news.append(Progress("index", already + done, total, skipped, str(work.path)))
 
     # What is to be committed
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.core.types import Progress
 from mmsearch.media import decoder_for
 from mmsearch.media.archive import archive_decoding, shown_by
 from mmsearch.media.base import DecodeOptions
@@ -50,12 +49,11 @@ class OfContents(Artefact):
         space_id: int,
         prepare: Callable[[Any], npt.NDArray[Any]],
         options: OptionsOf,
-        progress: Callable[[Progress], None],
     ) -> None:
+        super().__init__()
         self._index, self._space_id = index, space_id
         self._prepare = prepare
         self._options = options
-        self._progress = progress
         self._open: dict[ContentKey, PendingContent] = {}
         self._places: dict[tuple[int, str], PendingContent] = {}
         self._failed: dict[int, tuple[str, bool]] = {}

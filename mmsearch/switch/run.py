@@ -88,10 +88,10 @@ def switch(
         before = index.manifest.model
         spec = replace(encoder.spec, name=model or encoder.spec.name)
         space = _registered(index, spec)
-        vectors = VectorsOfContents(index, encoder, space, _options_for(encoder), progress)
+        vectors = VectorsOfContents(index, encoder, space, _options_for(encoder))
         executor = ThreadExecutor(options.readers or usable_cores(), options.memory_mb)
         answers = same_encoder(index.manifest.encoder, encoder.spec)
-        while not (interrupted := fill(vectors, executor, lambda: index.writing(wait_s=-1))):
+        while not (interrupted := fill(vectors, executor, lambda: index.writing(wait_s=-1), progress)):
             counts = coverage(index.catalogue, space.id)
             if counts.waiting == 0:
                 if answers or not options.activate or (counts.left_out and not options.leave_out):

@@ -307,15 +307,16 @@ def test_an_interrupt_during_a_commit_waits_for_its_end(
 ) -> None:
     """Ctrl-C between the transaction and the book-keeping must not commit the same files again."""
     from mmsearch.pipeline.new_files import NewFiles
+    from mmsearch.store.local.commit import Batch, Committed
 
     committed = NewFiles.committed
     rung: list[bool] = []
 
-    def interrupted(self: NewFiles, *arguments: Any) -> None:
+    def interrupted(self: NewFiles, batch: Batch, done: Committed) -> None:
         if not rung:
             rung.append(True)
             signal.raise_signal(signal.SIGINT)
-        committed(self, *arguments)
+        committed(self, batch, done)
 
     monkeypatch.setattr(NewFiles, "committed", interrupted)
     report = index.add(photos)
