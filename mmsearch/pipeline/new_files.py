@@ -108,7 +108,9 @@ class NewFiles(Artefact):
         self._tell(message.work)
 
     def _tell(self, work: Work | ArchiveWork) -> None:
-        self._samples += isinstance(work, Work) and work.archive is not None
+        if isinstance(work, Work) and work.archive is not None:
+            self._samples += 1
+            self._archive(work.archive)
         done = self.indexed + self.updated + self.unchanged + len(self.skipped) + len(self._placed) + len(self._failed)
         plan = self._plan
         already = plan.unchanged + len(plan.skipped)
@@ -194,6 +196,7 @@ class NewFiles(Artefact):
     # Archives
 
     def _archive(self, work: ArchiveWork) -> _Archive:
+        """What is known of it from before its first message."""
         place = (work.scope.root.id, work.file.path)
         if place not in self._archives:
             known = {document.path: document for document in self._index.catalogue.documents_below(*place)}
