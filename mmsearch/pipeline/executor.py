@@ -7,8 +7,8 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -59,8 +59,8 @@ Result = Computed | Finished | Known | Twin | Failed | ArchiveEnd
 class Executor(ABC):
     """An engine that reads and computes. It is handed items, a reader and batch functions, and knows of no index.
 
-    A content that several items hold should be read once, and the others be reported as a `Twin`, until `settled`
-    says that ``known`` knows it. An engine that cannot see that may read it for each: committing it twice does no harm.
+    A content that several items hold is handed over once, the other items as a `Twin` each: `settled` says from when on
+    ``known`` knows it.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,8 @@ class Executor(ABC):
     @abstractmethod
     def run(self, part: Round, functions: Mapping[Kind, BatchFunction], take: Callable[[Result], None]) -> None:
         """Reads all of a round and computes every `Piece` with the function of its kind; ``take`` gets each result, in
-        the calling thread. Of an item, `Finished` and its computed pieces may come in any order.
+        the calling thread. Of an item, `Finished` and its computed pieces may come in any order; the samples of an
+        archive and its `ArchiveEnd` too.
 
         An interrupt (Ctrl-C) leaves this function once what was computed has been taken; what waits is lost.
         """
@@ -96,15 +97,17 @@ class ThreadExecutor(Executor):
     def run(self, part: Round, functions: Mapping[Kind, BatchFunction], take: Callable[[Result], None]) -> None:
         """See `Executor.run`."""
         batches: dict[Kind, list[Piece]] = {kind: [] for kind in functions}
-        for message in self._messages(part, max(function.batch_size for function in functions.values())):
-            if not isinstance(message, Piece):
-                take(message)
-                continue
-            batch = batches[message.kind]
-            batch.append(message)
-            if len(batch) >= functions[message.kind].batch_size:
-                batches[message.kind] = []
-                self._compute(functions[message.kind], batch, take)
+        largest = max(function.batch_size for function in functions.values())
+        with closing(self._messages(part, largest)) as messages:  # the threads end here, whatever happens
+            for message in messages:
+                if not isinstance(message, Piece):
+                    take(message)
+                    continue
+                batch = batches[message.kind]
+                batch.append(message)
+                if len(batch) >= functions[message.kind].batch_size:
+                    batches[message.kind] = []
+                    self._compute(functions[message.kind], batch, take)
         for kind, batch in batches.items():
             if batch:
                 self._compute(functions[kind], batch, take)
@@ -122,7 +125,7 @@ class ThreadExecutor(Executor):
                 piece.input = None
             take(Computed(list(zip(batch, outputs, strict=True))))
 
-    def _messages(self, part: Round, batch_size: int) -> Iterator[Message]:
+    def _messages(self, part: Round, batch_size: int) -> Generator[Message, None, None]:
         yield from part.pieces
         if not part.work or part.reader is None:
             return
