@@ -162,11 +162,8 @@ class Reader:
                 yield from self._decode(item, work, data, stopped, spent)
             else:
                 yield Twin(item, work) if known == "twin" else Known(item, work, *known)
-        except MediaError as error:
-            yield Failed(item, work, str(error), lasting=item is not None)
-        except Exception as error:  # a decoder's bug or a library's: the file is reported, the run goes on
-            reason = f"it could not be read ({type(error).__name__}: {error})"
-            yield Failed(item, work, reason, lasting=item is not None)
+        except Exception as error:
+            yield _failed(item, work, error)
 
     def open_archive(
         self, archive: ArchiveWork, stopped: Callable[[], bool] = lambda: False
@@ -186,11 +183,8 @@ class Reader:
                 yield Work(archive.scope, file, decoder, signature, None, member.caption, archive), member.data
             problem = reading.problem() or (None if paths else "there is no picture or video in it")
             yield ArchiveEnd(archive, frozenset(paths), problem)
-        except MediaError as error:
-            yield Failed(None, archive, str(error), lasting=True)
-        except Exception as error:  # a bug in here or in tarfile: the archive is reported, the run goes on
-            reason = f"it could not be read ({type(error).__name__}: {error})"
-            yield Failed(None, archive, reason, lasting=False)
+        except Exception as error:
+            yield _failed(None, archive, error)
 
     def _decode(
         self, item: ContentKey, work: Work, data: bytes | None, stopped: Callable[[], bool], spent: Seconds
@@ -212,6 +206,17 @@ class Reader:
         if segment.image is None:
             return Piece(item, ordinal, "text", segment.text or "", *described)
         return Piece(item, ordinal, "image", np.asarray(self.prepare(segment.image)), *described)
+
+
+def _failed(item: ContentKey | None, work: Work | ArchiveWork, error: Exception) -> Failed:
+    """It is the file's fault, which lasts, once its bytes could be read, and an archive's where it is none.
+
+    A bug of ours, of a decoder or of a library is reported in the same way, and the run goes on.
+    """
+    if isinstance(error, MediaError):
+        return Failed(item, work, str(error), lasting=item is not None or isinstance(work, ArchiveWork))
+    reason = f"it could not be read ({type(error).__name__}: {error})"
+    return Failed(item, work, reason, lasting=item is not None)
 
 
 def _hash(work: Work, data: bytes | None, stopped: Callable[[], bool]) -> tuple[bytes | None, bytes]:

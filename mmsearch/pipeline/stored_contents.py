@@ -90,7 +90,7 @@ class OfContents(Artefact):
 
     def _read(self, contents: Sequence[PendingContent], files: _Files) -> Iterator[Round]:
         places = {content.id: files.places(content) for content in contents}
-        left = list(contents)
+        left = [content for content in contents if places[content.id]]
         while left:
             wanted = [(content, places[content.id].pop(0)) for content in left]
             self._open = {(content.hash, content.decoding): content for content in left}
@@ -110,8 +110,7 @@ class OfContents(Artefact):
 
     def _known(self, item: ContentKey) -> KnownContent | None:
         """Samples of an archive that lack nothing, and files that hold something else now, are not decoded."""
-        content = self._open.get(item)
-        return None if content is not None else (0, "image")
+        return None if item in self._open else (0, "image")
 
     def _unmet(self, place: Place) -> str:
         archive = archive_of(place.path) or ""
