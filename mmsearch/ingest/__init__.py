@@ -1,9 +1,6 @@
-"""The `index` line: paths → walk → changed only → decode → encode → commit → report.
+"""The `index` line: what is new or has changed on disk → the pipeline → what is gone is dropped → report.
 
-plan            what is on disk compared with what is known       archives, open_archives   tars of samples
-reading         decode workers      bounded_queue    between them and the encoder
-writing         batches, encodes, commits                         run                       the line itself
-embeddings      vectors made elsewhere                            datasets                  folders of them
+run             folders and archives      embeddings      vectors made elsewhere      datasets      folders of them
 """
 
 from typing import TYPE_CHECKING

@@ -17,7 +17,7 @@ from mmsearch.core.errors import UsageError, VectorError
 from mmsearch.core.types import Modality, Progress, Report
 from mmsearch.ingest.embeddings import BATCH, EmbeddingWriter, Floats, Rows, check_vectors
 from mmsearch.ingest.options import ImportOptions as ImportOptions
-from mmsearch.pipeline.seconds import Seconds
+from mmsearch.pipeline.reading import Seconds
 from mmsearch.store.local.directory import IndexDirectory
 
 PATH_COLUMNS = ("url", "image_path", "path")

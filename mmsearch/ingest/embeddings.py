@@ -13,8 +13,9 @@ import numpy.typing as npt
 from mmsearch.core.errors import UsageError, VectorError
 from mmsearch.core.modalities import MODALITIES
 from mmsearch.core.types import Progress, Report
-from mmsearch.store.local.catalogue import DATASET, Root
-from mmsearch.store.local.catalogue.bulk import INFO_COLUMNS, BulkInsert, ImportedDocument, ImportedSegment
+from mmsearch.store.local.catalogue import DATASET
+from mmsearch.store.local.catalogue.bulk import INFO_COLUMNS, Imported, ImportedDocument, ImportedSegment
+from mmsearch.store.local.commit import Batch, commit
 from mmsearch.store.local.directory import IndexDirectory
 
 LENGTH_TOLERANCE = 0.01
@@ -80,7 +81,7 @@ class EmbeddingWriter:
         if not dataset or "\0" in dataset:
             raise UsageError("a dataset needs a name")
         self._index = index
-        self._name = DATASET + dataset
+        self._root = DATASET + dataset
         self._progress = progress
         self._indexed = self._updated = self._unchanged = self._segments = 0
 
@@ -105,28 +106,13 @@ class EmbeddingWriter:
         )
 
     def _commit(self, vectors: Floats, rows: Rows) -> None:
-        index, space = self._index, self._index.space()
         half = np.ascontiguousarray(vectors, dtype="<f2")
-        documents = grouped(half, rows)
-        first_row = index.catalogue.row_count(space.id)
-        with index.catalogue.transaction():
-            bulk = BulkInsert(index.catalogue, space.id, self._root().id, DECODING)
-            known, replaced = bulk.stage(documents)
-            taken = [part.source for n, one in enumerate(documents) if n not in known for part in one.segments]
-            if taken:
-                index.vector_file(space).append(half[taken], at=first_row)
-            bulk.insert(documents, known, first_row)
-            index.catalogue.set_row_count(space.id, first_row + len(taken))
-        self._indexed += len(documents) - len(known) - replaced
-        self._updated += replaced
-        self._unchanged += len(known)
-        self._segments += len(taken)
-
-    def _root(self) -> Root:
-        for root in self._index.catalogue.roots():
-            if root.path == self._name:
-                return root
-        return self._index.catalogue.add_root(self._name, is_relative=False)
+        imported = Imported(self._root, DECODING, grouped(half, rows), half)
+        done = commit(self._index, Batch(self._index.space().id, imported=imported))
+        self._indexed += len(imported.documents) - done.known - done.replaced
+        self._updated += done.replaced
+        self._unchanged += done.known
+        self._segments += done.vectors
 
 
 def grouped(vectors: npt.NDArray[np.float16], rows: Rows) -> list[ImportedDocument]:

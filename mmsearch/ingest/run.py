@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.system import usable_cores
 from mmsearch.core.types import Progress, Report
 from mmsearch.ingest.options import IngestOptions as IngestOptions
+from mmsearch.media.base import DecodeOptions
 from mmsearch.media.ocr import TextReader, open_text_reader
 from mmsearch.models.encoders.base import Encoder
-from mmsearch.pipeline.bounded_queue import BoundedQueue
-from mmsearch.pipeline.filling import fill_tokens, lacks_tokens, open_keeper
+from mmsearch.pipeline.artefacts import RerankerCache, TextInPictures, lacks_tokens, open_cache
+from mmsearch.pipeline.compute import shares_inputs
+from mmsearch.pipeline.executor import Executor, ThreadExecutor
+from mmsearch.pipeline.fill import Artefact, fill
+from mmsearch.pipeline.new_files import NewFiles
 from mmsearch.pipeline.plan import Plan, Scope, make_plan, resolve_changes, resolve_scopes, settle_skipped
-from mmsearch.pipeline.reading import Readers
-from mmsearch.pipeline.seconds import Seconds
-from mmsearch.pipeline.text_in_pictures import TextRead, read_text_in_pictures
-from mmsearch.pipeline.writing import Writer
+from mmsearch.pipeline.reading import Seconds
 from mmsearch.store.local.catalogue import Root
 from mmsearch.store.local.directory import IndexDirectory
-from mmsearch.store.local.reranker_cache import TokenKeeper
 
 ProgressCallback = Callable[[Progress], None]
-_LEAST_LOOK_AHEAD = 64
-"""Inputs; so many let a few slow files pass without the encoder noticing."""
 
 
 def ingest(
@@ -54,8 +55,7 @@ def ingest(
     """
     reader = open_text_reader() if options.ocr is True else options.ocr or None
     with index.writing(encoder=encoder.spec) as writable:
-        keeper = None if options.keep_tokens is None else open_keeper(writable, encoder, options.keep_tokens)
-        return _Run(writable, encoder, options, progress, reader, keeper).run(paths, changes)
+        return _Run(writable, encoder, options, progress, reader).run(paths, changes)
 
 
 class _Run:
@@ -63,9 +63,8 @@ class _Run:
 
     def __init__(
         self, index: IndexDirectory, encoder: Encoder, options: IngestOptions, progress: ProgressCallback,
-        reader: TextReader | None, keeper: TokenKeeper | None,
+        reader: TextReader | None,
     ) -> None:  # fmt: skip
-        self._keeper = keeper
         self._index = index
         self._encoder = encoder
         self._options = options
@@ -77,21 +76,54 @@ class _Run:
         self._started = time.perf_counter()
 
     def run(self, paths: Sequence[Path], changes: bool) -> Report:
+        cache = None if self._options.keep_tokens is None else self._open_cache(self._options.keep_tokens)
         scopes = self._changed(paths) if changes else self._named(paths)
         plan = self._plan(scopes)
-        if self._keeper is None and (
-            plan.work or lacks_tokens(self._index)
-        ):  # else opening a model would be for nothing
-            self._keeper = open_keeper(self._index, self._encoder, None)
-        readers, writer = self._workers(plan)
-        interrupted = self._read_and_write(plan, readers, writer)
+        if cache is None and (plan.work or lacks_tokens(self._index)):  # else opening a model would be for nothing
+            cache = self._open_cache(None)
+        new, executor = self._new_files(plan, cache), self._executor()
+        interrupted = self._fill(new, executor)
         removed = 0 if interrupted else self._clean_up(plan)
-        interrupted = interrupted or self._fill_tokens()
-        text = TextRead()
+        if cache is not None and not interrupted:
+            with self._seconds.of("tokens"):
+                interrupted = self._fill(cache, self._executor())
+        text = None
         if self._reader is not None and not interrupted:
             with self._seconds.of("text"):
-                text = read_text_in_pictures(self._index, self._reader, scopes, self._decode_options, self._progress)
-        return self._report(plan, readers, writer, removed, interrupted, text)
+                text = self._text_in_pictures(self._reader, scopes)
+                interrupted = self._fill(text, ThreadExecutor(1, self._options.memory_mb, look_ahead=1))
+        self._seconds.include(executor.seconds)
+        return self._report(plan, new, removed, interrupted, text)
+
+    def _fill(self, artefact: Artefact, executor: Executor) -> bool:
+        return fill(artefact, executor, lambda: contextlib.nullcontext(self._index), self._progress)
+
+    def _executor(self) -> ThreadExecutor:
+        return ThreadExecutor(self._options.readers or usable_cores(), self._options.memory_mb)
+
+    def _open_cache(self, name: str | None) -> RerankerCache | None:
+        def options(kept: Mapping[str, Any]) -> DecodeOptions:
+            return IngestOptions.from_kept(kept).decode_options(self._encoder)
+
+        return open_cache(self._index, self._encoder, name, options)
+
+    def _new_files(self, plan: Plan, cache: RerankerCache | None) -> NewFiles:
+        on_the_way = cache is not None and shares_inputs(cache.reranker, self._encoder)
+        return NewFiles(
+            self._index,
+            self._index.space(),
+            self._encoder,
+            plan,
+            self._decode_options,
+            self._limits,
+            tokens_of=cache.reranker if cache is not None and on_the_way else None,
+        )
+
+    def _text_in_pictures(self, reader: TextReader, scopes: Sequence[Scope]) -> TextInPictures:
+        # Decoders give twice the side that an encoder needs; what a reader asks for is what it can use. Nothing is cut,
+        # or lines would be cut with the picture.
+        options = replace(self._decode_options, min_side=(reader.shorter_side + 1) // 2, cut_wide=False)
+        return TextInPictures(self._index, reader, scopes, lambda _: options)
 
     def _named(self, paths: Sequence[Path]) -> list[Scope]:
         scopes = resolve_scopes(self._index, paths)
@@ -114,58 +146,6 @@ class _Run:
         settle_skipped(self._index, scopes, plan, self._limits)
         self._seconds["walk"] = time.perf_counter() - self._started
         return plan
-
-    def _workers(self, plan: Plan) -> tuple[Readers, Writer]:
-        space = self._index.space()
-        readers = Readers(
-            plan.work,
-            self._index.catalogue,
-            space.id,
-            self._encoder,
-            self._decode_options,
-            threads=self._options.readers or usable_cores(),
-            queue=BoundedQueue(
-                items=max(_LEAST_LOOK_AHEAD, 4 * self._encoder.batch_size), size=int(1e6 * self._options.memory_mb)
-            ),
-        )
-        return readers, Writer(
-            self._index, space, self._encoder, limits=self._limits, settled=readers.settled, keeper=self._keeper
-        )
-
-    def _read_and_write(self, plan: Plan, readers: Readers, writer: Writer) -> bool:
-        """Runs the pipeline; returns whether it was interrupted."""
-        already, files = plan.unchanged + len(plan.skipped), _files(plan)
-        interrupted = False
-        try:
-            for message in readers:
-                writer.take(message)
-                done, total = already + writer.files_in_hand, files + readers.samples
-                skipped = len(plan.skipped) + len(writer.skipped)
-                self._progress(Progress("index", done, total, skipped, str(message.work.path)))
-            writer.finish()
-        except KeyboardInterrupt:
-            interrupted = True
-        finally:
-            readers.stop()
-        if interrupted:
-            writer.commit()
-        return interrupted
-
-    def _fill_tokens(self) -> bool:
-        """Of all pictures that lack them; returns whether it was interrupted, which the next run makes up for."""
-        if self._keeper is None:
-            return False
-        try:
-            with self._seconds.of("tokens"):
-                fill_tokens(
-                    self._keeper,
-                    self._index.space(),
-                    self._decode_options,
-                    lambda done, total, path: self._progress(Progress("tokens", done, total, path=path)),
-                )
-        except KeyboardInterrupt:
-            return True
-        return False
 
     def _clean_up(self, plan: Plan) -> int:
         """Drops what is gone. Last, so that files that only moved have taken their vectors along."""
@@ -190,23 +170,20 @@ class _Run:
                 catalogue.remove_below(root.id, "")
 
     def _report(
-        self, plan: Plan, readers: Readers, writer: Writer, removed: int, interrupted: bool, text: TextRead
+        self, plan: Plan, new: NewFiles, removed: int, interrupted: bool, text: TextInPictures | None
     ) -> Report:
-        self._seconds.include(readers.seconds)
-        self._seconds["wait"] = readers.waited
-        self._seconds.include(writer.seconds)
         self._seconds["total"] = time.perf_counter() - self._started
-        skipped = sorted((*plan.skipped, *writer.skipped), key=lambda skip: skip.path)
+        skipped = sorted((*plan.skipped, *new.skipped), key=lambda skip: skip.path)
         return Report(
-            indexed=writer.indexed,
-            unchanged=plan.unchanged + writer.unchanged,
-            updated=writer.updated,
-            removed=removed + writer.removed,
+            indexed=new.indexed,
+            unchanged=plan.unchanged + new.unchanged,
+            updated=new.updated,
+            removed=removed + new.removed,
             skipped=tuple(skipped),
-            segments=writer.segments,
-            interrupted=interrupted or text.interrupted,
-            text_read=text.read,
-            text_unread=tuple(text.failed),
+            segments=new.segments,
+            interrupted=interrupted,
+            text_read=0 if text is None else text.read,
+            text_unread=() if text is None else tuple(text.unread),
             seconds={stage: round(seconds, 3) for stage, seconds in self._seconds.items()},
         )
 
@@ -253,7 +230,3 @@ def _remove_below(index: IndexDirectory, root: Root, path: str) -> int:
     index.catalogue.drop_scopes(root.id, path)
     index.catalogue.drop_archives(root.id, path)
     return index.catalogue.remove_below(root.id, path)
-
-
-def _files(plan: Plan) -> int:
-    return plan.unchanged + len(plan.skipped) + len(plan.work)

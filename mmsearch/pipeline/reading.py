@@ -1,13 +1,18 @@
-"""Decode workers: files in, model inputs out, through a bounded queue, in whatever order they get ready."""
+"""Reading one work item: a file in, the inputs of a model out, one for each of its segments.
+
+What is said of an item is a message; `Piece` holds what there is to compute. A content is known by its `ContentKey`,
+which is the same on every machine, in every process and under every path. Neither the `Reader` nor a message needs the
+index, so another process can read.
+"""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,44 +22,71 @@ from mmsearch.core.types import MediaInfo, Modality
 from mmsearch.media.archive import ArchiveReading, shown_by
 from mmsearch.media.base import DecodedSegment, DecodeOptions
 from mmsearch.media.text.reader import read_sidecar
-from mmsearch.models.encoders.base import Encoder
-from mmsearch.pipeline.bounded_queue import BoundedQueue
 from mmsearch.pipeline.plan import ArchiveWork, Work
-from mmsearch.pipeline.seconds import Seconds
 from mmsearch.sources import FileEntry, content_hash, hash_of, read_whole
-from mmsearch.store.local.catalogue import Catalogue
+from mmsearch.store.local.commit import ContentKey
 
-_MESSAGE_BYTES = 1000
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Kind = Literal["image", "text"]
+KnownContent = tuple[int, Modality]
+"""The id and modality of a content that need not be read."""
 _SMALL_FILE = 32_000_000
 """Bytes: a picture up to this size is read once, for its hash and for its decoder; larger ones twice."""
 
 
-@dataclass(frozen=True)
-class Piece:
-    """One segment of a file, ready for its space: ``array`` for the image encoder, else ``text``."""
+class Seconds(defaultdict[str, float]):
+    """Stage → busy seconds. One object for each thread; they are added up at the end."""
 
-    work: Work
-    array: npt.NDArray[Any] | None
-    text: str | None
-    start_s: float | None
-    end_s: float | None
+    def __init__(self) -> None:
+        super().__init__(float)
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        """Adds the time that the block takes to a stage, also when it raises."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self[stage] += time.perf_counter() - started
+
+    def include(self, other: Mapping[str, float]) -> None:
+        """Adds the stages of another object."""
+        for stage, seconds in other.items():
+            self[stage] += seconds
+
+
+@dataclass(slots=True)
+class Piece:
+    """One segment of an item. ``input`` goes into a model, and is let go of once it has been there."""
+
+    item: ContentKey
+    ordinal: int
+    kind: Kind
+    input: npt.NDArray[Any] | str | None
+    start_s: float | None = None
+    end_s: float | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True)
 class Finished:
-    """All pieces of a file have been handed over."""
+    """Of an item, so many ``pieces`` have been handed over, and no more will come. ``info`` describes the file."""
 
-    work: Work
-    hash: bytes
+    item: ContentKey
+    pieces: int
     info: MediaInfo
+    work: Work | None = None
+    """`None`: nothing had to be read."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """The file's bytes have been indexed before, here or under another path."""
+    """The file's bytes need not be read: they are those of a content of the index."""
 
+    item: ContentKey
     work: Work
-    hash: bytes
     content_id: int
     modality: Modality
 
@@ -63,219 +95,137 @@ class Known:
 class Twin:
     """The file's bytes are being read right now under another path."""
 
+    item: ContentKey
     work: Work
-    hash: bytes
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The file cannot be indexed. ``lasting``: its content is at fault, so trying again is of no use."""
+    """The file cannot be read. ``lasting``: its content is at fault, so trying again is of no use.
 
+    ``item`` is ``None`` where it failed before its bytes were known.
+    """
+
+    item: ContentKey | None
     work: Work | ArchiveWork
-    hash: bytes | None
     reason: str
     lasting: bool
 
 
 @dataclass(frozen=True)
 class ArchiveEnd:
-    """All samples of an archive have been handed to the readers; their messages may still come."""
+    """All samples of an archive have been handed out to be read; their messages may still come."""
 
     work: ArchiveWork
-    paths: frozenset[str]
-    """Of its samples."""
+    samples: frozenset[str]
+    """Their paths."""
     problem: str | None
     """What could not be read of it."""
 
 
 Message = Piece | Finished | Known | Twin | Failed | ArchiveEnd
+Look = Callable[[ContentKey], KnownContent | Literal["twin"] | None]
+"""What is known of a content before it is decoded; ``None``: it is to be read."""
 
 
-class Readers:
-    """A pool of threads that read files. Threads suffice: hashing and decoding release the interpreter lock."""
+@dataclass(frozen=True)
+class Reader:
+    """Reads items as one model wants them: ``prepare`` makes its input of an upright RGB image.
 
-    def __init__(
-        self, work: Sequence[Work | ArchiveWork], catalogue: Catalogue, space_id: int, encoder: Encoder,
-        options: DecodeOptions, *, threads: int, queue: BoundedQueue[Message | None],
-    ) -> None:  # fmt: skip
-        self._work = iter(work)
-        self._catalogue = catalogue
-        self._space_id = space_id
-        self._encoder = encoder
-        self._options = options
-        self._messages = queue
-        self._in_flight: set[tuple[bytes, str]] = set()
-        self._lock = threading.Lock()
-        self._samples: deque[tuple[Work, bytes]] = deque()
-        self._open_archives = 0
-        self._more = threading.Condition(self._lock)
-        self._stop = threading.Event()
-        self.samples = 0
-        """Documents that archives turned out to hold."""
-        self.waited = 0.0
-        """Seconds for which nothing was ready for whoever takes the messages."""
-        self.seconds = Seconds()
-        self._threads = [
-            threading.Thread(target=self._run, name=f"mmsearch-read-{number}", daemon=True)
-            for number in range(max(1, threads if self._has_archives(work) else min(threads, len(work))))
-        ]
+    Holds no state, so one object serves all threads; it can be pickled if ``prepare`` and ``options`` can.
+    """
 
-    def __iter__(self) -> Iterator[Message]:
-        """Messages of all files; ends when every file is done."""
-        for thread in self._threads:
-            thread.start()
-        running = len(self._threads)
-        while running:
-            started = time.perf_counter()
-            message = self._messages.get()
-            self.waited += time.perf_counter() - started
-            if message is None:
-                running -= 1
+    prepare: Callable[[Image], npt.NDArray[Any]]
+    options: DecodeOptions
+
+    def read(
+        self,
+        work: Work,
+        data: bytes | None = None,
+        *,
+        look: Look = lambda _: None,
+        stopped: Callable[[], bool] = lambda: False,
+        seconds: Seconds | None = None,
+    ) -> Iterator[Message]:
+        """All messages of one file, or of one sample whose bytes are ``data``. Never raises: what goes wrong is
+        `Failed`. Ends without a last message once ``stopped`` says so.
+        """
+        spent, item = Seconds() if seconds is None else seconds, None
+        if work.file.sidecars:
+            work = replace(work, caption=read_sidecar(work.path))
+        try:
+            with spent.of("hash"):
+                data, hash_ = _hash(work, data, stopped)
+            item = (hash_, work.decoding)
+            known = look(item)
+            if known is None:
+                yield from self._decode(item, work, data, stopped, spent)
             else:
-                yield message
+                yield Twin(item, work) if known == "twin" else Known(item, work, *known)
+        except Exception as error:
+            yield _failed(item, work, error)
 
-    def settled(self, hash_: bytes, decoding: str) -> None:
-        """A content has been committed: from now on the catalogue knows it."""
-        with self._lock:
-            self._in_flight.discard((hash_, decoding))
-
-    def stop(self) -> None:
-        """Ends all threads after the piece at hand; what waits in the queue is lost."""
-        self._stop.set()
-        self._messages.close()
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
-
-    def _run(self) -> None:
-        spent = Seconds()
-        while (task := self._next()) is not None:
-            if isinstance(task, ArchiveWork):
-                self._read_archive(task, spent)
-            elif isinstance(task, Work):
-                self._read(task, None, spent)
-            else:
-                self._read(*task, spent)
-        with self._lock:
-            self.seconds.include(spent)
-        self._messages.put(None, 0)
-
-    def _next(self) -> Work | ArchiveWork | tuple[Work, bytes] | None:
-        """Samples first, so that few of them wait; ``None`` when nothing is left and no archive can add to it."""
-        with self._more:
-            while not self._stop.is_set():
-                if self._samples:
-                    self._more.notify_all()
-                    return self._samples.popleft()
-                work = next(self._work, None)
-                if work is not None:
-                    self._open_archives += isinstance(work, ArchiveWork)
-                    return work
-                if not self._open_archives:
-                    return None
-                self._more.wait(0.5)
-        return None
-
-    @staticmethod
-    def _has_archives(work: Sequence[Work | ArchiveWork]) -> bool:
-        return any(isinstance(one, ArchiveWork) for one in work)
-
-    def _read_archive(self, archive: ArchiveWork, spent: Seconds) -> None:
-        """Hands the samples to all readers; while enough of them wait, this one reads some itself."""
-        below = self._catalogue.documents_below(archive.scope.root.id, archive.file.path)
-        known = {document.path: document for document in below}
+    def open_archive(
+        self, archive: ArchiveWork, stopped: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[Work, bytes] | ArchiveEnd | Failed]:
+        """The samples of an archive, each with its bytes, for `read`; last, that this was all. Never raises."""
         reading = ArchiveReading(archive.path)
         paths: set[str] = set()
         try:
             for member in reading.members():
                 path, decoder = f"{archive.file.path}/{member.name}", shown_by(member.name)
-                if path in paths or decoder is None or self._stop.is_set():
+                if path in paths or decoder is None or stopped():
                     reading.left_out += path in paths
                     continue
                 paths.add(path)
                 file = FileEntry(path, len(member.data), member.mtime_ns, 0)
-                signature = decoder.signature(self._options)
-                self._offer(Work(archive.scope, file, decoder, signature, known.get(path), member.caption, archive),
-                            member.data, spent)  # fmt: skip
+                signature = decoder.signature(self.options)
+                yield Work(archive.scope, file, decoder, signature, None, member.caption, archive), member.data
             problem = reading.problem() or (None if paths else "there is no picture or video in it")
-            self._put(ArchiveEnd(archive, frozenset(paths), problem))
-        except MediaError as error:
-            self._put(Failed(archive, None, str(error), lasting=True))
-        except Exception as error:  # a bug in here or in tarfile: the archive is reported, the run goes on
-            self._put(Failed(archive, None, f"it could not be read ({type(error).__name__}: {error})", lasting=False))
-        finally:
-            with self._more:
-                self._open_archives -= 1
-                self._more.notify_all()
+            yield ArchiveEnd(archive, frozenset(paths), problem)
+        except Exception as error:
+            yield _failed(None, archive, error)
 
-    def _offer(self, work: Work, data: bytes, spent: Seconds) -> None:
-        with self._more:
-            self.samples += 1
-            room = self._messages.size - sum(len(other) for _, other in self._samples)
-            if len(self._samples) < 2 * len(self._threads) and len(data) <= room:
-                self._samples.append((work, data))
-                self._more.notify()
-                return
-        self._read(work, data, spent)
-
-    def _read(self, work: Work, data: bytes | None, spent: Seconds) -> None:
-        """Reads one file, or one sample whose bytes are at hand."""
-        hash_ = None
-        if work.file.sidecars:
-            work = replace(work, caption=read_sidecar(work.path))
-        try:
-            with spent.of("hash"):
-                data, hash_ = self._hash(work, data)
-            # Taken first, looked up then: the other way round, a commit in between would let it be read twice.
-            if not self._take(hash_, work.decoding):
-                self._put(Twin(work, hash_))
-                return
-            known = self._catalogue.find_content(hash_, work.decoding, self._space_id)
-            if known is None:
-                self._decode(work, data, hash_, spent)
-            else:
-                self.settled(hash_, work.decoding)
-                self._put(Known(work, hash_, *known))
-        except MediaError as error:
-            self._put(Failed(work, hash_, str(error), lasting=hash_ is not None))
-        except Exception as error:  # a decoder's bug or a library's: the file is reported, the run goes on
-            reason = f"it could not be read ({type(error).__name__}: {error})"
-            self._put(Failed(work, hash_, reason, lasting=hash_ is not None))
-
-    def _hash(self, work: Work, data: bytes | None) -> tuple[bytes | None, bytes]:
-        """The bytes of the file, if the decoder need not read them again, and the content hash."""
-        if data is not None:
-            return data, hash_of(data)
-        if work.decoder.modality == "image" and work.file.size <= _SMALL_FILE:
-            return read_whole(work.path, work.file)
-        return None, content_hash(work.path, work.file, self._stop.is_set)
-
-    def _take(self, hash_: bytes, decoding: str) -> bool:
-        """Whether the content is the calling thread's to read; from now on it is nobody else's."""
-        with self._lock:
-            if (hash_, decoding) in self._in_flight:
-                return False
-            self._in_flight.add((hash_, decoding))
-            return True
-
-    def _decode(self, work: Work, data: bytes | None, hash_: bytes, spent: Seconds) -> None:
+    def _decode(
+        self, item: ContentKey, work: Work, data: bytes | None, stopped: Callable[[], bool], spent: Seconds
+    ) -> Iterator[Message]:
         with spent.of("decode"):
-            decoded = work.decoder.decode(work.path, self._options, data)
+            decoded = work.decoder.decode(work.path, self.options, data)
+        pieces = 0
         for segment in _timed(decoded.segments, spent):
-            if self._stop.is_set():
+            if stopped():
                 return
             with spent.of("prepare"):
-                piece = self._piece(work, segment)
-            self._put(piece)
-        self._put(Finished(work, hash_, decoded.final_info() if decoded.final_info else decoded.info))
+                piece = self._piece(item, pieces, segment)
+            yield piece
+            pieces += 1
+        yield Finished(item, pieces, decoded.final_info() if decoded.final_info else decoded.info, work)
 
-    def _piece(self, work: Work, segment: DecodedSegment) -> Piece:
-        array = None if segment.image is None else np.asarray(self._encoder.prepare_image(segment.image))
-        return Piece(work, array, segment.text, segment.start_s, segment.end_s)
+    def _piece(self, item: ContentKey, ordinal: int, segment: DecodedSegment) -> Piece:
+        described = (segment.start_s, segment.end_s, segment.text)
+        if segment.image is None:
+            return Piece(item, ordinal, "text", segment.text or "", *described)
+        return Piece(item, ordinal, "image", np.asarray(self.prepare(segment.image)), *described)
 
-    def _put(self, message: Message) -> None:
-        array = message.array if isinstance(message, Piece) else None
-        self._messages.put(message, _MESSAGE_BYTES + (0 if array is None else array.nbytes))
+
+def _failed(item: ContentKey | None, work: Work | ArchiveWork, error: Exception) -> Failed:
+    """It is the file's fault, which lasts, once its bytes could be read, and an archive's where it is none.
+
+    A bug of ours, of a decoder or of a library is reported in the same way, and the run goes on.
+    """
+    if isinstance(error, MediaError):
+        return Failed(item, work, str(error), lasting=item is not None or isinstance(work, ArchiveWork))
+    reason = f"it could not be read ({type(error).__name__}: {error})"
+    return Failed(item, work, reason, lasting=item is not None)
+
+
+def _hash(work: Work, data: bytes | None, stopped: Callable[[], bool]) -> tuple[bytes | None, bytes]:
+    """The bytes of the file, if the decoder need not read them again, and the content hash."""
+    if data is not None:
+        return data, hash_of(data)
+    if work.decoder.modality == "image" and work.file.size <= _SMALL_FILE:
+        return read_whole(work.path, work.file)
+    return None, content_hash(work.path, work.file, stopped)
 
 
 def _timed(segments: Iterator[DecodedSegment], spent: Seconds) -> Iterator[DecodedSegment]:

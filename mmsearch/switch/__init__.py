@@ -1,8 +1,4 @@
-"""The `switch` line: contents without vectors of an encoder → read again → encode → commit → let it answer.
-
-files       where contents lie, and what reads them      moments     frames for segments that are there already
-filling     batches, encodes, commits                    run         the line itself
-"""
+"""The `switch` line: contents without vectors of an encoder → the pipeline → let it answer."""
 
 from typing import TYPE_CHECKING
 

@@ -8,12 +8,16 @@ from dataclasses import dataclass, replace
 
 from mmsearch.core.system import usable_cores
 from mmsearch.core.types import EncoderSpec, Progress, Skip
+from mmsearch.ingest import IngestOptions
 from mmsearch.models.encoders.base import Encoder
+from mmsearch.pipeline.artefacts import VectorsOfContents
+from mmsearch.pipeline.executor import ThreadExecutor
+from mmsearch.pipeline.fill import fill
 from mmsearch.pipeline.plan import archive_of
+from mmsearch.pipeline.stored_contents import OptionsOf
 from mmsearch.store.local.catalogue import Space
 from mmsearch.store.local.catalogue.coverage import Coverage, coverage, drop_space, left_out
 from mmsearch.store.local.directory import IndexDirectory, same_encoder, switching
-from mmsearch.switch.filling import Filler
 from mmsearch.switch.options import SwitchOptions as SwitchOptions
 
 
@@ -62,10 +66,10 @@ def switch(
         before = index.manifest.model
         spec = replace(encoder.spec, name=model or encoder.spec.name)
         space = _registered(index, spec)
-        workers = options.readers or usable_cores()
-        filler = Filler(index, encoder, space, threads=workers, memory_mb=options.memory_mb, progress=progress)
-        retry, answers = True, same_encoder(index.manifest.encoder, encoder.spec)
-        while not (interrupted := filler.run(retry=retry)):
+        vectors = VectorsOfContents(index, encoder, space, _options_for(encoder))
+        executor = ThreadExecutor(options.readers or usable_cores(), options.memory_mb)
+        answers = same_encoder(index.manifest.encoder, encoder.spec)
+        while not (interrupted := fill(vectors, executor, lambda: index.writing(wait_s=-1), progress)):
             counts = coverage(index.catalogue, space.id)
             if counts.waiting == 0:
                 if answers or not options.activate or (counts.left_out and not options.leave_out):
@@ -73,7 +77,7 @@ def switch(
                 prepare(_registered(index, spec))
                 if answers := _activate(index, encoder.spec, spec.name, options):
                     break
-            retry = False  # only what was indexed meanwhile
+            vectors.retry = False  # only what was indexed meanwhile
         index.refresh()
         dropped = _drop_others(index) if options.drop_others and answers and not interrupted else ()
         return SwitchReport(
@@ -82,7 +86,7 @@ def switch(
             answers=answers,
             coverage=coverage(index.catalogue, space.id),
             left_out=documents_left_out(index, space),
-            segments=filler.segments,
+            segments=vectors.segments,
             interrupted=interrupted,
             dropped=dropped,
             seconds=time.perf_counter() - started,
@@ -95,6 +99,11 @@ def documents_left_out(index: IndexDirectory, space: Space) -> tuple[Skip, ...]:
         Skip(path if root.is_dataset else str(index.root_path(root) / path), reason)
         for root, path, reason in left_out(index.catalogue, space.id)
     )
+
+
+def _options_for(encoder: Encoder) -> OptionsOf:
+    """Files are read as when they were indexed, but for this encoder."""
+    return lambda kept: IngestOptions.from_kept(kept).decode_options(encoder)
 
 
 def _registered(index: IndexDirectory, spec: EncoderSpec) -> Space:

@@ -306,18 +306,19 @@ def test_an_interrupt_during_a_commit_waits_for_its_end(
     index: Index, photos: Path, encoder: ColourEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C between the transaction and the book-keeping must not commit the same files again."""
-    from mmsearch.pipeline.writing import Writer
+    from mmsearch.pipeline.new_files import NewFiles
+    from mmsearch.store.local.commit import Batch, Committed
 
-    account = Writer._account
+    committed = NewFiles.committed
     rung: list[bool] = []
 
-    def interrupted(self: Writer, *arguments: object) -> None:
+    def interrupted(self: NewFiles, batch: Batch, done: Committed) -> None:
         if not rung:
             rung.append(True)
             signal.raise_signal(signal.SIGINT)
-        account(self, *arguments)
+        committed(self, batch, done)
 
-    monkeypatch.setattr(Writer, "_account", interrupted)
+    monkeypatch.setattr(NewFiles, "committed", interrupted)
     report = index.add(photos)
     assert report.interrupted and report.indexed == 8
     assert index.add(photos).unchanged == 8
@@ -327,11 +328,11 @@ def test_many_copies_of_one_file_cost_as_little_as_other_files(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And when all of them move, each keeps its document."""
-    from mmsearch.pipeline import writing
+    from mmsearch.pipeline import new_files
 
     looks: list[str] = []
-    real = writing.lies_there
-    monkeypatch.setattr(writing, "lies_there", lambda folder, path: looks.append(path) or real(folder, path))
+    real = new_files.lies_there
+    monkeypatch.setattr(new_files, "lies_there", lambda folder, path: looks.append(path) or real(folder, path))
     photo = save_colour(tmp_path / "copies" / "0.png", "red")
     for number in range(1, 300):
         shutil.copy(photo, photo.with_name(f"{number}.png"))

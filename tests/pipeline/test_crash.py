@@ -27,14 +27,15 @@ from pathlib import Path
 from mmsearch.api import Index
 from mmsearch.store.local.catalogue import Catalogue
 from mmsearch.store.local.directory import Manifest
-from mmsearch.pipeline import writing
+from mmsearch.pipeline import fill
+from mmsearch.pipeline.new_files import NewFiles
 from mmsearch.store.local.files.vectors import VectorFile
 from tests.support.colours import ColourEncoder, die_at
 
 photos, place, moment = sys.argv[1:]
-writing._COMMIT_SECONDS, writing._COMMIT_SHARE = 0.01, 1.0  # as many moments to hit as can be had
+fill.COMMIT_SECONDS, fill.COMMIT_SHARE = 0.01, 1.0  # as many moments to hit as can be had
 owners = {"append": VectorFile, "set_row_count": Catalogue, "put_document": Catalogue, "write": Manifest,
-          "_account": writing.Writer, "transaction": Catalogue, "drop_unused_contents": Catalogue}
+          "committed": NewFiles, "transaction": Catalogue, "drop_unused_contents": Catalogue}
 
 if moment:
     when, name, call = moment.split()
@@ -134,7 +135,7 @@ def test_killed_at_random_moments(many_photos: Path, undisturbed: dict[str, byte
         "after append 2",  # vectors on disk, not committed
         "before set_row_count 2",  # inside the transaction
         "after put_document 9",
-        "before _account 2",  # committed, not yet counted
+        "before committed 2",  # committed, not yet counted
         "before drop_unused_contents 1",  # all committed, not yet cleaned up
     ],
 )

@@ -18,7 +18,7 @@ from mmsearch.core.errors import UsageError
 from mmsearch.core.types import Report
 from mmsearch.ingest import IngestOptions
 from mmsearch.models.encoders.base import FloatArray
-from mmsearch.pipeline.bounded_queue import BoundedQueue
+from mmsearch.pipeline.executor import BoundedQueue
 from tests.support.colours import ColourEncoder, save_colour
 
 

@@ -22,12 +22,13 @@ from PIL import Image
 from mmsearch.api import Index
 from mmsearch.core.errors import IndexDamaged, ModelMissing, UsageError, VectorError
 from mmsearch.ingest import IngestOptions
-from mmsearch.pipeline import filling
+from mmsearch.pipeline import artefacts
 from mmsearch.query import SearchOptions
 from mmsearch.store.local.catalogue.reranker_cache import places_of_rows, token_table
+from mmsearch.store.local.commit import compact
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.files.tokens import TokenFile
-from mmsearch.store.local.optimize import OptimizeOptions, compact
+from mmsearch.store.local.optimize import OptimizeOptions
 from tests.support.colours import COLOURS, ColourEncoder, save_colour
 
 torch = pytest.importorskip("torch")
@@ -125,7 +126,7 @@ def test_they_are_made_while_indexing(model: Path, photos: Path, tmp_path: Path)
         size = 9 * 2 + 9 * 32
         assert told == {"reranker": "builtin", "images": 27, "of": 27, "bytes": 27 * size, "bytes_per_image": size}
         with pytest.MonkeyPatch.context() as patch:  # nothing to do, nothing to open
-            patch.setattr(filling, "open_reranker", None)
+            patch.setattr(artefacts, "open_reranker", None)
             index.add(photos)
         index.add(save_colour(photos / "new.png", "red", seed=99).parent)  # without saying it again
         assert len(kept(index)) == 29 and index.verify().clean
@@ -235,14 +236,15 @@ import sys
 from mmsearch.api import Index
 from mmsearch.store.local.catalogue import Catalogue
 from mmsearch.ingest import IngestOptions
-from mmsearch.pipeline import filling, writing
-from mmsearch.store.local.reranker_cache import TokenKeeper
+from mmsearch.pipeline import fill
+from mmsearch.pipeline.artefacts import RerankerCache
+from mmsearch.store.local import commit
 from mmsearch.store.local.files.tokens import TokenFile
 from tests.support.colours import die_at
 
 photos, place, model, when, name, call = sys.argv[1:]
-writing._COMMIT_SECONDS, writing._COMMIT_SHARE, filling._COMMIT_IMAGES = 0.0, float("inf"), 5
-owner = {"append": TokenFile, "record": TokenKeeper, "set_row_count": Catalogue}[name]
+fill.COMMIT_SECONDS, fill.COMMIT_SHARE, RerankerCache.commit_rows = 0.0, float("inf"), 5
+owner = {"append": TokenFile, "put_tokens": commit, "set_row_count": Catalogue}[name]
 die_at(owner, name, when, int(call))
 with Index.open(place, create=True, encoder=model) as index:
     index.add(photos, options=IngestOptions(keep_tokens="builtin"))
@@ -250,14 +252,14 @@ with Index.open(place, create=True, encoder=model) as index:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-@pytest.mark.parametrize("moment", ["after append 2", "after record 2", "before set_row_count 2"])
+@pytest.mark.parametrize("moment", ["after append 2", "after put_tokens 2", "before set_row_count 2"])
 @pytest.mark.parametrize("later", [False, True])
 def test_killed_at_the_worst_moments(model: Path, photos: Path, tmp_path: Path, moment: str, later: bool) -> None:
     place, root = tmp_path / "index", Path(__file__).parents[2]
     if later:
         with Index.open(place, create=True, encoder=str(model)) as index:
             index.add(photos)
-        moment = moment.replace("before set_row_count 2", "before record 2")
+        moment = moment.replace("before set_row_count 2", "before put_tokens 2")
     process = subprocess.run(
         [sys.executable, "-c", KILLED, photos, place, model, *moment.split()],
         cwd=root, timeout=100, env={**os.environ, "PYTHONPATH": str(root)}, check=False,

@@ -17,7 +17,7 @@ from mmsearch.query import SearchOptions, retrieve
 from mmsearch.store.local import searching
 from mmsearch.store.local.catalogue import NewContent, NewSegment, row_owners
 from mmsearch.store.local.catalogue.matching import Condition, contents_of_documents, list_documents
-from mmsearch.store.local.optimize import compact
+from mmsearch.store.local.commit import compact
 from tests.support.colours import COLOURS, ColourEncoder
 
 MODALITIES = ("image", "video", "text")

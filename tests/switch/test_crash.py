@@ -26,13 +26,15 @@ import sys
 from mmsearch.api import Index
 from mmsearch.store.local.catalogue import Catalogue
 from mmsearch.store.local.directory import IndexDirectory, Manifest
-from mmsearch.switch import SwitchOptions, filling, run
+from mmsearch.pipeline import fill
+from mmsearch.pipeline.artefacts import VectorsOfContents
+from mmsearch.switch import SwitchOptions, run
 from mmsearch.store.local.files.vectors import VectorFile
 from tests.support.colours import ColourEncoder, die_at
 from tests.switch.test_switch import OtherEncoder
 
 place, moment = sys.argv[1:]
-filling._COMMIT_SECONDS, filling._COMMIT_SEGMENTS = 0.01, 16
+fill.COMMIT_SECONDS, VectorsOfContents.commit_rows = 0.01, 16
 owners = {"append": VectorFile, "set_row_count": Catalogue, "add_space": Catalogue, "with_manifest": IndexDirectory,
           "write": Manifest, "drop_space": run}
 when, name, call = moment.split()

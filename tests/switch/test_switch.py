@@ -16,11 +16,11 @@ from mmsearch.api import Index
 from mmsearch.core.errors import EncoderMismatch, IndexBusy, UsageError
 from mmsearch.core.types import EncoderSpec, Progress
 from mmsearch.ingest import IngestOptions, ingest
+from mmsearch.pipeline import artefacts
+from mmsearch.pipeline.stored_contents import match
 from mmsearch.store.local.directory import switching
 from mmsearch.store.local.optimize import OptimizeOptions
 from mmsearch.switch import SwitchOptions, SwitchReport
-from mmsearch.switch import filling as filling_module
-from mmsearch.switch.moments import match
 from tests.ingest.test_archives import photo_bytes, write_tar
 from tests.media.video.test_reader import steady, write_clip
 from tests.support.colours import COLOURS, ColourEncoder, FloatArray, save_colour
@@ -147,7 +147,7 @@ def test_the_first_model_answers_until_the_second_is_complete(index: Index, medi
 def test_an_interrupted_switch_goes_on_where_it_was(
     index: Index, media: Path, other: OtherEncoder, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filling_module, "PASSAGES", 1)
+    monkeypatch.setattr(artefacts, "PASSAGES", 1)
     index.add(media)
     report = interrupted_after(index, other, steps)
     assert report.interrupted and not report.answers
@@ -182,7 +182,7 @@ def test_what_is_indexed_and_removed_meanwhile_is_right_in_both(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Another process indexes while the switch runs: one file comes, one changes, one goes."""
-    monkeypatch.setattr(filling_module, "_COMMIT_SEGMENTS", 1)
+    monkeypatch.setattr(artefacts.VectorsOfContents, "commit_rows", 1)
     index.add(media)
     told = []
 

@@ -20,10 +20,10 @@ import numpy.typing as npt
 from mmsearch.core.errors import RecipeError, UsageError
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.store.local.catalogue import Space
+from mmsearch.store.local.commit import compact
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.options import OptimizeOptions as OptimizeOptions
 from mmsearch.store.local.recipes import Recipe, choose, load_recipe, recipe_folder
-from mmsearch.store.local.reranker_cache import compact_tokens
 from mmsearch.store.local.vector_index import AnnIndex, ExactIndex, Tuned, gpu_count, index_class, require_gpu, tune
 from mmsearch.store.local.vector_index.tuning import EXACT_SECONDS, FEWEST_QUERIES, latency_of
 from mmsearch.store.local.vectors import BuiltIndex
@@ -199,52 +199,6 @@ class _Optimizer:
         """Readers that have the old files mapped keep them until they let go."""
         for name in set(self._own_files()) - set(keep):
             (self._index.path / name).unlink(missing_ok=True)
-
-
-def compact(index: IndexDirectory) -> int:
-    """Rewrites the vector files (and kept tokens) without dead rows; returns how many rows of the answering space that
-    gave back.
-
-    ``index`` must be open for writing. A new file stands beside the old one until the catalogue names it, so a
-    crash leaves the one or the other, and readers of the old state keep reading the old file.
-    """
-    compact_tokens(index)
-    answering = index.space()
-    for space in index.catalogue.spaces():
-        if space.id != answering.id:
-            _compact(index, space)
-    if len(index.catalogue.dead_rows(answering.id)):  # what was built knows the old rows
-        index.with_manifest(recipe="exact", vector_index=None)
-    return _compact(index, answering)
-
-
-def _compact(index: IndexDirectory, space: Space) -> int:
-    dead = index.catalogue.dead_rows(space.id)
-    if not len(dead):
-        return 0
-    alive = np.setdiff1d(np.arange(space.row_count, dtype=np.int64), dead, assume_unique=True)
-    old = index.vector_file(space)
-    name = _next_generation(space.file)
-    while name in {other.file for other in index.catalogue.spaces()}:
-        name = _next_generation(name)
-    fresh = index.vector_file(space._replace(file=name))
-    fresh.delete()
-    matrix = old.map(space.row_count)
-    block = 1 << 16
-    fresh.append(np.empty((0, space.spec.dim), np.float32), at=0)
-    for start in range(0, len(alive), block):
-        fresh.append(np.asarray(matrix[alive[start : start + block]]), at=start)
-    with index.catalogue.transaction():
-        index.catalogue.renumber_rows(space.id, alive, name)
-    old.delete()
-    return len(dead)
-
-
-def _next_generation(file: str) -> str:
-    """``vectors-ab12.f16`` → ``vectors-ab12-1.f16`` → ``vectors-ab12-2.f16``."""
-    match = re.fullmatch(r"(vectors-[0-9a-f]+)(?:-(\d+))?\.f16", file)
-    stem, number = (match[1], int(match[2] or 0)) if match else (Path(file).stem, 0)
-    return f"{stem}-{number + 1}.f16"
 
 
 def _query_sets(

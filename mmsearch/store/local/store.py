@@ -37,7 +37,7 @@ from mmsearch.store.base import (
     Segment,
     Store,
 )
-from mmsearch.store.local.catalogue import NewContent, NewSegment, Root, RowOwners, Space
+from mmsearch.store.local.catalogue import Root, RowOwners, Space
 from mmsearch.store.local.catalogue.coverage import coverage
 from mmsearch.store.local.catalogue.matching import (
     Condition,
@@ -55,6 +55,7 @@ from mmsearch.store.local.catalogue.matching import (
 )
 from mmsearch.store.local.catalogue.read_text import has_readings, pictures_with, texts_of_rows
 from mmsearch.store.local.catalogue.rows import Found
+from mmsearch.store.local.commit import Batch, EncodedContent, PlacedDocument, commit
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.reranker_cache import tokens_at_hand
 from mmsearch.store.local.searching import Restriction, Search
@@ -415,7 +416,7 @@ class LocalStore(Store):
     # Changes
 
     def upsert(self, documents: Sequence[NewDocument], vectors: FloatArray) -> None:
-        """See `Store.upsert`: vectors are appended and synced, then one transaction of the catalogue names them."""
+        """See `Store.upsert`, and `mmsearch.store.local.commit`."""
         counts = [len(document.segments) for document in documents]
         if vectors.shape != (sum(counts), self.spec.dim) or not np.isfinite(vectors).all():
             raise VectorError(
@@ -424,34 +425,27 @@ class LocalStore(Store):
             )
         parts = np.split(vectors, np.cumsum(counts)[:-1]) if documents else []
         with self.directory.writing(encoder=self.spec) as writer:
-            space, catalogue = writer.space(), writer.catalogue
-            contents: dict[bytes, int] = {}
-            new: dict[bytes, tuple[NewDocument, FloatArray]] = {}
-            for document, part in zip(documents, parts, strict=True):
-                known = catalogue.find_content(document.hash, DECODING, space.id)
-                if known is None:
-                    new.setdefault(document.hash, (document, part))
-                else:
-                    contents[document.hash] = known[0]
-            if new:
-                appended = np.concatenate([part for _, part in new.values()])
-                writer.vector_file(space).append(appended, at=space.row_count)
+            catalogue, batch = writer.catalogue, Batch(writer.space().id)
+            roots = {root.path: root.id for root in catalogue.roots()}
             with catalogue.transaction():
-                roots, row = {root.path: root.id for root in catalogue.roots()}, space.row_count
-                for hash_, (document, part) in new.items():
-                    numbered = [NewSegment(row + i, *astuple(one)) for i, one in enumerate(document.segments)]
-                    content = NewContent(hash_, DECODING, document.modality, document.info, numbered)
-                    contents[hash_] = catalogue.add_content(space, content)
-                    row += len(part)
-                for document in documents:
-                    if document.root not in roots:
-                        roots[document.root] = catalogue.add_root(document.root, is_relative=False).id
-                    catalogue.put_document(
-                        roots[document.root], document.path, document.modality, document.size, document.mtime_ns,
-                        contents[document.hash], document.caption,
-                    )  # fmt: skip
+                for name in {document.root for document in documents} - roots.keys():
+                    roots[name] = catalogue.add_root(name, is_relative=False).id
+            new: dict[bytes, EncodedContent] = {}
+            for one, part in zip(documents, parts, strict=True):
+                known = catalogue.find_content(one.hash, DECODING, batch.space_id)
+                if known is None:
+                    segments = [astuple(segment) for segment in one.segments]
+                    new[one.hash] = EncodedContent((one.hash, DECODING), one.modality, one.info, segments, part)
+                content = (one.hash, DECODING) if known is None else known[0]
+                batch.documents.append(
+                    PlacedDocument(
+                        roots[one.root], one.path, one.modality, one.size, one.mtime_ns, content, one.caption
+                    )
+                )
+            batch.contents = list(new.values())
+            commit(writer, batch)
+            with catalogue.transaction():
                 catalogue.drop_unused_contents()
-                catalogue.set_row_count(space.id, row)
         self.refresh()
 
     def delete(self, where: Where | None) -> int:

@@ -17,9 +17,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from mmsearch.core.types import MediaInfo
 from mmsearch.store.local.catalogue import NewContent, NewSegment
+from mmsearch.store.local.commit import compact
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.files import codes as code_file
-from mmsearch.store.local.optimize import OptimizeOptions, compact, optimize
+from mmsearch.store.local.optimize import OptimizeOptions, optimize
 from mmsearch.store.local.vectors import Vectors
 from tests.store.local.test_optimize import DIM, TEXTS, HashEncoder, unit
 

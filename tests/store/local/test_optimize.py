@@ -13,8 +13,9 @@ from mmsearch.core.errors import RecipeError, UsageError
 from mmsearch.core.types import EncoderSpec, MediaInfo
 from mmsearch.models.encoders.base import Encoder, FloatArray
 from mmsearch.store.local.catalogue import NewContent, NewSegment
+from mmsearch.store.local.commit import compact
 from mmsearch.store.local.directory import IndexDirectory
-from mmsearch.store.local.optimize import OptimizeOptions, _query_sets, _text_queries, compact, optimize
+from mmsearch.store.local.optimize import OptimizeOptions, _query_sets, _text_queries, optimize
 from mmsearch.store.local.vectors import BuiltIndex, Vectors
 
 DIM = 32

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
 from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from mmsearch.core.types import MediaInfo, Modality
 from mmsearch.store.local.catalogue.catalogue import Catalogue
@@ -34,19 +37,36 @@ class ImportedDocument:
     segments: Sequence[ImportedSegment]
 
 
+@dataclass(frozen=True)
+class Imported:
+    """Documents that come with their vectors (n, dim) float16, for the dataset whose root has the path ``root``."""
+
+    root: str
+    decoding: str
+    documents: Sequence[ImportedDocument]
+    vectors: npt.NDArray[np.float16]
+
+
 class BulkInsert:
-    """One batch of imported documents for one root, inside one transaction of the catalogue."""
+    """One batch of imported documents. What of it is new is found out at once, from temporary tables; nothing is
+    changed before `insert`.
 
-    def __init__(self, catalogue: Catalogue, space_id: int, root_id: int, decoding: str) -> None:
-        self._sql = catalogue.sql
+    ``known``: numbers of the documents that are there already; ``replaced``: how many others only take the place of one
+    with the same path; ``vectors``: those of the new ones, in their order.
+    """
+
+    def __init__(self, catalogue: Catalogue, space_id: int, imported: Imported) -> None:
+        self._catalogue, self._sql = catalogue, catalogue.sql
         self._space_id = space_id
-        self._root_id = root_id
-        self._decoding = decoding
+        self._imported = imported
+        self._root_id = next((root.id for root in catalogue.roots() if root.path == imported.root), None)
+        with catalogue.transaction():
+            self.known, self._old_contents = self._stage()
+        self.replaced = len(self._old_contents)
+        self._new = [(n, one) for n, one in enumerate(imported.documents) if n not in self.known]
+        self.vectors = imported.vectors[[part.source for _, one in self._new for part in one.segments]]
 
-    def stage(self, documents: Sequence[ImportedDocument]) -> tuple[set[int], int]:
-        """Takes the documents in; returns the numbers of those that are there already, and how many others only
-        take the place of one with the same path.
-        """
+    def _stage(self) -> tuple[set[int], list[int]]:
         self._sql.execute("DROP TABLE IF EXISTS temp.incoming")
         self._sql.execute(
             f"""CREATE TEMP TABLE incoming (n INTEGER PRIMARY KEY, path TEXT, modality TEXT, hash BLOB, caption TEXT,
@@ -54,51 +74,50 @@ class BulkInsert:
         )
         self._sql.executemany(
             f"INSERT INTO incoming VALUES ({', '.join('?' * (5 + len(INFO_COLUMNS)))})",
-            ((n, one.path, one.modality, one.hash, one.caption, *one.info) for n, one in enumerate(documents)),
+            (
+                (n, one.path, one.modality, one.hash, one.caption, *one.info)
+                for n, one in enumerate(self._imported.documents)
+            ),
         )
         # CROSS JOIN keeps SQLite from beginning with another table, of which it knows no sizes.
         same_path = """incoming i CROSS JOIN documents d ON d.root_id = ? AND d.path = i.path
                        CROSS JOIN contents c ON c.id = d.content_id"""
         known = {n for (n,) in self._sql.execute(f"SELECT n FROM {same_path} WHERE c.hash = i.hash", [self._root_id])}
         self._sql.executemany("DELETE FROM incoming WHERE n = ?", ((n,) for n in known))
-        replaced = self._sql.execute(f"SELECT d.content_id FROM {same_path}", [self._root_id]).fetchall()
+        replaced = self._sql.execute(f"SELECT d.content_id FROM {same_path}", [self._root_id])
+        return known, [content for (content,) in replaced]
+
+    def insert(self, first_row: int) -> None:
+        """Inside a transaction: writes what is new; its vectors lie from ``first_row`` on."""
+        if self._root_id is None:
+            self._root_id = self._catalogue.add_root(self._imported.root, is_relative=False).id
         self._sql.execute(
             "DELETE FROM documents WHERE root_id = ? AND path IN (SELECT path FROM incoming)", [self._root_id]
         )
-        self._sql.executemany("DELETE FROM contents WHERE id = ?", replaced)
-        return known, len(replaced)
-
-    def insert(self, documents: Sequence[ImportedDocument], known: set[int], first_row: int) -> int:
-        """Writes the staged documents; their vectors lie from ``first_row`` on, in their order. Returns how many
-        vectors that are.
-        """
+        self._sql.executemany("DELETE FROM contents WHERE id = ?", ((content,) for content in self._old_contents))
         columns = ", ".join(INFO_COLUMNS)
         content, document, segment = (self._last_id(table) + 1 for table in ("contents", "documents", "segments"))
         self._sql.execute(
             f"""INSERT INTO contents (id, hash, decoding, modality, {columns})
                 SELECT ? + n, hash, ?, modality, {columns} FROM incoming ORDER BY n""",
-            [content, self._decoding],
+            [content, self._imported.decoding],
         )
-        new = ((n, one) for n, one in enumerate(documents) if n not in known)
-        parts = chain.from_iterable(
-            ((n, ordinal, part, one.modality) for ordinal, part in enumerate(one.segments)) for n, one in new
-        )
-        rows = self._insert_segments(parts, content, segment, first_row)
+        self._insert_segments(content, segment, first_row)
         self._sql.execute(
             """INSERT INTO documents (id, root_id, path, modality, size, mtime_ns, content_id, caption)
                SELECT ? + n, ?, path, modality, 0, 0, ? + n, caption FROM incoming ORDER BY n""",
             [document, self._root_id, content],
         )
         self._sql.execute("DROP TABLE temp.incoming")
-        return rows
 
-    def _insert_segments(
-        self, parts: Iterable[tuple[int, int, ImportedSegment, Modality]], content: int, segment: int, first_row: int
-    ) -> int:
+    def _insert_segments(self, content: int, segment: int, first_row: int) -> None:
         self._sql.execute("DROP TABLE IF EXISTS temp.incoming_parts")
         self._sql.execute(
             """CREATE TEMP TABLE incoming_parts (k INTEGER PRIMARY KEY, n INTEGER, ordinal INTEGER, start_s REAL,
                end_s REAL, text TEXT, modality TEXT)"""
+        )
+        parts = chain.from_iterable(
+            ((n, ordinal, part, one.modality) for ordinal, part in enumerate(one.segments)) for n, one in self._new
         )
         self._sql.executemany(
             "INSERT INTO incoming_parts VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -112,13 +131,12 @@ class BulkInsert:
                SELECT ? + k, ? + n, ordinal, start_s, end_s, text FROM incoming_parts ORDER BY k""",
             [segment, content],
         )
-        cursor = self._sql.execute(
+        self._sql.execute(
             """INSERT INTO vectors (space_id, row, segment_id, modality)
                SELECT ?, ? + k, ? + k, modality FROM incoming_parts ORDER BY k""",
             [self._space_id, first_row, segment],
         )
         self._sql.execute("DROP TABLE temp.incoming_parts")
-        return int(cursor.rowcount)
 
     def _last_id(self, table: str) -> int:
         row = self._sql.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", [table]).fetchone()

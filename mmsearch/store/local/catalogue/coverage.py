@@ -1,14 +1,15 @@
-"""How much of the index each space has vectors of, what it lacks, and what it can do without."""
+"""What the index lacks, for each space and whatever else is made of contents, and what it can do without."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mmsearch.core.types import Modality
 from mmsearch.store.local.catalogue.catalogue import Catalogue
-from mmsearch.store.local.catalogue.rows import Root
+from mmsearch.store.local.catalogue.rows import DATASET, Root
 
 _LACKS = """EXISTS (SELECT 1 FROM segments s WHERE s.content_id = c.id AND NOT EXISTS
     (SELECT 1 FROM vectors v WHERE v.segment_id = s.id AND v.space_id = :space))"""
@@ -59,7 +60,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class PendingContent:
-    """A content of which a space lacks vectors."""
+    """A content of which something is lacking."""
 
     id: int
     hash: bytes
@@ -107,22 +108,56 @@ def describe_spaces(catalogue: Catalogue, answering: int, model: str) -> list[di
     return described
 
 
-def pending_contents(
-    catalogue: Catalogue, space_id: int, after: int, limit: int, *, retry: bool
-) -> list[PendingContent]:
-    """Up to ``limit`` contents with ids above ``after`` of which the space lacks vectors, by id.
+@dataclass(frozen=True)
+class Lacking:
+    """What is lacking of contents: a condition in SQL on a content ``c``, and its parameters."""
 
-    With ``retry``, those that were left out for a recorded reason come too.
-    """
-    rows = catalogue.sql.execute(
-        f"""SELECT c.id, c.hash, c.decoding, c.modality FROM contents c
-            WHERE c.id > :after AND {_USED} AND {_LACKS} AND (:retry OR {_UNEXPLAINED}) ORDER BY c.id LIMIT :limit""",
-        {"space": space_id, "after": after, "limit": limit, "retry": retry},
-    ).fetchall()
-    return [
-        PendingContent(id_, hash_, decoding, modality, _segments(catalogue, id_), _places(catalogue, id_))
-        for id_, hash_, decoding, modality in rows
-    ]
+    condition: str
+    parameters: Mapping[str, Any]
+
+    def contents(self, catalogue: Catalogue, after: int = 0, limit: int = 2048) -> list[PendingContent]:
+        """Up to ``limit`` contents with ids above ``after`` that lack it and have a document, by id."""
+        rows = catalogue.sql.execute(
+            f"""SELECT c.id, c.hash, c.decoding, c.modality FROM contents c
+                WHERE c.id > :after AND {_USED} AND {self.condition} ORDER BY c.id LIMIT :limit""",
+            {**self.parameters, "after": after, "limit": limit},
+        ).fetchall()
+        return [
+            PendingContent(id_, hash_, decoding, modality, _segments(catalogue, id_), _places(catalogue, id_))
+            for id_, hash_, decoding, modality in rows
+        ]
+
+    def count(self, catalogue: Catalogue) -> int:
+        """How many contents those are in all."""
+        row = catalogue.sql.execute(
+            f"SELECT count(*) FROM contents c WHERE {_USED} AND {self.condition}", self.parameters
+        ).fetchone()
+        return int(row[0])
+
+
+def lacking_vectors(space_id: int, *, retry: bool) -> Lacking:
+    """Vectors of a space. With ``retry``, contents that were left out for a recorded reason come too."""
+    return Lacking(f"{_LACKS} AND (:retry OR {_UNEXPLAINED})", {"space": space_id, "retry": retry})
+
+
+def lacking_tokens(file_id: int) -> Lacking:
+    """Image tokens in a file of the reranker cache, of pictures and frames that lie on the disk."""
+    condition = f"""c.modality IN ({catalogue.pictured()}) AND EXISTS (SELECT 1 FROM segments s WHERE s.content_id = c.id AND NOT EXISTS
+        (SELECT 1 FROM tokens t WHERE t.segment_id = s.id AND t.file_id = :file)) AND EXISTS
+        (SELECT 1 FROM documents d JOIN roots r ON r.id = d.root_id WHERE d.content_id = c.id
+         AND r.path NOT LIKE '{DATASET}%')"""
+    return Lacking(condition, {"file": file_id})
+
+
+def lacking_text(reader: str, scopes: Iterable[tuple[int, str]]) -> Lacking:
+    """What ``reader`` reads in pictures and videos with a document in one of the scopes, as (root id, path below)."""
+    condition = f"""c.modality IN ({catalogue.pictured()}) AND NOT EXISTS (SELECT 1 FROM readings g WHERE g.content_id = c.id AND g.reader = :reader)
+        AND c.id IN (SELECT d.content_id
+            FROM (SELECT json_extract(value, '$[0]') AS root, json_extract(value, '$[1]') AS below
+                  FROM json_each(:scopes)) scope
+            JOIN documents d ON d.root_id = scope.root
+            WHERE below = '' OR d.path = below OR (d.path >= below || '/' AND d.path < below || '0'))"""
+    return Lacking(condition, {"reader": reader, "scopes": json.dumps(list(scopes))})
 
 
 def _segments(catalogue: Catalogue, content_id: int) -> list[StoredSegment]:
@@ -152,6 +187,16 @@ def pending_passages(catalogue: Catalogue, space_id: int, after: int, limit: int
     ).fetchall()
 
 
+def segments_of_content(catalogue: Catalogue, hash_: bytes, decoding: str) -> list[int]:
+    """The ids of a content's segments, in their order."""
+    rows = catalogue.sql.execute(
+        """SELECT s.id FROM segments s JOIN contents c ON c.id = s.content_id
+           WHERE c.hash = ? AND c.decoding = ? ORDER BY s.ordinal""",
+        [hash_, decoding],
+    )
+    return [id_ for (id_,) in rows]
+
+
 def lacking_segments(catalogue: Catalogue, space_id: int, segments: Iterable[int]) -> list[int]:
     """Which of some segments are still there and without a vector of the space, in their order."""
     question = """SELECT 1 FROM segments s WHERE s.id = ? AND NOT EXISTS
@@ -161,7 +206,9 @@ def lacking_segments(catalogue: Catalogue, space_id: int, segments: Iterable[int
 
 
 def add_vectors(catalogue: Catalogue, space_id: int, segments: Sequence[int], first_row: int) -> None:
-    """Gives segments the rows from ``first_row`` on, in their order; their contents are no longer left out."""
+    """Gives segments the rows from ``first_row`` on, in their order, which are committed by `Catalogue.set_row_count`;
+    their contents are no longer left out.
+    """
     catalogue.sql.executemany(
         """INSERT INTO vectors (space_id, row, segment_id, modality)
            SELECT ?, ?, s.id, c.modality FROM segments s JOIN contents c ON c.id = s.content_id WHERE s.id = ?""",
@@ -171,7 +218,6 @@ def add_vectors(catalogue: Catalogue, space_id: int, segments: Sequence[int], fi
         "DELETE FROM left_out WHERE space_id = ? AND content_id = (SELECT content_id FROM segments WHERE id = ?)",
         [(space_id, segment) for segment in segments],
     )
-    catalogue.set_row_count(space_id, first_row + len(segments))
 
 
 def leave_out(catalogue: Catalogue, space_id: int, reasons: Iterable[tuple[int, str]]) -> None:

@@ -3,50 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from mmsearch.core.letters import letters_of
-from mmsearch.core.types import Modality
 from mmsearch.store.local.catalogue.catalogue import Catalogue
-from mmsearch.store.local.catalogue.rows import Root
 from mmsearch.store.local.catalogue.space_tables import marks
-
-
-class UnreadContent(NamedTuple):
-    """A content that a reader has not looked at, and a file that has it."""
-
-    content_id: int
-    modality: Modality
-    root: Root
-    path: str
-    size: int
-    mtime_ns: int
-
-
-def unread_contents(catalogue: Catalogue, reader: str, root_id: int, below: str = "") -> list[UnreadContent]:
-    """Pictures and videos of a root, at or below a path, that ``reader`` has not looked at, by path.
-
-    A content comes once for every file that has it.
-    """
-    rows = catalogue.sql.execute(
-        f"""SELECT c.id, c.modality, r.id, r.path, r.is_relative, d.path, d.size, d.mtime_ns
-           FROM documents d JOIN contents c ON c.id = d.content_id JOIN roots r ON r.id = d.root_id
-           LEFT JOIN readings g ON g.content_id = c.id
-           WHERE d.root_id = :root AND c.modality IN ({catalogue.pictured()}) AND g.reader IS NOT :reader
-           AND (:below = '' OR d.path = :below OR (d.path >= :below || '/' AND d.path < :below || '0'))
-           ORDER BY d.path""",
-        {"root": root_id, "reader": reader, "below": below},
-    )
-    return [
-        UnreadContent(content, modality, Root(root, root_path, bool(relative)), path, size, mtime_ns)
-        for content, modality, root, root_path, relative, path, size, mtime_ns in rows
-    ]
-
-
-def segments_of_content(catalogue: Catalogue, content_id: int) -> list[tuple[int, float | None]]:
-    """Id and start of each segment, in order; empty where the content is gone."""
-    rows = catalogue.sql.execute("SELECT id, start_s FROM segments WHERE content_id = ? ORDER BY ordinal", [content_id])
-    return [(id_, start_s) for id_, start_s in rows]
 
 
 def put_reading(

@@ -1,9 +1,9 @@
-"""Statements about the image tokens that an index keeps for one reranker: which row holds which segment's."""
+"""Statements about the reranker cache: which row of its file holds the image tokens of which segment."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,6 @@ import numpy as np
 from mmsearch.core.modalities import names_with_pictures
 from mmsearch.store.local.catalogue.catalogue import Catalogue
 from mmsearch.store.local.catalogue.row_owners import RowArray
-from mmsearch.store.local.catalogue.rows import Root
 from mmsearch.store.local.catalogue.space_tables import marks
 
 
@@ -24,16 +23,6 @@ class TokenTable(NamedTuple):
     shape: tuple[int, ...]
     file: str
     row_count: int
-
-
-class Lacking(NamedTuple):
-    """A content of which segments have no tokens, and one place where it lies."""
-
-    content_id: int
-    root: Root
-    path: str
-    segments: tuple[tuple[int, int, float | None], ...]
-    """Row of the vector file, ordinal and time in seconds of each."""
 
 
 def token_table(catalogue: Catalogue) -> TokenTable | None:
@@ -58,13 +47,15 @@ def drop_token_table(catalogue: Catalogue, table: TokenTable) -> None:
     catalogue.sql.execute("DELETE FROM token_files WHERE id = ?", [table.id])
 
 
-def put_tokens(catalogue: Catalogue, table: TokenTable, space_id: int, rows: Iterable[tuple[int, int]]) -> None:
-    """(place in the token file, row of the space's vector file) of segments that now have tokens."""
+def put_tokens(catalogue: Catalogue, table: TokenTable, first: int, segments: Sequence[int]) -> None:
+    """``segments``, by id, have their tokens at row ``first`` of the file and the rows after it, which are committed
+    with that; a segment that is gone leaves its row unused.
+    """
     catalogue.sql.executemany(
-        """INSERT OR REPLACE INTO tokens (file_id, place, segment_id)
-           SELECT ?, ?, segment_id FROM vectors WHERE space_id = ? AND row = ?""",
-        [(table.id, place, space_id, row) for place, row in rows],
+        "INSERT OR REPLACE INTO tokens (file_id, place, segment_id) SELECT ?, ?, id FROM segments WHERE id = ?",
+        [(table.id, first + number, segment) for number, segment in enumerate(segments)],
     )
+    set_token_count(catalogue, table, first + len(segments))
 
 
 def set_token_count(catalogue: Catalogue, table: TokenTable, rows: int) -> None:
@@ -108,27 +99,6 @@ def token_counts(catalogue: Catalogue, table: TokenTable, space_id: int) -> tupl
     return int(kept), len(catalogue.rows_of_modalities(space_id, names_with_pictures(catalogue.modality_names())))
 
 
-def contents_lacking_tokens(catalogue: Catalogue, table: TokenTable, space_id: int) -> list[Lacking]:
-    """Contents with pictures or frames without tokens that lie on the disk, in the order of their arrival."""
-    rows = catalogue.sql.execute(
-        f"""SELECT s.content_id, v.row, s.ordinal, s.start_s,
-                  (SELECT d.id FROM documents d JOIN roots r ON r.id = d.root_id
-                   WHERE d.content_id = s.content_id AND r.path NOT LIKE 'dataset:%' LIMIT 1)
-           FROM vectors v JOIN segments s ON s.id = v.segment_id
-           WHERE v.space_id = ? AND v.modality IN ({catalogue.pictured()})
-             AND NOT EXISTS (SELECT 1 FROM tokens t WHERE t.segment_id = s.id AND t.file_id = ?)
-           ORDER BY s.content_id, s.ordinal""",
-        [space_id, table.id],
-    ).fetchall()
-    contents: dict[int, list[tuple[int, int, float | None]]] = {}
-    documents: dict[int, int] = {}
-    for content_id, row, ordinal, start_s, document_id in rows:
-        if document_id is not None:
-            contents.setdefault(content_id, []).append((row, ordinal, start_s))
-            documents[content_id] = document_id
-    return [Lacking(content, *_place(catalogue, documents[content]), tuple(s)) for content, s in contents.items()]
-
-
 def renumber_tokens(catalogue: Catalogue, table: TokenTable, alive: RowArray, file: str) -> None:
     """The tokens now lie in ``file``: what was place ``alive[i]`` is place i."""
     kept = catalogue.sql.execute(
@@ -144,11 +114,3 @@ def renumber_tokens(catalogue: Catalogue, table: TokenTable, alive: RowArray, fi
 
 def _table(id_: int, reranker: str, digest: str, shape: str, file: str, row_count: int) -> TokenTable:
     return TokenTable(id_, reranker, digest, tuple(json.loads(shape)), file, row_count)
-
-
-def _place(catalogue: Catalogue, document_id: int) -> tuple[Root, str]:
-    row = catalogue.sql.execute(
-        "SELECT r.id, r.path, r.is_relative, d.path FROM documents d JOIN roots r ON r.id = d.root_id WHERE d.id = ?",
-        [document_id],
-    ).fetchone()
-    return Root(row[0], row[1], bool(row[2])), row[3]

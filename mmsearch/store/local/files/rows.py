@@ -15,6 +15,9 @@ import numpy.typing as npt
 from mmsearch.core.errors import IndexDamaged
 from mmsearch.core.system import sync_directory
 
+_COPIED_BYTES = 1 << 26
+"""At a time."""
+
 
 class RowFile:
     """Rows of ``row_bytes`` bytes. Appending needs the index's writer lock. ``what`` one row is, in messages."""
@@ -47,6 +50,24 @@ class RowFile:
         if surplus > 0:
             os.truncate(self.path, rows * self._row_bytes)
         return max(surplus, 0)
+
+    def at(self, path: Path) -> RowFile:
+        """A file of the same rows at another path."""
+        return RowFile(path, self._row_bytes)
+
+    def copy_to(self, other: RowFile, places: npt.NDArray[np.int64], rows: int) -> None:
+        """Writes those of the first ``rows`` rows at ``places``, as they are, to an empty file, and syncs them."""
+        self._check_holds(rows)
+        other._write(np.empty(0, np.uint8), 0)
+        block = max(1, _COPIED_BYTES // self._row_bytes)
+        shape = (rows, self._row_bytes)
+        mapped = np.memmap(self.path, np.uint8, "r", shape=shape) if rows else np.empty(shape, np.uint8)
+        for start in range(0, len(places), block):
+            other._write(np.ascontiguousarray(mapped[places[start : start + block]]), start)
+
+    def delete(self) -> None:
+        """Removes it from the disk, if it is there."""
+        self.path.unlink(missing_ok=True)
 
     def _write(self, rows: npt.NDArray[np.generic], at: int) -> None:
         """Writes C-contiguous rows from row ``at`` on, over anything there, and syncs them to the disk."""

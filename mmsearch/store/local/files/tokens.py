@@ -65,13 +65,6 @@ class TokenFile(RowFile):
         tokens: npt.NDArray[np.float16] = chosen["steps"].astype(np.float16) * chosen["scale"][..., None]
         return tokens
 
-    def copy_to(self, other: TokenFile, places: npt.NDArray[np.int64], rows: int, block: int = 1024) -> None:
-        """Writes the rows at ``places``, as they are, to another file, from its beginning on."""
-        mapped = self._map(rows)
-        other._write(mapped[:0], 0)
-        for start in range(0, len(places), block):
-            other._write(np.ascontiguousarray(mapped[places[start : start + block]]), start)
-
     def bad_rows(self, rows: int, block: int = 1024) -> npt.NDArray[np.int64]:
         """Which of the first ``rows`` rows cannot be tokens: a scale that is negative or not finite."""
         mapped, found = self._map(rows), [np.zeros(0, dtype=np.int64)]

@@ -61,10 +61,19 @@ class VectorFile(RowFile):
         self.codes.complete(self.map(rows))
         return surplus
 
+    def at(self, path: Path) -> VectorFile:
+        """See `RowFile.at`."""
+        return VectorFile(path, self.dim)
+
+    def copy_to(self, other: RowFile, places: npt.NDArray[np.int64], rows: int) -> None:
+        """See `RowFile.copy_to`; the copy has its codes then."""
+        super().copy_to(other, places, rows)
+        other.cut(len(places))
+
     def delete(self) -> None:
-        """Removes it from the disk, if it is there."""
-        self.path.unlink(missing_ok=True)
-        self.codes.path.unlink(missing_ok=True)
+        """See `RowFile.delete`."""
+        super().delete()
+        self.codes.delete()
 
     def map(self, rows: int) -> npt.NDArray[np.float16]:
         """The first ``rows`` rows as a read-only mapped (rows, dim) float16 array; nothing is read yet."""
