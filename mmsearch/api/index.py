@@ -118,6 +118,13 @@ class Index(Evaluating):
         self._after_adding(report, encoder)
         return report
 
+    def _add_changes(self, place: Path, options: IngestOptions, progress: Callable[[Progress], None]) -> None:
+        """Like `add`, of a part that is indexed already; what was removed from the index stays out."""
+        from mmsearch.ingest import ingest
+
+        encoder = self.encoder()
+        self._after_adding(ingest(self._directory, encoder, [place], options, progress, changes=True), encoder)
+
     def watch(
         self,
         paths: PathLike | Iterable[PathLike],
@@ -227,7 +234,7 @@ class Index(Evaluating):
         verifying.mend(
             self._directory,
             verdict.differences,
-            lambda place, options: self.add(place, options=options, progress=progress),
+            lambda place, options: self._add_changes(place, options, progress),
         )
         return look()
 
@@ -330,7 +337,10 @@ class Index(Evaluating):
             "encoder": directory.manifest.encoder.describe(),
             "recipe": directory.manifest.recipe,
             "vector_index": directory.manifest.vector_index,
-            "documents": {**directory.catalogue.counts(), "dead_rows": len(directory.catalogue.dead_rows(space.id))},
+            "documents": {
+                **directory.catalogue.counts(),
+                "dead_rows": len(directory.catalogue.rows_given_up(space.id)),
+            },
             "ocr": reading_counts(directory.catalogue),
             "vectors": space.row_count,
             "models": describe_spaces(directory.catalogue, space.id, directory.manifest.model),

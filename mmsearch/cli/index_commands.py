@@ -47,15 +47,21 @@ def index_command(
     memory: Annotated[
         float, typer.Option(min=1, help="Megabytes that decoded files may take while they wait for the encoder.")
     ] = 256.0,
+    forget_missing: Annotated[
+        bool,
+        typer.Option("--forget-missing", help="Drop what is not there, also where a whole disk or folder vanished."),
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on: keep the index up to date until Ctrl-C.")] = False,
     compile_: Annotated[bool, typer.Option("--compile", help="Use torch.compile (open_clip models).")] = False,
     json_: JsonOption = False,
 ) -> None:
     """Indexes folders of photos, videos and texts, or brings their index up to date."""
     from mmsearch.api import Index
+    from mmsearch.core.home import locate_index
     from mmsearch.ingest import IngestOptions
     from mmsearch.media.ocr import open_text_reader
     from mmsearch.sources import WalkRules
+    from mmsearch.store.local.directory import IndexDirectory
 
     options = IngestOptions(
         rules=WalkRules(hidden=hidden, exclude=tuple(exclude or ())),
@@ -64,10 +70,14 @@ def index_command(
         ocr=open_text_reader() if ocr else False,  # before an index is made
         keep_tokens=(reranker or "builtin") if keep_tokens else None,
         memory_mb=memory,
+        forget_missing=forget_missing,
     )
     if reranker is not None and not keep_tokens:
         raise UsageError("--reranker says whose tokens --keep-tokens keeps: give both")
-    _check_paths(paths)
+    if forget_missing and watch:
+        raise UsageError("--forget-missing confirms what is missing now, --watch goes on: give one of them")
+    if not IndexDirectory.exists(locate_index(index)):  # one that exists may know a path that is not there now
+        _check_paths(paths)
     with Index.open(index, create=True, encoder=model, options=encoder_options(device, batch_size, compile_)) as opened:
         if keep_tokens is False:
             opened.drop_tokens()
@@ -96,6 +106,8 @@ def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
     documents = values["documents"]
     print(f"index      {values['path']}")
     print(f"documents  {documents['image']:,} images, {documents['video']:,} videos, {documents['text']:,} texts")
+    if documents["absent"]:
+        print(f"absent     {documents['absent']:,} of them are not there now (`mmsearch index` brings them back)")
     unused = f", {documents['dead_rows']:,} of them unused" if documents["dead_rows"] else ""
     print(f"segments   {documents['segments']:,} ({values['vectors']:,} vectors{unused})")
     print(f"skipped    {count_of(documents['skipped'], 'unreadable file')}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from mmsearch.pipeline.plan import Plan, Scope, make_plan, resolve_changes, reso
 from mmsearch.pipeline.reading import Readers
 from mmsearch.pipeline.seconds import Seconds
 from mmsearch.pipeline.text_in_pictures import TextRead, read_text_in_pictures
+from mmsearch.pipeline.vanished import absent_at, judge
 from mmsearch.pipeline.writing import Writer
 from mmsearch.sources import WalkRules
 from mmsearch.store.local.catalogue import Root
@@ -46,6 +48,9 @@ class IngestOptions:
 
     ``keep_tokens`` names a reranker whose image tokens are kept with the index from now on, also of what is in it
     already (``None``: as before). A reranked question then opens no picture.
+
+    ``forget_missing``: what is not there any more is dropped even where the whole place vanished
+    (`mmsearch.pipeline.vanished`), and so is what is absent since earlier runs.
     """
 
     rules: WalkRules = field(default_factory=WalkRules)
@@ -55,6 +60,7 @@ class IngestOptions:
     memory_mb: float = 256.0
     ocr: bool | TextReader = False
     keep_tokens: str | None = None
+    forget_missing: bool = False
 
     def __post_init__(self) -> None:
         if self.readers is not None and self.readers < 1:
@@ -112,7 +118,10 @@ def ingest(
     and returns a report with ``interrupted`` set; the same call later finishes the job.
 
     With ``changes``, the paths are places inside of what is indexed already, where something may have come, gone or
-    changed; what ignore rules leave out of a folder is left out here too.
+    changed; what ignore rules leave out of a folder is left out here too, and so is what was removed from the index.
+
+    What vanished with the place where it lies (a disk that is not mounted) is not dropped but marked absent: see
+    `mmsearch.pipeline.vanished`. It comes back, without encoding, when it is there again.
 
     Raises:
         UsageError: a path does not exist.
@@ -124,6 +133,14 @@ def ingest(
     with index.writing(encoder=encoder.spec) as writable:
         keeper = None if options.keep_tokens is None else open_keeper(writable, encoder, options.keep_tokens)
         return _Run(writable, encoder, options, progress, reader, keeper).run(paths, changes)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Documents that were dropped, and how many are absent from each place."""
+
+    removed: int = 0
+    absent: Counter[str] = field(default_factory=Counter)
 
 
 class _Run:
@@ -146,38 +163,41 @@ class _Run:
 
     def run(self, paths: Sequence[Path], changes: bool) -> Report:
         scopes = self._changed(paths) if changes else self._named(paths)
-        plan = self._plan(scopes)
+        plan = self._plan(scopes, with_removed=not changes)
+        self._bring_back(plan)
         if self._keeper is None and (
             plan.work or lacks_tokens(self._index)
         ):  # else opening a model would be for nothing
             self._keeper = open_keeper(self._index, self._encoder, None)
         readers, writer = self._workers(plan)
         interrupted = self._read_and_write(plan, readers, writer)
-        removed = 0 if interrupted else self._clean_up(plan)
+        cleaned = Cleaned() if interrupted else self._clean_up(scopes, plan, changes)
         interrupted = interrupted or self._fill_tokens()
         text = TextRead()
         if self._reader is not None and not interrupted:
             with self._seconds.of("text"):
                 text = read_text_in_pictures(self._index, self._reader, scopes, self._decode_options, self._progress)
-        return self._report(plan, readers, writer, removed, interrupted, text)
+        return self._report(plan, readers, writer, cleaned, interrupted, text)
 
     def _named(self, paths: Sequence[Path]) -> list[Scope]:
         scopes = resolve_scopes(self._index, paths)
         with self._index.catalogue.transaction():
             for scope in scopes:
                 self._index.catalogue.keep_scope(scope.root.id, scope.below, self._options.kept())
+                self._index.catalogue.clear_removed(scope.root.id, scope.below)
         return scopes
 
     def _changed(self, paths: Sequence[Path]) -> list[Scope]:
         return resolve_changes(self._index, paths, self._options.rules)
 
-    def _plan(self, scopes: Sequence[Scope]) -> Plan:
+    def _plan(self, scopes: Sequence[Scope], *, with_removed: bool) -> Plan:
         plan = make_plan(
             self._index,
             scopes,
             self._options.rules,
             self._decode_options,
             lambda files: self._progress(Progress("walk", files, None)),
+            with_removed=with_removed,
         )
         settle_skipped(self._index, scopes, plan, self._limits)
         self._seconds["walk"] = time.perf_counter() - self._started
@@ -235,19 +255,43 @@ class _Run:
             return True
         return False
 
-    def _clean_up(self, plan: Plan) -> int:
-        """Drops what is gone. Last, so that files that only moved have taken their vectors along."""
+    def _bring_back(self, plan: Plan) -> None:
+        """First of all: whatever becomes of the rest of the run, these are there."""
+        if plan.back:
+            with self._seconds.of("commit"), self._index.catalogue.transaction():
+                self._index.catalogue.bring_back(plan.back)
+
+    def _clean_up(self, scopes: Sequence[Scope], plan: Plan, changes: bool) -> Cleaned:
+        """Drops what was deleted, and marks absent what vanished. Last, so that files that only moved have taken their
+        vectors along.
+        """
         catalogue = self._index.catalogue
         with self._seconds.of("commit"), catalogue.transaction():
-            removed = catalogue.remove_documents(plan.gone)
+            cleaned = self._settle_gone(scopes, plan, changes)
             for root_id, path in plan.forgotten_archives:
-                catalogue.drop_archive(root_id, path)
+                if not catalogue.count_absent(root_id, path):
+                    catalogue.drop_archive(root_id, path)
             for root_id, path in plan.forgotten:
                 catalogue.forget_skipped(root_id, [path])
+            for root_id, folders in plan.folders.items():
+                known = catalogue.folders_below(root_id)
+                catalogue.put_folders(root_id, {path: one for path, one in folders.items() if known.get(path) != one})
             catalogue.drop_unused_contents()
             self._forget_renamed_roots()
             catalogue.drop_empty_roots()
-        return removed
+        return cleaned
+
+    def _settle_gone(self, scopes: Sequence[Scope], plan: Plan, changes: bool) -> Cleaned:
+        catalogue = self._index.catalogue
+        if self._options.forget_missing:
+            return Cleaned(catalogue.remove_documents([*plan.gone, *plan.absent]))
+        gone = catalogue.still_there(plan.gone)
+        looked_at = [(scope.root.id, scope.below) for scope in scopes]
+        verdicts = judge(self._index, gone, [] if changes else looked_at, plan.last_id)
+        absent = absent_at(self._index, catalogue.still_absent(plan.absent), looked_at)
+        removed = catalogue.remove_documents([*verdicts.deleted, *absent.deleted])
+        catalogue.keep_absent(document for document, _, _ in verdicts.vanished)
+        return Cleaned(removed, verdicts.places + absent.places)
 
     def _forget_renamed_roots(self) -> None:
         """Of a folder that is gone and took all its documents along, the unreadable files are not kept in mind."""
@@ -258,8 +302,9 @@ class _Run:
                 catalogue.remove_below(root.id, "")
 
     def _report(
-        self, plan: Plan, readers: Readers, writer: Writer, removed: int, interrupted: bool, text: TextRead
-    ) -> Report:
+        self, plan: Plan, readers: Readers, writer: Writer, cleaned: Cleaned, interrupted: bool,
+        text: TextRead,
+    ) -> Report:  # fmt: skip
         self._seconds.include(readers.seconds)
         self._seconds["wait"] = readers.waited
         self._seconds.include(writer.seconds)
@@ -269,7 +314,10 @@ class _Run:
             indexed=writer.indexed,
             unchanged=plan.unchanged + writer.unchanged,
             updated=writer.updated,
-            removed=removed + writer.removed,
+            removed=cleaned.removed + writer.removed,
+            absent=sum(cleaned.absent.values()),
+            absent_at=tuple(sorted(cleaned.absent)),
+            back=len(plan.back),
             skipped=tuple(skipped),
             segments=writer.segments,
             interrupted=interrupted or text.interrupted,
@@ -320,7 +368,10 @@ def _remove_at(index: IndexDirectory, path: Path) -> int:
 def _remove_below(index: IndexDirectory, root: Root, path: str) -> int:
     index.catalogue.drop_scopes(root.id, path)
     index.catalogue.drop_archives(root.id, path)
-    return index.catalogue.remove_below(root.id, path)
+    removed = index.catalogue.remove_below(root.id, path)
+    if removed and path:
+        index.catalogue.put_removed(root.id, path)
+    return removed
 
 
 def _files(plan: Plan) -> int:

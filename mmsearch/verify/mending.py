@@ -6,13 +6,17 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from mmsearch.ingest import IngestOptions
 from mmsearch.pipeline.plan import kept_scopes
 from mmsearch.store.local.catalogue import checks
+from mmsearch.store.local.catalogue.checksums import renew_rows, seal_vectors, wrong_codes
 from mmsearch.store.local.catalogue.reranker_cache import live_places, token_table
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.files.tokens import TokenFile
 from mmsearch.verify.differences import Difference
+from mmsearch.verify.rereading import lasting_contents
 from mmsearch.verify.verifying import bad_places, bad_rows
 
 AddAgain = Callable[[Path, IngestOptions], object]
@@ -22,8 +26,8 @@ def mend(index: IndexDirectory, differences: Sequence[Difference], add: AddAgain
     """Mends what `verify` has found: first the index in itself, then with the disk.
 
     Vectors that are gone or useless take their documents with them, and ``add`` (an `ingest` of one place with its
-    options) reads those files again; no other document is touched. Folders that are not there are left alone: they
-    may come back.
+    options) reads those files again; no other document is touched. What cannot be read again (it was imported, or its
+    disk is away) is kept as it is. Folders that are not there are left alone: they may come back.
 
     Raises:
         IndexDamaged: SQLite cannot trust its own file.
@@ -48,19 +52,27 @@ def _mend_index(index: IndexDirectory, changed: Sequence[str]) -> None:
         for space in catalogue.spaces():
             rows = min(space.row_count, index.vector_file(space).rows_on_disk())
             live = checks.live_rows(catalogue, space.id)
-            bad = bad_rows(index.vector_file(space).map(rows), live[live < rows])
-            checks.mend_rows(catalogue, space.id, rows, bad)
-        checks.mend_contents(catalogue, index.space().id)
+            bad = bad_rows(index, space, rows, live)
+            owners = checks.contents_of_rows(catalogue, space.id, bad)
+            lasting = lasting_contents(index, owners.values())
+            useless = np.array([row for row in bad.tolist() if owners.get(row) not in lasting], dtype=np.int64)
+            checks.mend_rows(catalogue, space.id, rows, useless)
+        broken = [content for content, _ in checks.incomplete_contents(catalogue, index.space().id)]
+        checks.mend_contents(catalogue, index.space().id, keep=lasting_contents(index, broken))
         catalogue.drop_empty_roots(keep=[scope.root_id for scope in catalogue.kept_scopes()])
     for space in catalogue.spaces():
         vectors = index.vector_file(space)
         vectors.cut(space.row_count)
-        vectors.codes.mend(vectors.map(space.row_count))
+        wrong = wrong_codes(catalogue.sql, vectors, space.row_count)
+        vectors.codes.mend(vectors.map(space.row_count), wrong)
+        with catalogue.transaction():
+            renew_rows(catalogue.sql, vectors.codes, wrong)
+            seal_vectors(catalogue.sql, vectors, space.row_count)
     table = token_table(catalogue)
     if table is not None:
         file = TokenFile(index.path / table.file, table.shape)
         rows = min(file.rows_on_disk(), table.row_count)
-        index.settle_tokens(bad_places(file, rows, live_places(catalogue, table)).tolist())
+        index.settle_tokens(bad_places(index, file, rows, live_places(catalogue, table)).tolist())
 
 
 def _forget_times(index: IndexDirectory, changed: Sequence[str]) -> None:

@@ -202,7 +202,7 @@ def refresh_background(
     is_text = np.zeros(len(matrix), dtype=bool)
     is_text[texts[texts < len(matrix)]] = True
     is_dead = np.zeros(len(matrix), dtype=bool)
-    is_dead[index.catalogue.dead_rows(space.id)] = True
+    is_dead[index.catalogue.rows_given_up(space.id)] = True
     extended = _extended(known, matrix, bank, encoder.caption_centroids(), encoder.photo_sample(), is_text, is_dead)
     _save(index.background_file(space), extended)
     return extended

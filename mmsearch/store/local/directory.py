@@ -186,6 +186,7 @@ class IndexDirectory:
                     VectorFile(self.path / space.file, space.spec.dim).cut(space.row_count)
                 if cut:
                     writer.settle_tokens()
+                    writer.catalogue.seal()
                 yield writer
             finally:
                 writer.close()

@@ -231,13 +231,13 @@ def compact(index: IndexDirectory) -> int:
     for space in index.catalogue.spaces():
         if space.id != answering.id:
             _compact(index, space)
-    if len(index.catalogue.dead_rows(answering.id)):  # what was built knows the old rows
+    if len(index.catalogue.rows_given_up(answering.id)):  # what was built knows the old rows
         index.with_manifest(recipe="exact", vector_index=None)
     return _compact(index, answering)
 
 
 def _compact(index: IndexDirectory, space: Space) -> int:
-    dead = index.catalogue.dead_rows(space.id)
+    dead = index.catalogue.rows_given_up(space.id)
     if not len(dead):
         return 0
     alive = np.setdiff1d(np.arange(space.row_count, dtype=np.int64), dead, assume_unique=True)
