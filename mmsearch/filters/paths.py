@@ -1,72 +1,13 @@
-"""By where the file is: patterns of paths."""
+"""Patterns of paths."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from mmsearch.core.errors import UsageError
-from mmsearch.filters.base import Filter, Parameters, check_text
-
-
-@dataclass(frozen=True)
-class PathFilter(Filter):
-    """Documents whose path below the root matches a pattern, upper and lower case distinguished.
-
-    ``*`` is any run of characters within a name, ``?`` one character of a name, ``**`` as a whole name any
-    number of folders, also none (at the end: everything below). A backslash makes the next character stand
-    for itself (but ``/`` always divides); nothing else is special, brackets neither. The whole path must
-    match, except that a pattern without ``/`` is matched against the file's name, in whatever folder. ``/x``
-    is ``x`` in the root itself, ``x/`` is ``x/**``.
-    """
-
-    pattern: str
-
-    def __post_init__(self) -> None:
-        _names_of(self.pattern)
-
-    def condition(self, parameters: Parameters) -> str:
-        """``d.path`` matches; a range over its fixed beginning lets an index on paths help."""
-        names = _names_of(self.pattern)
-        if "/" not in self.pattern:
-            names = ["**", *names]
-        elif self.pattern.endswith("/"):
-            names = [*names, "**"]
-        beginning = _fixed_beginning(names)
-        if not beginning:
-            return _matches(names, parameters)
-        end = beginning[:-1] + chr(ord(beginning[-1]) + 1)
-        inside = f"d.path >= {parameters.add(beginning)} AND d.path < {parameters.add(end)}"
-        if names[-1] == "**" and beginning.count("/") == len(names) - 1:  # all below a folder: nothing more to ask
-            return inside
-        return f"{inside} AND {_matches(names, parameters)}"
-
-
-def _matches(names: list[str], parameters: Parameters) -> str:
-    return f"mmsearch_glob({parameters.add(path_regex(names))}, 0, d.path)"
-
-
-@dataclass(frozen=True)
-class FolderFilter(Filter):
-    """Documents anywhere below a folder of this name, upper and lower case not distinguished.
-
-    Several names (``2021/holiday``) must follow each other; a leading ``/`` ties the first to the root.
-    Wildcards are those of ``PathFilter``.
-    """
-
-    folder: str
-
-    def __post_init__(self) -> None:
-        _names_of(self.folder)
-
-    def condition(self, parameters: Parameters) -> str:
-        """Some run of folders in ``d.path`` matches."""
-        start = [] if self.folder.startswith("/") else ["**"]
-        regex = path_regex([*start, *_names_of(self.folder), "**"])
-        return f"mmsearch_glob({parameters.add(regex)}, 1, d.path)"
 
 
 def path_regex(names: list[str]) -> str:
@@ -121,9 +62,15 @@ def _name_regex(pattern: str, groups: _Groups) -> str:
     return first + middle + ("[^/]*" + others[-1] if others else "")
 
 
-def _names_of(pattern: str) -> list[str]:
-    check_text("".join(character for character, _ in pattern_characters(pattern)), "path pattern")
+def names_of(pattern: str) -> list[str]:
+    """The patterns of the names of a path.
+
+    Raises:
+        UsageError: there is none, or nothing in them.
+    """
     names = [name for name in pattern.split("/") if name]
+    if not "".join(character for character, _ in pattern_characters(pattern)).strip():
+        raise UsageError("the path pattern is empty")
     if not names:
         raise UsageError(f'the path pattern "{pattern}" names nothing; write for instance holiday/**')
     return names
@@ -142,8 +89,8 @@ def pattern_characters(pattern: str) -> Iterator[tuple[str, bool]]:
         yield "\\", True
 
 
-def _fixed_beginning(names: list[str]) -> str:
-    """What every matching path begins with, as far as it is surely spelt so in the catalogue.
+def fixed_beginning(names: Sequence[str]) -> str:
+    """What every matching path begins with, case distinguished, as far as it is surely spelt so in a catalogue.
 
     Outside ASCII, and for the three ASCII characters that others turn into under NFC, it may not be.
     """
@@ -164,7 +111,7 @@ def _compiled(regex: str, ignore_case: int) -> re.Pattern[str]:
 
 
 def matches_path(regex: str, ignore_case: int, path: str | None) -> bool | None:
-    """Does the whole path match a ``path_regex``? SQL's ``mmsearch_glob``; NULL for NULL."""
+    """Does the whole path match a ``path_regex``? ``None`` for ``None``."""
     if path is None:
         return None
     return _compiled(regex, ignore_case).fullmatch(unicodedata.normalize("NFC", path)) is not None

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.types import Modality
-from mmsearch.filters import register_functions, to_sql
+from mmsearch.filters import And, Not, OneOf, Phrase
 from mmsearch.models.encoders.base import FloatArray
 from mmsearch.query.calibrate.calibration import Background, Group, Kind
 from mmsearch.query.candidates import Candidates, First, Terms
@@ -19,8 +19,9 @@ from mmsearch.query.exclusion import Spread, scores_over
 from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import EncodedQuestion, Question
 from mmsearch.store.local.catalogue import RowArray, Space
-from mmsearch.store.local.catalogue.matching import Condition, phrase_conditions
+from mmsearch.store.local.catalogue.matching import Condition
 from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.store.local.where import register_functions, to_condition
 
 SAMPLE = 1024
 """Rows that tell how the scores of a question are spread."""
@@ -46,15 +47,18 @@ class Meaning:
         allowed = options.modalities or question.modalities or ("image", "video")
         return None if self.present <= set(allowed) else tuple(sorted(set(allowed)))
 
-    def condition(self, question: Question) -> Condition | None:
-        """Filters and phrases as one condition; ``None`` where there are none."""
-        if not question.filters and not question.exact and not question.excluded:
+    def condition(self, question: Question, only: Sequence[Modality] | None = None) -> Condition | None:
+        """Filters and phrases, and ``only`` some modalities, as one condition; ``None`` where there are none."""
+        parts = [
+            *question.filters,
+            *map(Phrase, question.exact),
+            *(Not(Phrase(words)) for words in question.excluded),
+            *(() if only is None else (OneOf("modality", tuple(only)),)),
+        ]
+        if not parts:
             return None
         self._register_functions()
-        filters, values = to_sql(question.filters)
-        phrases = phrase_conditions(question.exact, question.excluded)
-        only_excludes = not question.filters and not question.exact
-        return Condition(f"({filters}) AND ({phrases.sql})", {**values, **phrases.parameters}, only_excludes)
+        return to_condition(And(tuple(parts)))
 
     def _register_functions(self) -> None:
         """Teaches this thread's connection the functions of the filters, once."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.errors import MediaError, UsageError
 from mmsearch.core.types import Modality
-from mmsearch.filters import Filter, TypeFilter
+from mmsearch.filters import Where
+from mmsearch.filters.tree import modalities_named
 from mmsearch.models.encoders.base import Encoder, FloatArray
 from mmsearch.query.language import parse_query
 
@@ -39,7 +40,7 @@ class Question:
     weights: tuple[float, ...] = ()
     exact: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
-    filters: tuple[Filter, ...] = ()
+    filters: tuple[Where, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.texts) + len(self.images)
@@ -87,8 +88,7 @@ class Question:
     @property
     def modalities(self) -> tuple[Modality, ...] | None:
         """The kinds that the filters ask for by name, if they do."""
-        asked = [one.modalities for one in self.filters if isinstance(one, TypeFilter) and not one.negated]
-        return tuple(dict.fromkeys(name for names in asked for name in names)) or None
+        return cast("tuple[Modality, ...]", modalities_named(self.filters)) or None
 
 
 def _each(kind: str, weight: float | Sequence[float], count: int) -> tuple[float, ...]:

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from mmsearch.core.types import MODALITIES, Hit
-from mmsearch.filters import DOCUMENT_DATE_SQL
 from mmsearch.models.encoders.base import FloatArray
 from mmsearch.query.by_vector import nearest_documents
 from mmsearch.query.calibrate.calibration import Background, Group, Kind, load_background
@@ -249,14 +248,11 @@ class Searcher:
         terms = self._meaning.terms(asked, replace(options, modalities=options.modalities or MODALITIES), None)
         if asked.question.modalities is not None and options.modalities is None:
             terms = replace(terms, modalities=None)  # the filter itself says it
-        condition = terms.condition or Condition("TRUE", {})
-        if terms.modalities is not None:
-            names = ", ".join(f"'{name}'" for name in terms.modalities)
-            condition = Condition(f"{condition.sql} AND d.modality IN ({names})", condition.parameters)
+        condition = self._meaning.condition(asked.question, terms.modalities) or Condition("TRUE", {})
         hits: list[Hit] = []
         page, offset = max(2 * options.k, 64), 0
         while len(hits) < options.k:
-            found = list_by_date(self._index.catalogue, self._space.id, condition, DOCUMENT_DATE_SQL, page, offset)
+            found = list_by_date(self._index.catalogue, self._space.id, condition, page, offset)
             rows = np.array([one.row for one in found], dtype=np.int64)
             shows, _ = self._candidates.judged(rows, terms)
             for one, hidden in zip(found, shows, strict=True):

@@ -42,6 +42,7 @@ def test_index_query_and_reopen_with_another_encoder(
         assert str(models / "one") in str(caught.value) and other.split(":")[-1] in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_text_query_of_such_an_index_needs_no_torch(
     models: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

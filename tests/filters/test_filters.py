@@ -1,4 +1,4 @@
-"""Filters in a real SQLite database against the same questions answered one document at a time in Python."""
+"""Filters in a real SQLite database, and in Python, against an oracle that looks at one document at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sqlite3
 import time
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -18,24 +18,26 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmsearch.core.errors import UsageError
+from mmsearch.core.types import MediaInfo
 from mmsearch.filters import (
-    DOCUMENT_DATE_SQL,
-    After,
-    Before,
-    CameraFilter,
-    Comparison,
-    DurationFilter,
-    Filter,
-    FolderFilter,
-    LensFilter,
-    NearFilter,
-    PathFilter,
-    SizeFilter,
-    TypeFilter,
-    distance_km,
-    register_functions,
-    to_sql,
+    And,
+    Compare,
+    Contains,
+    Glob,
+    Not,
+    OneOf,
+    Or,
+    Phrase,
+    Range,
+    Where,
+    Within,
+    filter_help,
+    holds,
 )
+from mmsearch.filters.tree import distance_km
+from mmsearch.query.language import parse_query
+from mmsearch.store.local.catalogue.matching import DATE_SQL
+from mmsearch.store.local.where import register_functions, to_condition
 
 SCHEMA = """
 CREATE TABLE contents (id INTEGER PRIMARY KEY, width INTEGER, height INTEGER, duration_s REAL, taken_at TEXT,
@@ -66,44 +68,41 @@ class Row:
 # ---- the slow oracle
 
 
-def matches(one: Filter, row: Row) -> bool:
-    plain = _matches_plain(replace(one, negated=False), row)
-    return plain != one.negated
-
-
-def _matches_plain(one: Filter, row: Row) -> bool:
-    match one:
-        case TypeFilter(modalities):
-            return row.modality in modalities
-        case After(moment):
-            return date_of(row) >= moment
-        case Before(moment):
-            return date_of(row) < moment
-        case PathFilter(pattern):
-            return path_matches(pattern, row.path)
-        case FolderFilter(folder):
-            *folders, _ = row.path.split("/")
-            wanted = [name for name in folder.split("/") if name]
-            starts = [0] if folder.startswith("/") else range(len(folders))
-            return any(run_matches(wanted, folders[start : start + len(wanted)]) for start in starts)
-        case NearFilter(latitude, longitude, radius):
+def matches(where: Where, row: Row) -> bool:
+    match where:
+        case Not(part):
+            return not matches(part, row)
+        case And(parts):
+            return False not in [matches(part, row) for part in parts]
+        case Or(parts):
+            return True in [matches(part, row) for part in parts]
+        case OneOf("modality", names):
+            return row.modality in names
+        case Compare("date", operator, datetime() as moment):
+            return date_of(row) >= moment if operator == ">=" else date_of(row) < moment
+        case Glob(names, ignore_case):
+            path = unicodedata.normalize("NFC", row.path)
+            patterns = [unicodedata.normalize("NFC", name) for name in names]
+            if ignore_case:
+                path, patterns = path.lower(), [name.lower() for name in patterns]
+            return names_match([*patterns, "*"] if patterns[-1] == "**" else patterns, path.split("/"))
+        case Within(latitude, longitude, radius):
             if row.latitude is None or row.longitude is None:
                 return False
             return distance_km(row.latitude, row.longitude, latitude, longitude) <= radius
-        case CameraFilter(text):
-            return row.camera is not None and text.casefold() in row.camera.casefold()
-        case LensFilter(text):
-            return row.lens is not None and text.casefold() in row.lens.casefold()
-        case SizeFilter(measure, comparison):
+        case Contains(field, text):
+            value = getattr(row, field)
+            return value is not None and text.casefold() in value.casefold()
+        case Range(field, low, high):
+            return matches(Compare(field, ">=", low), row) and matches(Compare(field, "<=", high), row)
+        case Compare(field, operator, wanted):
             sides = None if row.width is None or row.height is None else (row.width, row.height)
-            if measure == "bytes":
-                return compares(comparison, row.size)
-            if sides is None:
-                return False
-            return compares(comparison, math.prod(sides) if measure == "pixels" else max(sides))
-        case DurationFilter(comparison):
-            return row.duration_s is not None and compares(comparison, row.duration_s)
-    raise AssertionError(one)
+            if field in ("pixels", "long_side"):
+                number = None if sides is None else math.prod(sides) if field == "pixels" else max(sides)
+            else:
+                number = getattr(row, field)
+            return number is not None and compares(operator, number, wanted)
+    raise AssertionError(where)
 
 
 def date_of(row: Row) -> datetime:
@@ -112,18 +111,14 @@ def date_of(row: Row) -> datetime:
     return datetime(1970, 1, 1) + timedelta(seconds=row.mtime_ns // 10**9)
 
 
-def compares(comparison: Comparison, number: float) -> bool:
-    value, upper = comparison.value, comparison.upper
-    if comparison.operator == "..":
-        assert upper is not None
-        return value <= number <= upper
+def compares(operator: str, number: float, value: Any) -> bool:
     return {
         "<": number < value,
         "<=": number <= value,
         "=": number == value,
         ">=": number >= value,
         ">": number > value,
-    }[comparison.operator]
+    }[operator]
 
 
 def path_matches(pattern: str, path: str) -> bool:
@@ -156,10 +151,6 @@ def name_matches(pattern: str, name: str) -> bool:
     return bool(name) and pattern[0] in ("?", name[0]) and name_matches(pattern[1:], name[1:])
 
 
-def run_matches(patterns: list[str], folders: list[str]) -> bool:
-    return names_match([p.lower() for p in patterns], [f.lower() for f in folders])
-
-
 # ---- the database
 
 
@@ -188,16 +179,43 @@ def fill(connection: sqlite3.Connection, rows: list[Row]) -> None:
     )
 
 
-def found(connection: sqlite3.Connection, filters: list[Filter]) -> list[int]:
-    where, parameters = to_sql(filters)
-    query = f"SELECT d.id FROM {JOINED} WHERE {where} ORDER BY d.id"
-    return [row[0] for row in connection.execute(query, parameters)]
+def found(connection: sqlite3.Connection, where: Where | str) -> list[int]:
+    condition = to_condition(read(where))
+    query = f"SELECT d.id FROM {JOINED} WHERE {condition.sql} ORDER BY d.id"
+    return [row[0] for row in connection.execute(query, dict(condition.parameters))]
 
 
-def assert_as_brute_force(connection: sqlite3.Connection, rows: list[Row], filters: list[Filter]) -> None:
+def read(where: Where | str) -> Where:
+    return And(parse_query(where).filters) if isinstance(where, str) else where
+
+
+def path_filter(pattern: str) -> Where:
+    return written(f"path:{quoted(pattern)}")
+
+
+def written(query: str) -> Where:
+    (where,) = parse_query(query).filters
+    return where
+
+
+def quoted(pattern: str) -> str:
+    """As the language writes a pattern."""
+    shown, at = "", 0
+    while at < len(pattern):
+        if pattern[at] == "\\" and pattern[at + 1 : at + 2] in ("*", "?"):
+            shown, at = shown + "\\" + pattern[at + 1], at + 2
+        elif pattern[at] == "\\" and pattern[at + 1 : at + 2] == "\\":
+            shown, at = shown + "\\\\", at + 2
+        else:
+            shown, at = shown + ("\\" if pattern[at] in '\\"' else "") + pattern[at], at + 1
+    return f'"{shown}"'
+
+
+def assert_as_brute_force(connection: sqlite3.Connection, rows: list[Row], where: Where) -> None:
     fill(connection, rows)
-    expected = [i for i, row in enumerate(rows) if all(matches(one, row) for one in filters)]
-    assert found(connection, filters) == expected
+    expected = [i for i, row in enumerate(rows) if matches(where, row)]
+    assert found(connection, where) == expected
+    assert [i for i, row in enumerate(rows) if holds(where, asdict(row))] == expected
 
 
 # ---- random documents and filters that often meet
@@ -251,36 +269,45 @@ rows = st.builds(
     latitude=nullable(latitudes),
     longitude=nullable(longitudes),
 )
-comparisons = st.builds(
-    Comparison,
-    st.sampled_from(["<", "<=", "=", ">=", ">"]),
-    st.sampled_from([0, 1, 1.5, 60, 1000, 2000, 2e6, 4e6]),
-) | st.tuples(st.floats(0, 3000), st.floats(0, 3000)).map(lambda ends: Comparison("..", min(ends), max(ends)))
 texts = st.sampled_from(["x100", "canon", "S", "STRASSE", "ß", "%", "_", "X100V"])
-plain_filters = st.one_of(
-    st.lists(st.sampled_from(["image", "video", "text"]), min_size=1, max_size=3).map(lambda m: TypeFilter(tuple(m))),
-    st.builds(After, moments),
-    st.builds(Before, moments),
-    st.builds(PathFilter, patterns.filter(lambda p: p.strip("/ ") != "")),
-    st.builds(FolderFilter, st.sampled_from(["a", "A", "/a", "a/b", "*", "a*", "/*/b", "K", "é", "b/"])),
+measures = st.sampled_from(["size", "pixels", "long_side", "duration_s", "width", "mtime_ns"])
+leaves = st.one_of(
+    st.lists(st.sampled_from(["image", "video", "text"]), min_size=1, max_size=3).map(
+        lambda names: OneOf("modality", tuple(names))
+    ),
+    st.builds(Compare, st.just("date"), st.sampled_from([">=", "<"]), moments),
+    st.builds(path_filter, patterns.filter(lambda p: p.replace("\\", "").strip("/ ") != "")),
+    st.sampled_from(["a", "A", "/a", "a/b", "*", "a*", "/*/b", "K", "é", "b/"]).map(lambda f: written(f"folder:{f}")),
     st.builds(
-        NearFilter,
+        Within,
         latitudes,
         longitudes,
         st.sampled_from([0.001, 1.0, 20.0, 2000.0, 9000.0, 10008.0, 30000.0]),
     ),
-    st.builds(CameraFilter, texts),
-    st.builds(LensFilter, texts),
-    st.builds(SizeFilter, st.sampled_from(["bytes", "pixels", "long_side"]), comparisons),
-    st.builds(DurationFilter, comparisons),
+    st.builds(Contains, st.sampled_from(["camera", "lens"]), texts),
+    st.builds(
+        Compare,
+        measures,
+        st.sampled_from(["<", "<=", "=", ">=", ">"]),
+        st.sampled_from([0, 1, 1.5, 60, 1000, 2000, 2e6, 4e6]),
+    ),
+    st.tuples(measures, st.floats(0, 3000), st.floats(0, 3000)).map(lambda m: Range(m[0], min(m[1:]), max(m[1:]))),
 )
-filters = st.builds(lambda one, negated: replace(one, negated=negated), plain_filters, st.booleans())
+trees = st.recursive(
+    leaves,
+    lambda parts: st.one_of(
+        st.builds(Not, parts),
+        st.lists(parts, max_size=3).map(lambda every: And(tuple(every))),
+        st.lists(parts, max_size=3).map(lambda every: Or(tuple(every))),
+    ),
+    max_leaves=5,
+)
 
 
-@settings(max_examples=200, deadline=None)
-@given(documents=st.lists(rows, max_size=12), asked=st.lists(filters, max_size=3))
-def test_sql_equals_brute_force(database: sqlite3.Connection, documents: list[Row], asked: list[Filter]) -> None:
-    assert_as_brute_force(database, documents, asked)
+@settings(max_examples=400, deadline=None)
+@given(documents=st.lists(rows, max_size=12), where=trees)
+def test_sql_and_python_equal_brute_force(database: sqlite3.Connection, documents: list[Row], where: Where) -> None:
+    assert_as_brute_force(database, documents, where)
 
 
 @settings(max_examples=200, deadline=None)
@@ -288,9 +315,12 @@ def test_sql_equals_brute_force(database: sqlite3.Connection, documents: list[Ro
 @example(documents=["\u212aa"], pattern="/Ka")
 @example(documents=["a\\/b", "a/b"], pattern="a\\/b")
 def test_path_patterns_equal_brute_force(database: sqlite3.Connection, documents: list[str], pattern: str) -> None:
-    if not pattern.strip() or not pattern.strip("/"):
+    if not pattern.replace("\\", "").strip() or not pattern.strip("/"):
         return
-    assert_as_brute_force(database, [Row(path=path) for path in documents], [PathFilter(pattern)])
+    where = path_filter(pattern)
+    assert_as_brute_force(database, [Row(path=path) for path in documents], where)
+    for path in documents:
+        assert holds(where, {"path": path}) == path_matches(pattern, path)
 
 
 @settings(max_examples=200, deadline=None)
@@ -308,7 +338,7 @@ def test_box_around_the_circle_cuts_nothing_off(
     documents = [Row(latitude=lat, longitude=lon) for lat, lon in (
         destination(*place, bearing, radius * (1 + offset)) for bearing, offset in bearings
     )]  # fmt: skip
-    assert_as_brute_force(database, documents, [NearFilter(*place, radius)])
+    assert_as_brute_force(database, documents, Within(*place, radius))
 
 
 def destination(latitude: float, longitude: float, bearing: float, distance: float) -> tuple[float, float]:
@@ -342,29 +372,27 @@ def test_near_across_the_antimeridian_and_at_a_pole(database: sqlite3.Connection
     documents = [Row(latitude=lat, longitude=lon) for lat, lon in
                  [(0, 179.99), (0, -179.99), (0, 179.0), (89.99, -90), (89.99, 90), (88, 0)]]  # fmt: skip
     fill(database, documents)
-    assert found(database, [NearFilter(0, 180, 5)]) == [0, 1]
-    assert found(database, [NearFilter(0, -180, 5)]) == [0, 1]
-    assert found(database, [NearFilter(89.99, 0, 5)]) == [3, 4]
+    assert found(database, Within(0, 180, 5)) == [0, 1]
+    assert found(database, Within(0, -180, 5)) == [0, 1]
+    assert found(database, Within(89.99, 0, 5)) == [3, 4]
 
 
 def test_unknown_is_no_and_its_negation_yes(database: sqlite3.Connection) -> None:
     fill(database, [Row(), Row(camera="X100", latitude=0, longitude=0, width=4, height=5, duration_s=1)])
-    pixels = SizeFilter("pixels", Comparison("<=", 20))
-    second = Comparison("=", 1)
-    for one in (CameraFilter("x100"), NearFilter(0, 0, 1), pixels, DurationFilter(second)):
-        assert found(database, [one]) == [1]
-        assert found(database, [replace(one, negated=True)]) == [0]
+    for query in ("camera:x100", "near:0,0,1km", "size:<=0.00002mp", "duration:=1s", "size:0px..5px"):
+        assert found(database, query) == [1]
+        assert found(database, f"-{query}") == [0]
 
 
 def test_a_date_known_only_to_the_day_lies_in_that_day(database: sqlite3.Connection) -> None:
     fill(database, [Row(taken_at="2021-07-03"), Row(taken_at="2021-07-02T23:59:59")])
-    assert found(database, [After(datetime(2021, 7, 3))]) == [0]
-    assert found(database, [Before(datetime(2021, 7, 3))]) == [1]
+    assert found(database, "after:2021-07-03") == [0]
+    assert found(database, "before:2021-07-03") == [1]
 
 
 def test_documents_are_listed_by_the_date_that_filters_use(database: sqlite3.Connection) -> None:
     fill(database, [Row(mtime_ns=86_400 * 10**9 + 7), Row(taken_at="1970-01-01T12:00:00", mtime_ns=5), Row()])
-    query = f"SELECT d.id, {DOCUMENT_DATE_SQL} FROM {JOINED} ORDER BY 2 DESC"
+    query = f"SELECT d.id, {DATE_SQL} FROM {JOINED} ORDER BY 2 DESC"
     assert database.execute(query).fetchall() == [
         (0, "1970-01-02T00:00:00"),
         (1, "1970-01-01T12:00:00"),
@@ -392,14 +420,14 @@ def test_documents_are_listed_by_the_date_that_filters_use(database: sqlite3.Con
 )
 def test_path_patterns(database: sqlite3.Connection, pattern: str, yes: list[str], no: list[str]) -> None:
     fill(database, [Row(path=path) for path in yes + no])
-    assert found(database, [PathFilter(pattern)]) == list(range(len(yes)))
+    assert found(database, path_filter(pattern)) == list(range(len(yes)))
 
 
 @settings(max_examples=200, deadline=None)
 @given(pattern=st.text("ab*?", min_size=1, max_size=8), name=st.text("ab", min_size=1, max_size=8))
 def test_patterns_of_one_name_are_those_of_fnmatch(database: sqlite3.Connection, pattern: str, name: str) -> None:
     fill(database, [Row(path=name)])
-    assert (found(database, [PathFilter("/" + pattern)]) == [0]) == fnmatch.fnmatchcase(name, pattern)
+    assert (found(database, path_filter("/" + pattern)) == [0]) == fnmatch.fnmatchcase(name, pattern)
 
 
 @pytest.mark.parametrize(
@@ -414,7 +442,7 @@ def test_patterns_of_one_name_are_those_of_fnmatch(database: sqlite3.Connection,
 )
 def test_folders(database: sqlite3.Connection, folder: str, yes: list[str], no: list[str]) -> None:
     fill(database, [Row(path=path) for path in yes + no])
-    assert found(database, [FolderFilter(folder)]) == list(range(len(yes)))
+    assert found(database, f"folder:{folder}") == list(range(len(yes)))
 
 
 @pytest.mark.parametrize(
@@ -429,27 +457,37 @@ def test_folders(database: sqlite3.Connection, folder: str, yes: list[str], no: 
 def test_no_pattern_takes_long(database: sqlite3.Connection, pattern: str, path: str) -> None:
     fill(database, [Row(path=path)])
     start = time.process_time()
-    assert found(database, [PathFilter(pattern)]) == []
+    assert found(database, path_filter(pattern)) == []
     assert time.process_time() - start < 1.0
 
 
 def test_values_never_enter_the_sql() -> None:
     nasty = "'; DROP TABLE documents; --"
-    where, parameters = to_sql(
-        [PathFilter(nasty), FolderFilter(nasty), CameraFilter(nasty, negated=True), TypeFilter(("image",))]
-    )
-    assert "DROP" not in where and "image" not in where
-    assert {name for name in parameters if f":{name}" in where} == set(parameters)
-    assert to_sql([]) == ("TRUE", {})
+    tree = And((
+        path_filter(nasty), Glob((nasty,), ignore_case=True), Not(Contains("camera", nasty)), Phrase(nasty),
+        OneOf("modality", ("image",)), OneOf("modality", (nasty,)), Compare("path", "=", nasty),
+    ))  # fmt: skip
+    condition = to_condition(tree)
+    assert "DROP" not in condition.sql and "image" not in condition.sql
+    assert {name for name in condition.parameters if f":{name}" in condition.sql} == set(condition.parameters)
+    assert to_condition(And(())) == ("TRUE", {}, True)
+
+
+def test_a_condition_that_only_excludes_is_taken_to_hold_for_most() -> None:
+    excluded, wanted = Not(Phrase("dog")), Phrase("cat")
+    assert to_condition(And((excluded, excluded))).is_wide
+    assert not to_condition(And((excluded, wanted))).is_wide
+    assert not to_condition(And((excluded, Not(OneOf("modality", ("text",)))))).is_wide
 
 
 def test_a_fixed_beginning_uses_an_index_on_paths(database: sqlite3.Connection) -> None:
-    where, parameters = to_sql([PathFilter("holiday/2021/*.jpg")])
+    condition = to_condition(And((path_filter("holiday/2021/*.jpg"), Compare("size", ">", 1))))
     database.execute("CREATE INDEX paths ON documents (path)")
-    query = f"EXPLAIN QUERY PLAN SELECT d.id FROM {JOINED} WHERE {where}"
-    plan = " ".join(row[3] for row in database.execute(query, parameters))
+    query = f"EXPLAIN QUERY PLAN SELECT d.id FROM {JOINED} WHERE {condition.sql}"
+    plan = " ".join(row[3] for row in database.execute(query, dict(condition.parameters)))
     database.execute("DROP INDEX paths")
     assert "USING INDEX paths (path>? AND path<?)" in plan
+    assert "mmsearch_glob" not in to_condition(path_filter("holiday/**")).sql, "the range says it all"
 
 
 def test_the_conditions_fit_the_catalogue() -> None:
@@ -458,43 +496,62 @@ def test_the_conditions_fit_the_catalogue() -> None:
     connection = sqlite3.connect(":memory:")
     migrations.migrate(sqlite_utils.Database(connection))
     register_functions(connection)
-    every = [
-        TypeFilter(("image",)), After(datetime(2021, 1, 1)), Before(datetime(2021, 1, 1)), PathFilter("a/*"),
-        FolderFilter("a"), NearFilter(1, 2, 3), CameraFilter("a"), LensFilter("a"),
-        SizeFilter("bytes", Comparison(">", 1)), SizeFilter("pixels", Comparison("..", 1, 2)),
-        SizeFilter("long_side", Comparison(">", 1)), DurationFilter(Comparison("=", 1)),
-    ]  # fmt: skip
-    assert {type(one) for one in every} == set(Filter.__subclasses__()), "a new filter belongs in this list"
-    assert found(connection, every) == []
+    for _, query, _ in filter_help():
+        assert found(connection, And((written(query), Not(written(query)), Phrase("a b")))) == []
+    columns = {field.name for field in fields(MediaInfo)} | {"path", "modality", "size", "pixels", "long_side"}
+    assert found(connection, And(tuple(Not(Compare(column, "=", "x")) for column in columns))) == []
+    connection.close()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    captions=st.lists(st.lists(st.sampled_from(["red", "Car", "cars", "café", "7", "a-b"]), max_size=5), max_size=6),
+    phrase=st.lists(st.sampled_from(["red", "car", "CAFE", "7", "a", "b", "a b"]), min_size=1, max_size=3),
+)
+def test_phrases_in_the_catalogue_equal_python(captions: list[list[str]], phrase: list[str]) -> None:
+    import sqlite_utils
+
+    from mmsearch.store.local.migrations import migrate
+
+    connection = sqlite3.connect(":memory:")
+    migrate(sqlite_utils.Database(connection))
+    register_functions(connection)
+    connection.execute("INSERT INTO roots (path, is_relative) VALUES ('/nowhere', 0)")
+    for number, words in enumerate(captions):
+        content = connection.execute(
+            "INSERT INTO contents (hash, decoding, modality) VALUES (?, 'x', 'image')", [bytes([number])]
+        ).lastrowid
+        document = [f"{number}.x", "image", 1, 1, content, " ".join(words)]
+        connection.execute(
+            "INSERT INTO documents (root_id, path, modality, size, mtime_ns, content_id, caption) "
+            "VALUES (1, ?, ?, ?, ?, ?, ?)",
+            document,
+        )
+    where = Phrase(" ".join(phrase))
+    expected = [i for i, words in enumerate(captions) if holds(where, {"words": [f"{i}.x", " ".join(words)]})]
+    assert found(connection, where) == [number + 1 for number in expected]
+    rest = set(range(1, len(captions) + 1)) - {number + 1 for number in expected}
+    assert found(connection, Not(where)) == sorted(rest)
     connection.close()
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: TypeFilter(()),
-        lambda: TypeFilter(("photo",)),  # type: ignore[arg-type]
-        lambda: After(datetime(2021, 1, 1, tzinfo=timezone.utc)),
-        lambda: Before(datetime(2021, 1, 1, microsecond=1)),
-        lambda: PathFilter(" "),
-        lambda: PathFilter("//"),
-        lambda: PathFilter("\udcff"),
-        lambda: FolderFilter("/"),
-        lambda: NearFilter(90.1, 0, 1),
-        lambda: NearFilter(0, -181, 1),
-        lambda: NearFilter(math.nan, 0, 1),
-        lambda: NearFilter(0, 0, 0),
-        lambda: NearFilter(0, 0, math.inf),
-        lambda: CameraFilter(""),
-        lambda: LensFilter("\t"),
-        lambda: Comparison("..", 2, 1),
-        lambda: Comparison("..", 2),
-        lambda: Comparison("<", 2, 3),
-        lambda: Comparison("<", -1),
-        lambda: Comparison("!", 1),  # type: ignore[arg-type]
-        lambda: SizeFilter("metres", Comparison("<", 1)),  # type: ignore[arg-type]
+        lambda: Compare("date", ">=", datetime(2021, 1, 1, tzinfo=timezone.utc)),
+        lambda: Compare("date", ">=", datetime(2021, 1, 1, microsecond=1)),
+        lambda: Compare("date", ">=", "2021"),
+        lambda: Compare("size", ">=", datetime(2021, 1, 1)),
+        lambda: Compare("size", "; DROP", 1),  # type: ignore[arg-type]
+        lambda: Within(90.1, 0, 1),
+        lambda: Within(0, -181, 1),
+        lambda: Within(math.nan, 0, 1),
+        lambda: Within(0, 0, 0),
+        lambda: Within(0, 0, math.inf),
+        lambda: to_condition(Compare("rating", "=", 1)),
+        lambda: to_condition(OneOf("1; DROP TABLE documents", ("x",))),
     ],
 )
-def test_filters_that_make_no_sense(wrong: Any) -> None:
+def test_trees_that_make_no_sense(wrong: Any) -> None:
     with pytest.raises(UsageError):
         wrong()

@@ -234,7 +234,8 @@ KILLED = """
 import sys
 from mmsearch.api import Index
 from mmsearch.store.local.catalogue import Catalogue
-from mmsearch.ingest import IngestOptions, filling, writing
+from mmsearch.ingest import IngestOptions
+from mmsearch.pipeline import filling, writing
 from mmsearch.store.local.reranker_cache import TokenKeeper
 from mmsearch.store.local.files.tokens import TokenFile
 from tests.support.colours import die_at

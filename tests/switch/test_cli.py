@@ -20,6 +20,7 @@ from tests.models.encoders.test_open_clip import CLIP, save_model
 from tests.support.colours import save_colour
 
 
+@pytest.mark.slow
 def test_switching_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MMSEARCH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MMSEARCH_CACHE", str(tmp_path / "cache"))

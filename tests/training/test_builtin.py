@@ -71,6 +71,7 @@ def test_texts_do_not_depend_on_their_neighbours(towers: BuiltinModel) -> None:
     np.testing.assert_allclose(together.numpy(), torch.stack(alone).numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_changes_only_what_learns_and_exports_what_it_learned(tmp_path: Path) -> None:
     paths = [save_colour(tmp_path / f"{n}.png", colour, (40, 30), n) for n, colour in enumerate(list(COLOURS) * 2)]
     pairs = Pairs(tuple(map(ImageSource, paths)), tuple((f"a {path} picture",) for path in list(COLOURS) * 2))

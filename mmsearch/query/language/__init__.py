@@ -6,8 +6,8 @@
 Words are separated by white space; what they mean:
 
 - ``word``: what to look for. ``"two words"``: these words, exactly. ``-word``, ``-"two words"``: without it.
-- ``key:value``: a filter (``KEYS`` lists them); ``-key:value``: its complement. Several filters must all hold.
-  A value may hold quoted parts: ``path:"my photos"/*``. Keys, types and units are read in any case.
+- ``key:value``: a filter (`mmsearch.filters.KEYS` lists them); ``-key:value``: its complement. Several filters must
+  all hold. A value may hold quoted parts: ``path:"my photos"/*``. Keys, types and units are read in any case.
 - A backslash before ``" \\ : - * ? ,`` or white space makes that character ordinary: ``\\-5``, ``foo\\:bar``,
   ``path:\\*.jpg``. Before any other character it stands for itself. It also works inside quotes.
 - A ``-`` is an exclusion only at the start of a word and before a letter, a digit, a quote, a backslash or a
@@ -23,7 +23,7 @@ What values mean:
 - ``type:image,video``: any of these.
 - ``after:2021`` from the first second of 2021 on; ``before:2023-06`` earlier than the first second of June
   2023; so both with one date share nothing and leave out nothing. Year, month, day, minute or second.
-- ``path:`` and ``folder:`` as ``PathFilter`` and ``FolderFilter`` state: a path is matched whole (a pattern
+- ``path:`` and ``folder:`` as `mmsearch.filters.keys.Path` and ``Folder`` state: a path is matched whole (a pattern
   without ``/``: the file's name), a folder by its name anywhere above the file.
 - ``near:latitude,longitude,radius`` in degrees and km, m or mi, the edge included.
 - ``camera:`` and ``lens:``: contains, in any case.
@@ -32,23 +32,6 @@ What values mean:
   A bare number is refused: hardly a file is exactly that large.
 """
 
-from mmsearch.query.language.parser import (
-    ParsedQuery,
-    QueryError,
-    complete,
-    format_filter,
-    format_query,
-    parse_query,
-)
-from mmsearch.query.language.values import KEYS, Key
+from mmsearch.query.language.parser import ParsedQuery, QueryError, complete, parse_query
 
-__all__ = [
-    "KEYS",
-    "Key",
-    "ParsedQuery",
-    "QueryError",
-    "complete",
-    "format_filter",
-    "format_query",
-    "parse_query",
-]
+__all__ = ["ParsedQuery", "QueryError", "complete", "parse_query"]

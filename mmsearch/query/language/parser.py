@@ -1,19 +1,18 @@
-"""Text to query and back. The rules are those of the package's docstring."""
+"""Text to query. The rules are those of the package's docstring."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mmsearch.core.errors import UsageError
-from mmsearch.filters import Filter
-from mmsearch.query.language.values import KEYS, BadValueError, Value, shown_value
+from mmsearch.filters import KEYS, BadValueError, Not, Value, Where
 
 _SPECIAL = frozenset('"\\:-*?,')
 _KEY = re.compile(r"([A-Za-z]{2,}):(?=[^\s:/])")
-_KNOWN_KEY = re.compile(rf"({'|'.join(KEYS)}):", re.IGNORECASE | re.ASCII)
+_OWN_KEY = re.compile(rf"({'|'.join(KEYS.own)}):", re.IGNORECASE | re.ASCII)
 
 
 class QueryError(UsageError):
@@ -41,30 +40,12 @@ class ParsedQuery:
     text: str = ""
     excluded: tuple[str, ...] = ()
     exact: tuple[str, ...] = ()
-    filters: tuple[Filter, ...] = ()
+    filters: tuple[Where, ...] = ()
 
 
 def parse_query(query: str) -> ParsedQuery:
     """Reads a query. An empty one is a query too; what is none raises ``QueryError``, and nothing else."""
     return _Reader(query).read()
-
-
-def format_query(parsed: ParsedQuery) -> str:
-    """The canonical way to write a query: words, phrases, exclusions, filters.
-
-    ``parse_query(format_query(p)) == p`` for every ``p`` that ``parse_query`` returns.
-    """
-    parts = [_written_word(word) for word in parsed.text.split()]
-    parts += [_quoted(phrase) for phrase in parsed.exact]
-    parts += ["-" + (word if word.isalnum() else _quoted(word)) for word in parsed.excluded]
-    parts += [format_filter(one) for one in parsed.filters]
-    return " ".join(parts)
-
-
-def format_filter(one: Filter) -> str:
-    """The canonical way to write one filter, such as ``-type:image,video``."""
-    key, value = shown_value(one)
-    return f"{'-' if one.negated else ''}{key}:{value}"
 
 
 def complete(prefix: str) -> list[str]:
@@ -81,16 +62,13 @@ def complete(prefix: str) -> list[str]:
         return []
     if word.startswith("-"):
         done, word = done + "-", word[1:]
-    key, colon, value = word.partition(":")
+    name, colon, value = word.partition(":")
     if not colon:
-        return [f"{done}{name}:" for name in KEYS if name.startswith(word.lower())]
-    choices = KEYS[key.lower()].choices if key.lower() in KEYS else ()
+        return [f"{done}{key}:" for key in KEYS if key.startswith(word.lower())]
+    key = KEYS.find(name.lower())
     *given, last = value.split(",")
-    rest = [choice for choice in choices if choice.startswith(last.lower()) and choice not in given]
-    return [f"{done}{key}:{','.join([*given, choice])}" for choice in rest]
-
-
-# ---- reading
+    rest = [c for c in (key.choices() if key else ()) if c.startswith(last.lower()) and c not in given]
+    return [f"{done}{name}:{','.join([*given, choice])}" for choice in rest]
 
 
 class _Reader:
@@ -102,7 +80,7 @@ class _Reader:
         self.words: list[str] = []
         self.excluded: list[str] = []
         self.exact: list[str] = []
-        self.filters: list[Filter] = []
+        self.filters: list[Where] = []
 
     def read(self) -> ParsedQuery:
         for position, character in enumerate(self.query):
@@ -124,10 +102,8 @@ class _Reader:
             self.at += 1
         if self.query[self.at] == '"':
             (self.excluded if negated else self.exact).append(self._phrase())
-        elif key := _KNOWN_KEY.match(self.query, self.at):
+        elif key := _OWN_KEY.match(self.query, self.at) or _KEY.match(self.query, self.at):
             self._filter(key, negated)
-        elif key := _KEY.match(self.query, self.at):
-            raise QueryError(_unknown_key(key[1]), self.query, self.at)
         else:
             start = self.at
             word = "".join(character for character, _, _ in self._characters())
@@ -146,22 +122,26 @@ class _Reader:
             raise QueryError("there is nothing between these quotes", self.query, start)
         return phrase
 
-    def _filter(self, key: re.Match[str], negated: bool) -> None:
-        self.at = key.end()
-        name = key[1].lower()
+    def _filter(self, found: re.Match[str], negated: bool) -> None:
+        name = found[1].lower()
+        try:
+            key = KEYS.find(name)
+        except UsageError as error:
+            raise QueryError(str(error), self.query, self.at) from error
+        if key is None:
+            raise QueryError(_unknown_key(found[1]), self.query, self.at)
+        self.at = found.end()
         value = Value(tuple(self._value_characters()))
         try:
             if not value.text.strip():
-                raise BadValueError(
-                    f"{name}: needs a value, as in {KEYS[name].example}; for the word itself write {name}\\:"
-                )
-            one = KEYS[name].read(value)
+                raise BadValueError(f"{name}: needs a value, as in {key.example}; for the word itself write {name}\\:")
+            where = key.where(value)
         except BadValueError as problem:
-            position = value.position(problem.offset, key.end() - 1)
+            position = value.position(problem.offset, found.end() - 1)
             raise QueryError(str(problem), self.query, position) from problem
         except UsageError as error:
-            raise QueryError(f"{name}: {error}", self.query, value.position(0, key.end() - 1)) from error
-        self.filters.append(replace(one, negated=negated))
+            raise QueryError(f"{name}: {error}", self.query, value.position(0, found.end() - 1)) from error
+        self.filters.append(Not(where) if negated else where)
 
     def _value_characters(self) -> Iterator[tuple[str, bool, int]]:
         """Up to white space outside quotes; quoted parts lose their quotes."""
@@ -212,23 +192,6 @@ def _unknown_key(key: str) -> str:
     names = " or ".join(f"{name}:" for name in near)
     meant = f"did you mean {names}?" if near else f"the filters are {', '.join(KEYS)}."
     return f'unknown filter "{key}:"; {meant} To search for the word itself write {key}\\: or put it in quotes'
-
-
-# ---- writing
-
-
-def _written_word(word: str) -> str:
-    written = "".join("\\\\" if character == "\\" else character for character in word)
-    is_key = _KNOWN_KEY.match(word) or _KEY.match(word)
-    if is_key:
-        written = written.replace(":", "\\:", 1)
-    if word[0] == '"' or (word[0] == "-" and _can_be_excluded(word[1:2])):
-        written = "\\" + written
-    return written
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _pointed_at(query: str, position: int) -> str:

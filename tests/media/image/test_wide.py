@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import mmsearch.store.local.catalogue.space_tables
 from mmsearch.api import Index
 from mmsearch.media import DecodeOptions
 from mmsearch.media.image.reader import ImageDecoder
 from mmsearch.media.image.wide import MAX_PARTS, OVERLAP, WIDE, parts
 from mmsearch.query.question import load_picture
-from mmsearch.store.local import migrations
+from mmsearch.sources import hash_of
 from mmsearch.store.local.directory import IndexDirectory
 from tests.support.colours import COLOURS, ColourEncoder
+from tests.support.old_index import OldDocument, write_old_index
 
 STRIPE = ("red", "green", "blue", "yellow", "white")
 
@@ -94,19 +94,16 @@ def test_an_animation_stays_whole(tmp_path: Path) -> None:
     assert [segment.image.size for segment in found if segment.image] == [(300, 60)] * 2
 
 
-def test_of_an_older_index_only_wide_pictures_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_an_older_index_only_wide_pictures_are_read_again(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
-    striped().save(tmp_path / "photos" / "wide.png")
-    striped().crop((0, 0, 120, 60)).save(tmp_path / "photos" / "usual.png")
-    with monkeypatch.context() as patch:
-        before = migrations.STEPS.index(migrations.m007_wide_pictures_in_parts)
-        patch.setattr(migrations, "STEPS", migrations.STEPS[:before])
-        patch.setattr(
-            mmsearch.store.local.catalogue.space_tables, "seal_blocks", lambda *_: None
-        )  # nor were there blocks of rows
-        patch.setattr(ImageDecoder, "version", 1)
-        with Index.open(tmp_path / "index", create=True, encoder=ColourEncoder()) as index:
-            index.add(tmp_path / "photos")
+    pictures = {"wide": striped(), "usual": striped().crop((0, 0, 120, 60))}
+    documents = []
+    for name, picture in pictures.items():
+        picture.save(tmp_path / "photos" / f"{name}.png")
+        path = tmp_path / "photos" / f"{name}.png"
+        vector = ColourEncoder().encode_images([picture])
+        documents.append(OldDocument(path, vector, hash_of(path.read_bytes()), "image/1", *picture.size))
+    write_old_index(tmp_path / "index", ColourEncoder().spec, tmp_path / "photos", documents, steps=6)
     encoder = ColourEncoder()
     with Index.open(tmp_path / "index", encoder=encoder) as index:
         report = index.add(tmp_path / "photos")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mmsearch.core.errors import MediaError
 from mmsearch.core.types import MediaInfo
 from mmsearch.media import DecodeOptions, decoder_for
-from mmsearch.media import text as text_module
+from mmsearch.media.text import reader as text_module
 from mmsearch.media.text.passages import cut, markdown_to_text, passages
 from mmsearch.media.text.reader import TextDecoder, read_sidecar
 

@@ -198,6 +198,7 @@ def test_texts_of_like_meaning_are_near(encoder: BuiltinEncoder) -> None:
     assert a @ b > 0.6 > 0.3 > a @ c
 
 
+@pytest.mark.slow
 def test_image_encoder_is_conse_over_the_class_names(encoder: BuiltinEncoder) -> None:
     """Slow oracle: class vectors by the text encoder, then the convex combination and the objects in plain numpy.
 

@@ -91,10 +91,10 @@ def test_the_correction_for_hubness_goes_by_them(tmp_path: Path) -> None:
     with Index.open(tmp_path / "index", create=True, encoder=encoder) as index:
         index.add(tmp_path / "photos")
         directory = index._directory
-        vectors = directory.matrix(directory.tower()).astype(np.float32)
+        vectors = directory.matrix(directory.space()).astype(np.float32)
         expected = vectors[:, :3] @ encoder.caption_centroids()[0]
         hits = index.search("white", options=SearchOptions(k=4, words=0.0))
-        np.testing.assert_allclose(load_background(directory, directory.tower()).hubness, expected, atol=1e-3)
+        np.testing.assert_allclose(load_background(directory, directory.space()).hubness, expected, atol=1e-3)
     by_path = {Path(hit.path).stem: hit.parts["hubness"] for hit in hits}
     count = 2 * float((encoder.encode_texts(["white"])[0, :3] ** 2).sum()) - 1
     assert by_path["red"] == min(by_path.values()) == pytest.approx(-ALPHA * count * expected.max(), abs=1e-3)

@@ -483,6 +483,7 @@ def test_torchvision_for_cuda_beside_torch_for_the_cpu(tmp_path: Path):
     assert said.strip() == str(fake / "__init__.py")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # the compiler has its own idea of how long this takes
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
 def test_a_compiled_tower_gives_the_same_rows(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,7 @@ def trained(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     return output, train_reranker(encoder, halves(photos, 1, 0), halves(photos, 1, 1), OPTIONS, output)
 
 
+@pytest.mark.slow
 def test_it_learns_what_the_towers_cannot_know(trained: tuple[Path, Any], tmp_path: Path) -> None:
     output, result = trained
     assert result.before < 0.7, "mean colours cannot tell the left from the right"
@@ -126,6 +127,7 @@ def test_kept_tokens_give_the_same_scores(trained: tuple[Path, Any], tmp_path: P
     assert reranker.score("red blue", []).shape == (0,)
 
 
+@pytest.mark.slow
 def test_the_exported_graphs_are_the_trained_networks(trained: tuple[Path, Any], encoder: Path, tmp_path: Path) -> None:
     again = train_reranker(encoder, halves(tmp_path, 1, 0), halves(tmp_path, 1, 1), OPTIONS, tmp_path / "again")
     assert again == trained[1], "equal seeds, equal rerankers"

@@ -74,6 +74,7 @@ def test_segment_ids_are_never_used_again(catalogue: Catalogue) -> None:
     assert catalogue.sql.execute("SELECT id FROM segments").fetchall() == [(2,)]
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.text(st.sampled_from("ab_%/[*?é."), min_size=1, max_size=5), unique=True, max_size=10),

@@ -133,4 +133,4 @@ LifeOfVectors.TestCase.settings = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-TestLifeOfVectors = LifeOfVectors.TestCase
+TestLifeOfVectors = pytest.mark.slow(LifeOfVectors.TestCase)

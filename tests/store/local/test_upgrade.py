@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 
@@ -13,32 +14,20 @@ from mmsearch.store.local import migrations
 from mmsearch.store.local.catalogue import row_owners
 from mmsearch.store.local.directory import IndexDirectory
 from tests.support.colours import COLOURS, ColourEncoder
+from tests.support.old_index import OldDocument, write_old_index
 
 
 @pytest.fixture
-def old(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An index as the first schema had it, written with that schema's own statements."""
-    place, encoder = tmp_path / "old", ColourEncoder()
-    files = sorted(path for path in photos.rglob("*.png"))
-    with monkeypatch.context() as patch:
-        patch.setattr(migrations, "STEPS", migrations.STEPS[:1])
-        IndexDirectory.create(place, "colours", encoder.spec)
-        with IndexDirectory.open(place).writing(cut=False) as index:
-            sql, space = index.catalogue.sql, index.space()
-            index.vector_file(space).append(encoder.encode_texts([file.stem for file in files]), at=0)
-            with index.catalogue.transaction():
-                sql.execute("UPDATE spaces SET row_count = ?", [len(files)])
-                root = index.catalogue.add_root(str(photos), is_relative=False)
-                for number, file in enumerate(files, start=1):
-                    status, path = file.stat(), file.relative_to(photos).as_posix()
-                    sql.execute("INSERT INTO contents (id, hash, decoding, modality) VALUES (?, ?, 'old', 'image')",
-                                [number, bytes([number])])  # fmt: skip
-                    sql.execute("INSERT INTO segments (id, content_id, ordinal) VALUES (?, ?, 0)", [number, number])
-                    sql.execute("INSERT INTO vectors VALUES (?, ?, ?, 'image')", [space.id, number - 1, number])
-                    sql.execute("INSERT INTO documents (root_id, path, modality, size, mtime_ns, content_id) "
-                                "VALUES (?, ?, 'image', ?, ?, ?)",
-                                [root.id, path, status.st_size, status.st_mtime_ns, number])  # fmt: skip
-    return place
+def old(photos: Path, tmp_path: Path) -> Path:
+    """An index as the first schema had it."""
+    encoder = ColourEncoder()
+    files = sorted(photos.rglob("*.png"))
+    vectors = encoder.encode_texts([file.stem for file in files])
+    documents = [
+        OldDocument(file, row[None], bytes([number]))
+        for number, (file, row) in enumerate(zip(files, vectors, strict=True))
+    ]
+    return write_old_index(tmp_path / "old", encoder.spec, photos, documents)
 
 
 def test_an_old_index_is_searched_and_kept_up_to_date(old: Path, photos: Path) -> None:
@@ -63,11 +52,6 @@ def test_it_is_brought_up_to_date_once(old: Path) -> None:
         IndexDirectory.open(old).close()  # nothing left to write
 
 
-def test_somebody_else_may_be_writing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(migrations, "STEPS", migrations.STEPS[:1])
-        directory = IndexDirectory.open(old)
-        with directory.writing(cut=False):
-            patch.undo()
-            with pytest.raises(IndexBusy):
-                IndexDirectory.open(old)
+def test_somebody_else_may_be_writing(old: Path) -> None:
+    with filelock.FileLock(old / "writer.lock"), pytest.raises(IndexBusy):
+        IndexDirectory.open(old)

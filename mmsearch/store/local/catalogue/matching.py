@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.store.local.catalogue.catalogue import Catalogue
-from mmsearch.store.local.catalogue.read_text import sought_letters
 from mmsearch.store.local.catalogue.row_owners import RowArray
 from mmsearch.store.local.catalogue.rows import FOUND, Found
 
@@ -19,6 +18,8 @@ Scores = npt.NDArray[np.float32]
 _MANY = 10_000
 _ASKED_AFTER, _STEPS_PER_FOUND = 200, 64
 """Steps of SQLite's machine."""
+DATE_SQL = "COALESCE(c.taken_at, strftime('%Y-%m-%dT%H:%M:%S', d.mtime_ns / 1000000000, 'unixepoch'))"
+"""The date by which documents are listed: when it was taken, else when the file was last changed (UTC)."""
 
 
 class Condition(NamedTuple):
@@ -117,16 +118,14 @@ def contents_of_documents(catalogue: Catalogue, documents: Sequence[int]) -> tup
     return array[:, 0], array[:, 1]
 
 
-def list_by_date(
-    catalogue: Catalogue, space_id: int, condition: Condition, date_sql: str, limit: int, offset: int = 0
-) -> list[Found]:
+def list_by_date(catalogue: Catalogue, space_id: int, condition: Condition, limit: int, offset: int = 0) -> list[Found]:
     """The first segments of the documents for which the condition holds, newest document first, ties by id."""
     cursor = catalogue.sql.execute(
         f"""SELECT {FOUND}
             FROM documents d JOIN contents c ON c.id = d.content_id JOIN roots r ON r.id = d.root_id
             JOIN segments s ON s.content_id = c.id AND s.ordinal = 0
             JOIN vectors v ON v.segment_id = s.id AND v.space_id = :space
-            WHERE {condition.sql} ORDER BY {date_sql} DESC, d.id LIMIT :limit OFFSET :offset""",
+            WHERE {condition.sql} ORDER BY {DATE_SQL} DESC, d.id LIMIT :limit OFFSET :offset""",
         {"space": space_id, "limit": limit, "offset": offset, **condition.parameters},
     )
     return list(map(Found.of, cursor))
@@ -158,20 +157,6 @@ WORDS_SQL = """(d.id IN (SELECT rowid FROM document_words WHERE document_words M
                UNION SELECT rowid FROM picture_letters WHERE {1} <> '' AND picture_letters MATCH {1})))"""
 """The condition that a document has a match in its path, folder, caption, description or text, or in what was read in
 its pictures; ``{0}``: the query, ``{1}``: what else may stand inside of a line that was read, or an empty text."""
-
-
-def phrase_conditions(exact: Sequence[str], excluded: Sequence[str]) -> Condition:
-    """Documents that have all ``exact`` phrases and none of the ``excluded`` ones, word by word."""
-    parts: list[str] = []
-    parameters: dict[str, object] = {}
-    for sign, phrases in (("", exact), ("NOT ", excluded)):
-        for phrase in phrases:
-            name = f"phrase_{len(parameters)}"
-            parameters[name] = match_phrase(phrase)
-            letters = sought_letters(phrase)
-            parameters[f"{name}_letters"] = "" if letters is None else match_phrase(letters)
-            parts.append(sign + WORDS_SQL.format(f":{name}", f":{name}_letters"))
-    return Condition(" AND ".join(parts) or "TRUE", parameters)
 
 
 def documents_with_words(catalogue: Catalogue, match: str, limit: int) -> list[int] | None:

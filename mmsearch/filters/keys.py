@@ -1,0 +1,329 @@
+"""The filter keys: for each, what it is for, how its value is read, and what it says of a document.
+
+A new key is a class here and a row in `KEYS`. An installed package brings one as an entry point of the group
+``mmsearch.filters``, whose name is the key and whose object the class.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import ClassVar, cast
+
+from mmsearch.core.errors import UsageError
+from mmsearch.core.registry import Registry
+from mmsearch.core.types import MODALITIES
+from mmsearch.filters.paths import names_of
+from mmsearch.filters.tree import MAX_NUMBER, Compare, Contains, Glob, OneOf, Operator, Range, Where, Within
+
+
+class BadValueError(UsageError):
+    """What is wrong with a value, and at which of its characters; the reader of the query adds the place."""
+
+    def __init__(self, problem: str, offset: int = 0) -> None:
+        self.offset = offset
+        super().__init__(problem)
+
+
+@dataclass(frozen=True)
+class Value:
+    """The value of a filter: its characters, whether a backslash made each ordinary, where each stands."""
+
+    characters: tuple[tuple[str, bool, int], ...]
+
+    @property
+    def text(self) -> str:
+        """The value without quotes and escapes."""
+        return "".join(character for character, _, _ in self.characters)
+
+    @property
+    def pattern(self) -> str:
+        """The value as a path pattern, where a backslash remains before what it made ordinary."""
+        return "".join(
+            "\\" + character if character == "\\" or (is_ordinary and character in "*?") else character
+            for character, is_ordinary, _ in self.characters
+        )
+
+    def position(self, offset: int, otherwise: int) -> int:
+        """Where in the query the value's character at ``offset`` stands; past its end, its last one."""
+        if not self.characters:
+            return otherwise
+        return self.characters[min(offset, len(self.characters) - 1)][2]
+
+
+class FilterKey(ABC):
+    """One key of the query language. ``meaning`` and ``example`` are help text."""
+
+    meaning: ClassVar[str]
+    example: ClassVar[str]
+
+    @staticmethod
+    @abstractmethod
+    def where(value: Value) -> Where:
+        """What a value, which is not blank, says of a document.
+
+        Raises:
+            BadValueError: it cannot be read; any other `UsageError` is put at its first character.
+        """
+
+    @staticmethod
+    def choices() -> tuple[str, ...]:
+        """The values, if they are few."""
+        return ()
+
+
+class Type(FilterKey):
+    """Documents of any of these modalities."""
+
+    meaning, example = "the kind of document, or several kinds", "type:image,video"
+
+    @staticmethod
+    def where(value: Value) -> Where:
+        """The modality is one of those between commas."""
+        known, names, offset = Type.choices(), [], 0
+        for name in value.text.split(","):
+            if name.strip().lower() not in known:
+                problem = f'unknown type "{name}"' if name else "a type is missing here"
+                raise BadValueError(f"{problem}; expected {', '.join(known)}", offset)
+            names.append(name.strip().lower())
+            offset += len(name) + 1
+        return OneOf("modality", tuple(names))
+
+    @staticmethod
+    def choices() -> tuple[str, ...]:
+        """The modalities."""
+        return MODALITIES
+
+
+class After(FilterKey):
+    """Documents dated at the moment or later."""
+
+    meaning, example = "taken at that time or later", "after:2021-07"
+
+    @staticmethod
+    def where(value: Value) -> Where:
+        """Date ≥ moment."""
+        return Compare("date", ">=", _moment(value))
+
+
+class Before(FilterKey):
+    """Documents dated earlier than the moment: the complement of `After` the same moment."""
+
+    meaning, example = "taken earlier than that time", "before:2023-06"
+
+    @staticmethod
+    def where(value: Value) -> Where:
+        """Date < moment."""
+        return Compare("date", "<", _moment(value))
+
+
+class Path(FilterKey):
+    """Documents whose path below the root matches a pattern, upper and lower case distinguished.
+
+    ``*`` is any run of characters within a name, ``?`` one character of a name, ``**`` as a whole name any
+    number of folders, also none (at the end: everything below). A backslash makes the next character stand
+    for itself (but ``/`` always divides); nothing else is special, brackets neither. The whole path must
+    match, except that a pattern without ``/`` is matched against the file's name, in whatever folder. ``/x``
+    is ``x`` in the root itself, ``x/`` is ``x/**``.
+    """
+
+    meaning, example = "the path below the indexed folder", "path:holiday/*"
+
+    @staticmethod
+    def where(value: Value) -> Where:
+        """The path matches."""
+        pattern = value.pattern
+        names = names_of(pattern)
+        if "/" not in pattern:
+            names = ["**", *names]
+        elif pattern.endswith("/"):
+            names = [*names, "**"]
+        return Glob(tuple(names))
+
+
+class Folder(FilterKey):
+    """Documents anywhere below a folder of this name, upper and lower case not distinguished.
+
+    Several names (``2021/holiday``) must follow each other; a leading ``/`` ties the first to the root.
+    Wildcards are those of `Path`.
+    """
+
+    meaning, example = "anywhere below a folder of that name", "folder:holiday"
+
+    @staticmethod
+    def where(value: Value) -> Where:
+        """Some run of folders matches."""
+        start = [] if value.pattern.startswith("/") else ["**"]
+        return Glob((*start, *names_of(value.pattern), "**"), ignore_case=True)
+
+
+class Near(FilterKey):
+    """Documents taken at most so far from a place."""
+
+    meaning, example = "taken within a distance of a place", "near:46.5,7.9,20km"
+
+    @staticmethod
+    def where(value: Value) -> Where:
+        """Latitude, longitude and radius with its unit, between commas."""
+        parts = value.text.split(",")
+        if len(parts) != 3:
+            problem = f"found {len(parts)} parts; expected latitude,longitude,radius as in {Near.example}"
+            raise BadValueError(problem)
+        degrees: list[float] = []
+        offset = 0
+        for part in parts[:2]:
+            if not re.fullmatch(rf"[+-]?{_NUMBER}", part.strip()):
+                raise BadValueError(f'"{part}" is no coordinate; write degrees such as 46.5 or -7.9', offset)
+            degrees.append(float(part))
+            offset += len(part) + 1
+        radius = re.fullmatch(rf"({_NUMBER})([a-z]+)", parts[2].strip(), re.IGNORECASE | re.ASCII)
+        if not radius or radius[2].lower() not in _DISTANCES:
+            raise BadValueError(f'"{parts[2]}" is no radius; write a number and km, m or mi, such as 20km', offset)
+        radius_km = Decimal(radius[1]) * _DISTANCES[radius[2].lower()]
+        return Within(degrees[0], degrees[1], float(radius_km))
+
+
+class Camera(FilterKey):
+    """Documents whose camera (maker and model) contains the text; case does not matter."""
+
+    meaning, example = "the camera's name contains this", 'camera:"X100"'
+
+    @staticmethod
+    def where(value: Value) -> Where:
+        """The camera contains it."""
+        return Contains("camera", value.text)
+
+
+class Lens(FilterKey):
+    """Documents whose lens contains the text; case does not matter."""
+
+    meaning, example = "the lens's name contains this", "lens:35mm"
+
+    @staticmethod
+    def where(value: Value) -> Where:
+        """The lens contains it."""
+        return Contains("lens", value.text)
+
+
+class Size(FilterKey):
+    """Documents by bytes of the file, pixels of the picture, or pixels of its longer side."""
+
+    meaning, example = "megapixels, longer side in px, or bytes", "size:>2mp"
+
+    @staticmethod
+    def where(value: Value) -> Where:
+        """The measure that the unit names compares so."""
+        return compared(value, _SIZES, "size:>2mp or size:1mb..5mb")
+
+
+class Duration(FilterKey):
+    """Videos by length in seconds."""
+
+    meaning, example = "how long a video is", "duration:>30s"
+
+    @staticmethod
+    def where(value: Value) -> Where:
+        """The duration compares so."""
+        return compared(value, _SECONDS, "duration:>30s or duration:1m..5m")
+
+
+KEYS: Registry[type[FilterKey]] = Registry(
+    "mmsearch.filters",
+    "filter",
+    {
+        "type": Type,
+        "after": After,
+        "before": Before,
+        "path": Path,
+        "folder": Folder,
+        "near": Near,
+        "camera": Camera,
+        "lens": Lens,
+        "size": Size,
+        "duration": Duration,
+    },
+)
+
+
+def filter_help() -> list[tuple[str, str, str]]:
+    """Key, example and meaning of every filter."""
+    return [(name, KEYS[name].example, KEYS[name].meaning) for name in KEYS]
+
+
+# Values
+
+_DATE = re.compile(r"([0-9]{4})(?:-([0-9]{1,2})(?:-([0-9]{1,2})(?:[T ]([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?)?)?)?")
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_COMPARISON = re.compile(
+    rf"(<=|>=|<|>|=)({_NUMBER})([a-z]*)|({_NUMBER})([a-z]*)\.\.({_NUMBER})([a-z]*)", re.IGNORECASE | re.ASCII
+)
+Units = Mapping[str, tuple[str, int]]
+"""By its name, the field that a unit measures, and how many of the field's own units it is."""
+_SIZES: Units = {
+    "mp": ("pixels", 10**6),
+    "px": ("long_side", 1),
+    "b": ("size", 1),
+    "kb": ("size", 10**3),
+    "mb": ("size", 10**6),
+    "gb": ("size", 10**9),
+    "tb": ("size", 10**12),
+    "kib": ("size", 2**10),
+    "mib": ("size", 2**20),
+    "gib": ("size", 2**30),
+}
+_SECONDS: Units = {unit: ("duration_s", factor) for unit, factor in (("s", 1), ("m", 60), ("min", 60), ("h", 3600))}
+_DISTANCES = {"km": Decimal(1), "m": Decimal("0.001"), "mi": Decimal("1.609344")}
+
+
+def compared(value: Value, units: Units, example: str) -> Where:
+    """A value such as ``>2mp`` or ``1m..5m`` as the comparison of a field.
+
+    Raises:
+        UsageError: it is no comparison, or of numbers below 0 or beyond `MAX_NUMBER`.
+    """
+    found = _COMPARISON.fullmatch(value.text)
+    if not found:
+        raise BadValueError(f'"{value.text}" is no comparison; write for instance {example}')
+    operator, number, unit, low, low_unit, high, high_unit = found.groups()
+    if operator:
+        field, exact = _measured(number, unit, units, found.start(3))
+        return Compare(field, cast(Operator, operator), _in_range(exact))
+    field, upper = _measured(high, high_unit, units, found.start(7))
+    low_field, lower = _measured(low, low_unit or high_unit, units, found.start(5))
+    if low_field != field:
+        raise BadValueError(f"{low_unit} and {high_unit} measure different things", found.start(7))
+    if _in_range(upper) < _in_range(lower):
+        raise UsageError("the range ends below its beginning; write the smaller number first")
+    return Range(field, lower, upper)
+
+
+def _measured(number: str, unit: str, units: Units, offset: int) -> tuple[str, float]:
+    """The field, and the number in its own unit."""
+    if unit.lower() not in units:
+        problem = f'unknown unit "{unit}"' if unit else "a unit is missing here"
+        raise BadValueError(f"{problem}; expected one of {', '.join(units)}", offset)
+    field, factor = units[unit.lower()]
+    return field, float(Decimal(number) * factor)
+
+
+def _in_range(number: float) -> float:
+    if number > MAX_NUMBER:
+        raise UsageError(f"{number:g} is out of range; expected 0 to {MAX_NUMBER:g}")
+    return number
+
+
+def _moment(value: Value) -> datetime:
+    """The first second of the year, month, day, minute or second that is written."""
+    found = _DATE.fullmatch(value.text)
+    if not found:
+        raise BadValueError(f'"{value.text}" is no date; write 2021, 2021-07, 2021-07-03 or 2021-07-03T12:30 (no zone)')
+    year, month, day, hour, minute, second = (None if part is None else int(part) for part in found.groups())
+    month, day = 1 if month is None else month, 1 if day is None else day
+    try:
+        return datetime(year or 0, month, day, hour or 0, minute or 0, second or 0)
+    except ValueError as error:
+        raise BadValueError(f"there is no date {value.text}: {error}") from error

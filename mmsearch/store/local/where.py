@@ -1,0 +1,162 @@
+"""Filters as SQL over ``documents AS d JOIN contents AS c``: the only place where the one becomes the other.
+
+Values travel as named parameters only. The connection needs `register_functions`.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import datetime
+
+from mmsearch.core.errors import UsageError
+from mmsearch.core.types import MediaInfo
+from mmsearch.filters.paths import fixed_beginning, matches_path
+from mmsearch.filters.tree import (
+    EARTH_RADIUS_KM,
+    And,
+    Compare,
+    Contains,
+    Glob,
+    Not,
+    OneOf,
+    Or,
+    Phrase,
+    Range,
+    Where,
+    Within,
+    contains_text,
+    distance_or_null,
+    nanoseconds_of,
+    shortest_iso,
+)
+from mmsearch.store.local.catalogue.matching import WORDS_SQL, Condition, match_phrase
+from mmsearch.store.local.catalogue.read_text import sought_letters
+
+_COLUMNS = {
+    **{field.name: f"c.{field.name}" for field in fields(MediaInfo)},
+    **{name: f"d.{name}" for name in ("path", "modality", "size", "mtime_ns")},
+    "pixels": "c.width * c.height",
+    "long_side": "max(c.width, c.height)",
+}
+
+
+def to_condition(where: Where) -> Condition:
+    """The condition that a document satisfies the tree.
+
+    Raises:
+        UsageError: it names a field that documents do not have.
+    """
+    rendered = _Rendering()
+    sql = rendered.sql(where)
+    return Condition(sql, rendered.values, _only_excludes(where))
+
+
+def register_functions(connection: sqlite3.Connection) -> None:
+    """Teaches a connection the functions that the conditions call; all deterministic, NULL where an argument is."""
+    connection.create_function("mmsearch_distance_km", 4, distance_or_null, deterministic=True)
+    connection.create_function("mmsearch_glob", 3, matches_path, deterministic=True)
+    connection.create_function("mmsearch_contains", 2, contains_text, deterministic=True)
+
+
+def _only_excludes(where: Where) -> bool:
+    """Whether it does nothing but leave out phrases, and so is taken to hold for most documents."""
+    if isinstance(where, And):
+        return all(map(_only_excludes, where.parts))
+    return isinstance(where, Not) and isinstance(where.part, Phrase)
+
+
+class _Rendering:
+    """One tree on its way to SQL; ``values`` by the names of their parameters."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, object] = {}
+
+    def sql(self, where: Where) -> str:
+        """True where the node holds; false or NULL elsewhere."""
+        match where:
+            case And(parts):
+                return " AND ".join(f"({self.sql(part)})" for part in parts) or "TRUE"
+            case Or(parts):
+                return " OR ".join(f"({self.sql(part)})" for part in parts) or "FALSE"
+            case Not(part):
+                return f"({self.sql(part)}) IS NOT TRUE"
+            case Compare("date", operator, datetime() as moment):
+                return self._dated(operator, moment)
+            case Compare(field, operator, value):
+                return f"{_column(field)} {operator} {self._add(value)}"
+            case Range(field, low, high):
+                return f"{_column(field)} BETWEEN {self._add(low)} AND {self._add(high)}"
+            case OneOf(field, values):
+                return f"{_column(field)} IN ({', '.join(map(self._add, values))})"
+            case Contains(field, text):
+                return f"mmsearch_contains({_column(field)}, {self._add(text)})"
+            case Glob():
+                return self._matching(where)
+            case Within():
+                return " AND ".join(self._within(where))
+            case Phrase(words):
+                letters = sought_letters(words)
+                match = self._add(match_phrase(words))
+                return WORDS_SQL.format(match, self._add("" if letters is None else match_phrase(letters)))
+        raise TypeError(f"{type(where).__name__} is no node of a filter")
+
+    def _add(self, value: object) -> str:
+        """The placeholder under which a value travels."""
+        name = f"where_{len(self.values)}"
+        self.values[name] = value
+        return f":{name}"
+
+    def _dated(self, operator: str, moment: datetime) -> str:
+        nanoseconds = nanoseconds_of(moment)
+        # Beyond 64 bits (the years before 1677 and after 2262) only the order matters, and a float keeps it.
+        stamp = nanoseconds if abs(nanoseconds) < 2**63 else float(nanoseconds)
+        taken = f"c.taken_at {operator} {self._add(shortest_iso(moment))}"
+        return f"{taken} OR (c.taken_at IS NULL AND d.mtime_ns {operator} {self._add(stamp)})"
+
+    def _matching(self, glob: Glob) -> str:
+        """The path matches; a range over its fixed beginning lets an index on paths help."""
+        beginning = "" if glob.ignore_case else fixed_beginning(glob.names)
+        parts = []
+        if beginning:
+            end = beginning[:-1] + chr(ord(beginning[-1]) + 1)
+            parts.append(f"d.path >= {self._add(beginning)} AND d.path < {self._add(end)}")
+        is_all_below = bool(beginning) and glob.names[-1] == "**" and beginning.count("/") == len(glob.names) - 1
+        if not is_all_below:
+            parts.append(f"mmsearch_glob({self._add(glob.regex)}, {int(glob.ignore_case)}, d.path)")
+        return " AND ".join(parts)
+
+    def _within(self, circle: Within) -> Iterator[str]:
+        """Inside a box around the circle, which is cheap, and then inside the circle, which is exact."""
+        yield from self._box(circle)
+        place = f"c.latitude, c.longitude, {self._add(circle.latitude)}, {self._add(circle.longitude)}"
+        yield f"mmsearch_distance_km({place}) <= {self._add(circle.radius_km)}"
+
+    def _box(self, circle: Within) -> Iterator[str]:
+        """Bounds that no point of the circle is outside of (law of sines where a meridian touches it)."""
+        margin = 1e-4  # degrees, some ten metres: far more than rounding can take away
+        angle = circle.radius_km / EARTH_RADIUS_KM
+        south = circle.latitude - math.degrees(angle) - margin
+        north = circle.latitude + math.degrees(angle) + margin
+        yield f"c.latitude BETWEEN {self._add(south)} AND {self._add(north)}"
+        if south <= -90 or north >= 90:
+            return  # a pole is inside, so every meridian is
+        ratio = math.sin(angle) / math.cos(math.radians(circle.latitude))
+        if ratio >= 1:
+            return
+        width = math.degrees(math.asin(ratio)) + margin
+        west, east = circle.longitude - width, circle.longitude + width
+        if west >= -180 and east <= 180:
+            yield f"c.longitude BETWEEN {self._add(west)} AND {self._add(east)}"
+            return
+        west, east = (west + 360, east) if west < -180 else (west, east - 360)
+        yield f"(c.longitude >= {self._add(west)} OR c.longitude <= {self._add(east)})"
+
+
+def _column(field: str) -> str:
+    """Of the catalogue, as an expression."""
+    if field not in _COLUMNS:
+        raise UsageError(f"documents have no field {field}; there are {', '.join(_COLUMNS)}")
+    return _COLUMNS[field]
