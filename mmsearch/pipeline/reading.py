@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.core.errors import MediaError
+from mmsearch.core.errors import MediaError, MmsearchError
+from mmsearch.core.shortage import shortage_of
 from mmsearch.core.types import MediaInfo, Modality
 from mmsearch.media.archive import ArchiveReading, shown_by
 from mmsearch.media.base import DecodedSegment, DecodeOptions
@@ -200,7 +201,7 @@ class Readers:
             problem = reading.problem() or (None if paths else "there is no picture or video in it")
             self._put(ArchiveEnd(archive, frozenset(paths), problem))
         except MediaError as error:
-            self._put(Failed(archive, None, str(error), lasting=True))
+            self._put(Failed(archive, None, str(error), lasting=shortage_of(error) is None))
         except Exception as error:  # a bug in here or in tarfile: the archive is reported, the run goes on
             self._put(Failed(archive, None, f"it could not be read ({type(error).__name__}: {error})", lasting=False))
         finally:
@@ -237,10 +238,9 @@ class Readers:
                 self.settled(hash_, work.decoding)
                 self._put(Known(work, hash_, *known))
         except MediaError as error:
-            self._put(Failed(work, hash_, str(error), lasting=hash_ is not None))
+            self._put(_failed(work, hash_, str(error), error))
         except Exception as error:  # a decoder's bug or a library's: the file is reported, the run goes on
-            reason = f"it could not be read ({type(error).__name__}: {error})"
-            self._put(Failed(work, hash_, reason, lasting=hash_ is not None))
+            self._put(_failed(work, hash_, f"it could not be read ({type(error).__name__}: {error})", error))
 
     def _hash(self, work: Work, data: bytes | None) -> tuple[bytes | None, bytes]:
         """The bytes of the file, if the decoder need not read them again, and the content hash."""
@@ -276,6 +276,17 @@ class Readers:
     def _put(self, message: Message) -> None:
         array = message.array if isinstance(message, Piece) else None
         self._messages.put(message, _MESSAGE_BYTES + (0 if array is None else array.nbytes))
+
+
+def _failed(work: Work, hash_: bytes | None, reason: str, error: Exception) -> Failed:
+    """The file's fault, which lasts, if its bytes could be read; but not where the machine lacked something, or the
+    index could not be asked: then it is tried again.
+    """
+    short = shortage_of(error)
+    if short is not None:
+        reason = f"{short}: it will be tried again at the next run"
+    is_ours = isinstance(error, MmsearchError) and not isinstance(error, MediaError)
+    return Failed(work, hash_, reason, lasting=hash_ is not None and short is None and not is_ours)
 
 
 def _timed(segments: Iterator[DecodedSegment], spent: Seconds) -> Iterator[DecodedSegment]:

@@ -44,7 +44,7 @@ _SIDECAR_SUFFIXES = (".txt", ".xmp")
 
 
 class FolderSeen(NamedTuple):
-    """A folder that a walk has listed: where it lies (``device`` and ``inode``, 63 bits each at most), ``is_mount`` when
+    """A folder that a walk has listed: where it lies (``device`` and ``inode``, 63 bits at most), ``is_mount`` when
     the folder above lies on another device, and how many ``entries`` it has, whether they count or not.
     """
 

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
+from mmsearch.core.errors import IndexDamaged
 from mmsearch.ingest import IngestOptions
 from mmsearch.pipeline.plan import kept_scopes
+from mmsearch.query.calibrate.calibration import is_background_damaged
 from mmsearch.store.local.catalogue import checks
-from mmsearch.store.local.catalogue.checksums import renew_rows, seal_vectors, wrong_codes
+from mmsearch.store.local.catalogue.checksums import is_file_wrong, renew_rows, seal_vectors, wrong_codes
 from mmsearch.store.local.catalogue.reranker_cache import live_places, token_table
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.files.tokens import TokenFile
 from mmsearch.verify.differences import Difference
 from mmsearch.verify.rereading import lasting_contents
-from mmsearch.verify.verifying import bad_places, bad_rows
+from mmsearch.verify.verifying import bad_places, bad_rows, built_files
 
 AddAgain = Callable[[Path, IngestOptions], object]
 
@@ -34,6 +36,8 @@ def mend(index: IndexDirectory, differences: Sequence[Difference], add: AddAgain
     """
     with index.writing(cut=False) as writable:
         checks.refuse_broken(writable.catalogue)
+        writable.catalogue.closed = None  # whatever was wrong with the file: it is written anew
+        _mend_files(writable)
         _mend_index(writable, [found.where for found in differences if found.kind == "changed bytes"])
         places = [
             (scope.folder / scope.below, IngestOptions.from_kept(options)) for scope, options in kept_scopes(writable)
@@ -41,6 +45,25 @@ def mend(index: IndexDirectory, differences: Sequence[Difference], add: AddAgain
     for place, options in places:
         if os.path.lexists(place):
             add(place, options)
+
+
+def _mend_files(index: IndexDirectory) -> None:
+    """What is made from the rest: the manifest, the vector index, the calibration."""
+    catalogue = index.catalogue
+    if index.manifest.is_damaged:
+        spaces = catalogue.spaces()
+        known = index.space_of(index.manifest.encoder) or (spaces[0] if len(spaces) == 1 else None)
+        if known is None:
+            raise IndexDamaged(
+                f"the manifest of {index.path} is damaged, and the catalogue has vectors of {len(spaces)} encoders: "
+                "restore manifest.json from a copy"
+            )
+        index.with_manifest(model=known.spec.name, encoder=known.spec, recipe="exact", vector_index=None)
+    elif any(is_file_wrong(catalogue.sql, index.path / name) for name in built_files(index)):
+        index.with_manifest(recipe="exact", vector_index=None)
+    for space in catalogue.spaces():
+        if is_background_damaged(index, space):
+            index.background_file(space).unlink(missing_ok=True)
 
 
 def _mend_index(index: IndexDirectory, changed: Sequence[str]) -> None:

@@ -12,9 +12,11 @@ from mmsearch.core.errors import MediaError
 from mmsearch.ingest import IngestOptions
 from mmsearch.media.base import DecodeOptions
 from mmsearch.pipeline.plan import Scope, archive_of, kept_scopes, make_plan, settle_skipped
+from mmsearch.query.calibrate.calibration import is_background_damaged
 from mmsearch.sources import FileEntry, content_hash
 from mmsearch.store.local.catalogue import Root, Space, checks
-from mmsearch.store.local.catalogue.checksums import wrong_codes, wrong_rows
+from mmsearch.store.local.catalogue.checksums import is_file_wrong, wrong_codes, wrong_rows
+from mmsearch.store.local.catalogue.closing import Closed, log_has_content, set_aside_of
 from mmsearch.store.local.catalogue.reranker_cache import live_places, token_table
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.files.tokens import TokenFile
@@ -45,7 +47,7 @@ def verify(index: IndexDirectory, *, read_bytes: bool = False, seen: Seen = lamb
         advice = "restore the index from a copy, or remove it and index again"
         found = [Difference("damaged database", catalogue.path.name, f"{what}: {advice}") for what in broken]
         return Verdict(0, 0, 0, tuple(found))
-    differences = [*_catalogue(index, space), *_stray_files(index)]
+    differences = [*_integrity(index, space), *_catalogue(index, space), *_stray_files(index)]
     for each in catalogue.spaces():
         differences += _vectors(index, each)
     differences += _tokens(index)
@@ -57,6 +59,43 @@ def verify(index: IndexDirectory, *, read_bytes: bool = False, seen: Seen = lamb
     documents = counts["image"] + counts["video"] + counts["text"]
     vectors = sum(each.row_count for each in catalogue.spaces())
     return Verdict(documents, vectors, files, tuple(differences))
+
+
+def _integrity(index: IndexDirectory, space: Space) -> Iterator[Difference]:
+    """What is not byte for byte what was written: the catalogue's file, the manifest, the vector index, the caches."""
+    catalogue = index.catalogue
+    is_complete = catalogue.closed is not None and not log_has_content(catalogue.path)
+    if is_complete and Closed.of(catalogue.path) != catalogue.closed:
+        detail = (
+            "bytes of it are not those that were written, and nothing tells which: restore the index from a copy if "
+            "there is one; mending compares the tables with each other and with the disk, and believes the rest"
+        )
+        yield Difference("changed catalogue", catalogue.path.name, detail)
+    if set_aside_of(catalogue.path).exists():
+        detail = (
+            "a write-ahead log that did not belong to this catalogue lay beside it, from a backup, say; it was not "
+            "believed: delete it"
+        )
+        yield Difference("foreign log", set_aside_of(catalogue.path).name, detail)
+    if index.manifest.is_damaged:
+        detail = "it is not what was written: mending takes the encoder from the catalogue and searches exactly"
+        yield Difference("damaged manifest", "manifest.json", detail)
+    for name in built_files(index):
+        if is_file_wrong(catalogue.sql, index.path / name):
+            detail = (
+                "it is not what was built: mending drops it and searches exactly, `mmsearch optimize` builds it anew"
+            )
+            yield Difference("damaged vector index", name, detail)
+    for each in catalogue.spaces():
+        if is_background_damaged(index, each):
+            detail = "it cannot be read: mending drops it, it is made anew"
+            yield Difference("damaged calibration", index.background_file(each).name, detail)
+
+
+def built_files(index: IndexDirectory) -> list[str]:
+    """The files of the vector index in use."""
+    built = index.manifest.vector_index
+    return [] if built is None else [str(built["file"]), str(built["recipe_file"])]
 
 
 def _catalogue(index: IndexDirectory, space: Space) -> Iterator[Difference]:

@@ -31,6 +31,7 @@ def kinds(verdict: Verdict) -> dict[str, int]:
 
 def sql(index: Index, *statements: str) -> None:
     """Damages the catalogue behind everybody's back."""
+    (index.path / "catalogue.closed").unlink(missing_ok=True)  # as any writer does: else its log would not be believed
     with sqlite3.connect(index.path / "catalogue.sqlite") as connection:
         for statement in statements:
             connection.execute(statement)
