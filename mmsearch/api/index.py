@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mmsearch.ingest.datasets import ImportOptions
     from mmsearch.models.rerankers.base import Reranker
     from mmsearch.query import Searcher
+    from mmsearch.store.local.backup import BackupReport
     from mmsearch.store.local.catalogue import Space
     from mmsearch.store.local.optimize import OptimizeOptions, OptimizeReport
     from mmsearch.switch import SwitchOptions, SwitchReport
@@ -237,6 +238,14 @@ class Index(Evaluating):
             lambda place, options: self._add_changes(place, options, progress),
         )
         return look()
+
+    def backup(self, path: PathLike) -> BackupReport:
+        """Copies the index to the new or empty folder ``path``, as of one moment; see
+        `mmsearch.store.local.backup.back_up`.
+        """
+        from mmsearch.store.local.backup import back_up
+
+        return back_up(self._directory, Path(path).expanduser().absolute())
 
     def optimize(
         self,

@@ -8,6 +8,7 @@ import typer
 
 from mmsearch import __version__
 from mmsearch.cli import (
+    backup_command,
     eval_commands,
     index_commands,
     model_commands,
@@ -35,6 +36,7 @@ for commands in (
     train_commands,
     vector_commands,
     switch_command,
+    backup_command,
 ):
     commands.register(app)
 
