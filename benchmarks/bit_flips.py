@@ -19,8 +19,8 @@ from environment import write_result
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mmsearch.store.local.files import codes as code_file  # noqa: E402
-from tests.support.bit_flips import flip, make_index, results  # noqa: E402
+from mmsearch.store.local.files import codes as code_file
+from tests.support.bit_flips import flip, make_index, results
 
 
 def main() -> None:
