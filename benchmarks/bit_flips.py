@@ -24,6 +24,7 @@ from tests.support.bit_flips import flip, make_index, results
 
 
 def main() -> None:
+    """Turns bits and prints what came of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--flips", type=int, default=2000)
     arguments = parser.parse_args()

@@ -49,4 +49,4 @@ def test_vectors_that_are_vectors_still(pristine: Path, tmp_path: Path, harm: st
         after = index.verify(mend=True)
         assert {one.kind for one in after.differences} <= {"lost vector"}, "photos are read again, imported rows kept"
         assert index.status()["documents"]["image"] == 1508
-        assert [Path(hit.path).name for hit in index.search("red", k=1500) if "photos" in hit.path][0] == "red.png"
+        assert next(Path(hit.path).name for hit in index.search("red", k=1500) if "photos" in hit.path) == "red.png"

@@ -62,18 +62,10 @@ class Manifest:
     format: int = FORMAT
     vector_index: Mapping[str, Any] | None = None
     """What was built for faster search (`mmsearch.store.local.vectors.BuiltIndex`); ``None``: exact search."""
-    digest: str | None = None
-    """Of all other fields, as it was read; ``None`` for one that an older mmsearch wrote."""
-
-    @property
-    def is_sealed(self) -> bool:
-        """Whether it carries a digest."""
-        return self.digest is not None
-
-    @property
-    def is_damaged(self) -> bool:
-        """Whether it is not what was written, as far as that is known."""
-        return self.digest is not None and self.digest != _digest_of(self)
+    is_sealed: bool = False
+    """Whether it came with a digest of itself; those of older mmsearch do not."""
+    is_damaged: bool = False
+    """Whether it is not what was written: then it names no vector index, as nobody knows which one."""
 
     @classmethod
     def read(cls, directory: Path) -> Manifest:
@@ -87,11 +79,15 @@ class Manifest:
                     f"the index {directory} has format {found}, this mmsearch knows formats up to {FORMAT}: "
                     "upgrade mmsearch to use it"
                 )
+            sealed = content.pop("digest", None)
+            is_damaged = sealed is not None and sealed != _digest_of(content)
             encoder = EncoderSpec(**content["encoder"])
             built = content.get("vector_index")
             if built is not None and "tower" in built:  # what an older mmsearch called the embedding space
                 built = {"space": built["tower"], **{name: value for name, value in built.items() if name != "tower"}}
-            return cls(content["model"], encoder, content["recipe"], found, built, content.get("digest"))
+            if is_damaged:
+                return cls(content["model"], encoder, "exact", found, None, True, True)
+            return cls(content["model"], encoder, content["recipe"], found, built, sealed is not None)
         except FileNotFoundError as error:
             raise IndexMissing(f"there is no index at {directory}: make one with `mmsearch index FOLDER`") from error
         except (ValueError, KeyError, TypeError, OSError) as error:
@@ -103,7 +99,8 @@ class Manifest:
         """Replaces the manifest atomically: a reader sees the old one or the new one."""
         draft = directory / (MANIFEST + ".new")
         with draft.open("w", encoding="utf-8") as file:
-            json.dump({**asdict(self), "digest": _digest_of(self)}, file, indent=2)
+            content = {name: value for name, value in asdict(self).items() if not name.startswith("is_")}
+            json.dump({**content, "digest": _digest_of(content)}, file, indent=2)
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())
@@ -339,13 +336,12 @@ class IndexDirectory:
 
     def with_manifest(self, **changes: Any) -> None:
         """Replaces fields of the manifest, on disk and here."""
-        self.manifest = replace(self.manifest, **changes)
+        self.manifest = replace(self.manifest, is_sealed=True, is_damaged=False, **changes)
         self.manifest.write(self.path)
 
 
-def _digest_of(manifest: Manifest) -> str:
-    fields = asdict(replace(manifest, digest=None))
-    return blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=16).hexdigest()
+def _digest_of(content: Mapping[str, Any]) -> str:
+    return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def same_encoder(one: EncoderSpec, other: EncoderSpec) -> bool:
