@@ -16,8 +16,9 @@ from __future__ import annotations
 import contextlib
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -36,6 +37,7 @@ from mmsearch.query.calibrate.hubness import hubness_of_passages, hubness_of_vec
 from mmsearch.query.calibrate.reference import load_reference
 from mmsearch.query.options import ALPHA
 from mmsearch.store.local.catalogue import Space
+from mmsearch.store.local.catalogue.checksums import digest_of_rows
 from mmsearch.store.local.directory import IndexDirectory
 
 BLOCK = 4096
@@ -173,9 +175,20 @@ def load_background(index: IndexDirectory, space: Space) -> Background:
             )  # fmt: skip
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
         return empty_background(space.spec)
-    if found.rows > space.row_count or found.mark != _mark(index.matrix(space)[: found.rows]):
+    if found.rows > space.row_count or found.mark not in _marks(index, space, found.rows):
         return empty_background(space.spec, found.bank)
     return found
+
+
+def is_background_damaged(index: IndexDirectory, space: Space) -> bool:
+    """Whether there is one in the index directory that is not what was written; each part of it has a checksum."""
+    try:
+        with zipfile.ZipFile(index.background_file(space)) as file:
+            return file.testzip() is not None
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, EOFError, zlib.error):
+        return True
 
 
 def rows_without_background(index: IndexDirectory, space: Space) -> int:
@@ -202,8 +215,11 @@ def refresh_background(
     is_text = np.zeros(len(matrix), dtype=bool)
     is_text[texts[texts < len(matrix)]] = True
     is_dead = np.zeros(len(matrix), dtype=bool)
-    is_dead[index.catalogue.dead_rows(space.id)] = True
-    extended = _extended(known, matrix, bank, encoder.caption_centroids(), encoder.photo_sample(), is_text, is_dead)
+    is_dead[index.catalogue.rows_given_up(space.id)] = True
+    extended = replace(
+        _extended(known, matrix, bank, encoder.caption_centroids(), encoder.photo_sample(), is_text, is_dead),
+        mark=_marks(index, space, len(matrix))[0],
+    )
     _save(index.background_file(space), extended)
     return extended
 
@@ -239,7 +255,7 @@ def _extended(
     pictures = _nearest_neighbours(matrix, np.flatnonzero(~is_text & ~is_dead))
     neighbours = pictures if len(pictures) else known.neighbours
     found = {group: top for group, top in tops.items() if len(top.scores)}
-    return Background(hubness, is_text, crowd, bank, found, neighbours, scale, _mark(matrix), learned)
+    return Background(hubness, is_text, crowd, bank, found, neighbours, scale, "", learned)
 
 
 def _nearest_neighbours(matrix: Any, rows: npt.NDArray[np.int64]) -> FloatArray:
@@ -259,8 +275,18 @@ def _nearest_neighbours(matrix: Any, rows: npt.NDArray[np.int64]) -> FloatArray:
     return np.sort(best)
 
 
+def _marks(index: IndexDirectory, space: Space, rows: int) -> list[str]:
+    """What the first ``rows`` rows of a vector file may be called, the best name first: other vectors, or the same in
+    other rows, have others. The first is of the checksums of all of them, if they have any; the other, which an older
+    mmsearch wrote, is of three rows.
+    """
+    of_all = digest_of_rows(index.catalogue.sql, space.file, rows)
+    of_three = _mark(index.matrix(space)[:rows])
+    return [of_three] if of_all is None else [f"all {of_all}", of_three]
+
+
 def _mark(matrix: Any) -> str:
-    """Of the first, middle and last row: other vectors, or vectors moved to other rows, have another."""
+    """Of the first, middle and last row."""
     if not len(matrix):
         return ""
     rows = np.ascontiguousarray(matrix[[0, len(matrix) // 2, len(matrix) - 1]])
