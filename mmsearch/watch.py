@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mmsearch.core.errors import EncoderMismatch, IndexBusy, UsageError
@@ -41,8 +43,9 @@ def watch(
     """Indexes ``paths`` and then keeps them up to date until ``stop`` is set or an interrupt comes (Ctrl-C).
 
     ``done`` gets the report of the first run and of every later one that found something. While another process
-    writes to the index, changes are kept back and tried again. ``encoder`` may be a function that gives the one that
-    answers now: then a switch to another model does not end the watch.
+    writes to the index, changes are kept back and tried again. A folder that goes away is waited for: a disk that is
+    mounted again, or another one in its place, is watched anew and looked at as a whole. ``encoder`` may be a function
+    that gives the one that answers now: then a switch to another model does not end the watch.
 
     Raises:
         UsageError: a path does not exist, or the system cannot watch so many folders.
@@ -63,7 +66,8 @@ def _watch(
     first = True
     while not stop.is_set():
         if waiting and (report := _run(index, encoder, real, waiting, options, progress, limits, first)):
-            if first or report.indexed or report.updated or report.removed or report.interrupted:
+            news = (report.indexed, report.updated, report.removed, report.absent, report.back, report.interrupted)
+            if first or any(news):
                 done(report)
             if report.interrupted:
                 return
@@ -76,13 +80,12 @@ def _run(
     options: IngestOptions, progress: Callable[[Progress], None], limits: WatchOptions, first: bool,
 ) -> Report | None:  # fmt: skip
     """``None`` when another process writes to the index, or has just switched it to another model."""
-    everything = first or len(changed) > limits.most_paths
-    places = [path for path in paths if path.exists()] if everything and not first else paths
     opened = encoder()
     try:
-        if everything:
-            return ingest(index, opened, places, options, progress) if places else Report()
-        return ingest(index, opened, sorted(changed), options, progress, changes=True)
+        if first:
+            return ingest(index, opened, paths, options, progress)
+        places = paths if len(changed) > limits.most_paths else sorted(changed)
+        return ingest(index, opened, places, options, progress, changes=True)
     except IndexBusy:
         return None
     except EncoderMismatch:
@@ -95,21 +98,85 @@ def _changes(
     paths: Sequence[Path], index_path: Path, stop: threading.Event, options: WatchOptions
 ) -> Iterator[set[Path]]:
     """Sets of changed places, each after its burst; an empty set first, and now and then."""
-    import watchfiles
-
     own = os.path.realpath(index_path)
 
     def counts(_: object, path: str) -> bool:
         return path != own and not path.startswith(own + os.sep)
+
+    last = _places(paths)
+    while not stop.is_set():
+        now = _places(paths)
+        replaced, last = {path for path in paths if last[path] != now[path]}, now
+        is_same = partial(_are_at, paths, now)
+        there = [path for path in paths if path.exists()]
+        if there:
+            yield from _events(there, counts, stop, options, is_same, replaced)
+        else:
+            yield replaced
+            while not stop.wait(options.quiet_s) and is_same():
+                yield set()
+
+
+def _events(
+    paths: Sequence[Path], counts: Callable[[object, str], bool], stop: threading.Event, options: WatchOptions,
+    is_same: Callable[[], bool], replaced: set[Path],
+) -> Iterator[set[Path]]:  # fmt: skip
+    """Changes below folders that are there, for as long as they are the same folders; first, once they are watched,
+    those that were ``replaced``.
+    """
+    import watchfiles
 
     try:
         for found in watchfiles.watch(
             *paths, watch_filter=counts, stop_event=stop, debounce=int(1000 * options.longest_s),
             step=int(1000 * options.quiet_s), rust_timeout=500, yield_on_timeout=True, ignore_permission_denied=True,
         ):  # fmt: skip
-            yield {Path(path) for _, path in found}
+            yield replaced | {Path(path) for _, path in found}
+            replaced = set()
+            if not is_same():
+                return
+    except FileNotFoundError:
+        return  # a folder went away between two looks: the caller sees that
     except (OSError, RuntimeError) as error:
+        if not is_same():
+            return
         raise UsageError(
             f"the folders cannot be watched ({error}): raise the system's limit (fs.inotify.max_user_watches), or set "
             "WATCHFILES_FORCE_POLLING=1"
         ) from error
+
+
+def _places(paths: Sequence[Path]) -> dict[Path, tuple[object, ...]]:
+    """What changes when another folder lies at one of the paths than before, or a disk comes or goes below it.
+
+    A watch holds on to folders, not to paths, so it would go blind then.
+    """
+    mounts = _mounts()
+    below = {path: [line for point, line in mounts if path in (point, *point.parents)] for path in paths}
+    return {path: (_identity(path), *below[path]) for path in paths}
+
+
+def _are_at(paths: Sequence[Path], seen: dict[Path, tuple[object, ...]]) -> bool:
+    return _places(paths) == seen
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _mounts() -> list[tuple[Path, str]]:
+    """Where something is mounted, and what, on Linux; elsewhere the folders themselves must tell."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        number, _, device, _, point, *_ = line.split(" ")
+        plain = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), point)
+        found.append((Path(plain), f"{number} {device}"))
+    return found

@@ -124,11 +124,31 @@ def test_changes_wait_while_another_process_writes(index: Index, photos: Path, e
         until(lambda: "new.png" in names(index))
 
 
-def test_a_folder_that_goes_away_is_no_deletion(index: Index, photos: Path, encoder: ColourEncoder) -> None:
-    with watching(index, encoder, photos):
-        photos.rename(photos.with_name("unmounted"))
-        time.sleep(0.8)
-        assert len(names(index)) == 8
+@pytest.mark.parametrize("empty", [False, True], ids=["no folder", "an empty folder"])
+@pytest.mark.parametrize("at", ["", "sub"])
+def test_a_folder_that_goes_away_is_no_deletion(
+    index: Index, photos: Path, encoder: ColourEncoder, at: str, empty: bool
+) -> None:
+    """It is waited for, comes back without encoding, and is watched again then."""
+    place, away = photos / at, photos.with_name("unmounted")
+    if at and not empty:
+        pytest.skip("a folder deleted from a folder that is there is a deletion")
+    with watching(index, encoder, photos) as reports:
+        place.rename(away)
+        if empty:
+            place.mkdir()
+        until(lambda: bool(index.status()["documents"]["absent"]))
+        gone = 8 if not at else 4
+        assert len(names(index)) == 8 - gone and index.status()["documents"]["absent"] == gone
+        if empty:
+            place.rmdir()
+        away.rename(place)
+        until(lambda: len(names(index)) == 8)
+        until(lambda: bool(reports[-1].back))
+        assert encoder.encoded_images == 8
+        save_colour(place / "new.png", "red", seed=40)
+        until(lambda: len(names(index)) == 9)
+    assert index.verify().clean
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGINT") or os.name != "posix", reason="needs SIGINT")

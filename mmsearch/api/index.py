@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mmsearch.query import Question, Searcher, SearchOptions
     from mmsearch.query.explain import Explanation
     from mmsearch.query.rerank import Reranking
+    from mmsearch.store.local.backup import BackupReport
     from mmsearch.store.local.catalogue import Space
     from mmsearch.store.local.optimize import OptimizeOptions, OptimizeReport
     from mmsearch.store.local.vector_index import QueryKind
@@ -123,6 +124,13 @@ class Index:
         report = ingest(self._directory, encoder, _paths(paths), options or IngestOptions(), progress)
         self._after_adding(report, encoder)
         return report
+
+    def _add_changes(self, place: Path, options: IngestOptions, progress: Callable[[Progress], None]) -> None:
+        """Like `add`, of a part that is indexed already; what was removed from the index stays out."""
+        from mmsearch.ingest import ingest
+
+        encoder = self.encoder()
+        self._after_adding(ingest(self._directory, encoder, [place], options, progress, changes=True), encoder)
 
     def watch(
         self,
@@ -235,9 +243,17 @@ class Index:
         verifying.mend(
             self._directory,
             verdict.differences,
-            lambda place, options: self.add(place, options=options, progress=progress),
+            lambda place, options: self._add_changes(place, options, progress),
         )
         return look()
+
+    def backup(self, path: PathLike) -> BackupReport:
+        """Copies the index to the new or empty folder ``path``, as of one moment; see
+        `mmsearch.store.local.backup.back_up`.
+        """
+        from mmsearch.store.local.backup import back_up
+
+        return back_up(self._directory, Path(path).expanduser().absolute())
 
     def optimize(
         self,
@@ -572,7 +588,10 @@ class Index:
             "encoder": directory.manifest.encoder.describe(),
             "recipe": directory.manifest.recipe,
             "vector_index": directory.manifest.vector_index,
-            "documents": {**directory.catalogue.counts(), "dead_rows": len(directory.catalogue.dead_rows(space.id))},
+            "documents": {
+                **directory.catalogue.counts(),
+                "dead_rows": len(directory.catalogue.rows_given_up(space.id)),
+            },
             "ocr": reading_counts(directory.catalogue),
             "vectors": space.row_count,
             "models": describe_spaces(directory.catalogue, space.id, directory.manifest.model),

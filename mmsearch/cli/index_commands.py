@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @with_options(
     "paths index model device batch_size exclude hidden max_megapixels frame_interval_s ocr keep_tokens reranker "
-    "memory_mb watch compile"
+    "memory_mb forget_missing watch compile"
 )
 def index_command(
     paths: Annotated[list[Path], typer.Argument(help="Folders or files to index.", show_default=False)],
@@ -55,7 +55,9 @@ def index_command(
 ) -> None:
     """Indexes folders of photos, videos and texts, or brings their index up to date."""
     from mmsearch.api import Index
+    from mmsearch.core.home import locate_index
     from mmsearch.media.ocr import open_text_reader
+    from mmsearch.store.local.directory import IndexDirectory
 
     options = replace(
         options,
@@ -65,7 +67,10 @@ def index_command(
     )
     if reranker is not None and not keep_tokens:
         raise UsageError("--reranker says whose tokens --keep-tokens keeps: give both")
-    _check_paths(paths)
+    if options.forget_missing and watch:
+        raise UsageError("--forget-missing confirms what is missing now, --watch goes on: give one of them")
+    if not IndexDirectory.exists(locate_index(index)):  # one that exists may know a path that is not there now
+        _check_paths(paths)
     with Index.open(index, create=True, encoder=model, options=encoder) as opened:
         if keep_tokens is False:
             opened.drop_tokens()
@@ -95,6 +100,8 @@ def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
     print(f"index      {values['path']}")
     kinds = [f"{documents[name]:,} {spec_of(name).plural}" for name in MODALITIES if name in documents]
     print(f"documents  {', '.join(kinds)}")
+    if documents["absent"]:
+        print(f"absent     {documents['absent']:,} of them are not there now (`mmsearch index` brings them back)")
     unused = f", {documents['dead_rows']:,} of them unused" if documents["dead_rows"] else ""
     print(f"segments   {documents['segments']:,} ({values['vectors']:,} vectors{unused})")
     print(f"skipped    {count_of(documents['skipped'], 'unreadable file')}")

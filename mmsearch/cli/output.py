@@ -30,6 +30,9 @@ def print_report(report: Report, place: Any, *, as_json: bool) -> None:
                 "unchanged": report.unchanged,
                 "updated": report.updated,
                 "removed": report.removed,
+                "absent": report.absent,
+                "absent_at": list(report.absent_at),
+                "back": report.back,
                 "skipped": [{"path": skip.path, "reason": skip.reason} for skip in report.skipped],
                 "segments": report.segments,
                 "interrupted": report.interrupted,
@@ -47,8 +50,23 @@ def print_report(report: Report, place: Any, *, as_json: bool) -> None:
     )
     if report.text_read:
         print(f"text read in {count_of(report.text_read, 'picture or video', 'pictures and videos')}")
+    if report.back:
+        print(f"there again: {count_of(report.back, 'document')} that had been absent")
+    if report.absent:
+        print_absent(report)
     print_reasons("skipped", report.skipped)
     print_reasons("no text read in", report.text_unread)
+
+
+def print_absent(report: Report, each: int = 3) -> None:
+    """One line of warning on what vanished, and how to say that it is meant."""
+    places = ", ".join(map(printable, report.absent_at[:each])) + (" …" if len(report.absent_at) > each else "")
+    print(
+        f"warning: {count_of(report.absent, 'document')} at {places} {'is' if report.absent == 1 else 'are'} not there "
+        "now: kept with their vectors and left out of results until the place is back; if they were deleted, confirm "
+        "with `mmsearch index --forget-missing` or `mmsearch remove PATH`",
+        file=sys.stderr,
+    )
 
 
 def print_reasons(what: str, skipped: Sequence[Skip], each: int = 5) -> None:

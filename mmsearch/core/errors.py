@@ -7,6 +7,7 @@
     │   ├── IndexMissing      there is none at that place
     │   ├── IndexBusy         another process is writing to it
     │   ├── IndexDamaged      its parts do not fit together
+    │   ├── ResourceShortage  a disk is full, memory or descriptors are short: it passes
     │   ├── IndexTooNew       written by a newer mmsearch
     │   └── EncoderMismatch   made by another encoder than the one given
     ├── EncoderError          an encoder cannot be opened or run
@@ -45,6 +46,10 @@ class IndexBusy(IndexDirectoryError):  # noqa: N818
 
 class IndexDamaged(IndexDirectoryError):  # noqa: N818
     """The parts of the index do not fit together."""
+
+
+class ResourceShortage(IndexDirectoryError):  # noqa: N818
+    """A disk is full, memory or descriptors are short, a disk does not answer: nobody's fault, and it passes."""
 
 
 class IndexTooNew(IndexDirectoryError):  # noqa: N818

@@ -89,6 +89,12 @@ class Report:
     skipped: tuple[Skip, ...] = ()
     segments: int = 0
     interrupted: bool = False
+    absent: int = 0
+    """Documents below the places of the run that are not there now and are kept: see `mmsearch.pipeline.vanished`."""
+    absent_at: tuple[str, ...] = ()
+    """The places that they vanished with."""
+    back: int = 0
+    """Documents that had been absent and are there again, unchanged."""
     text_read: int = 0
     """Pictures and videos whose text was read in this run (`IngestOptions.ocr`)."""
     text_unread: tuple[Skip, ...] = ()

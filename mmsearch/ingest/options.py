@@ -29,6 +29,9 @@ class IngestOptions(Options):
 
     ``keep_tokens`` names a reranker whose image tokens are kept with the index from now on, also of what is in it
     already (``None``: as before). A reranked query then opens no picture.
+
+    ``forget_missing``: what is not there any more is dropped even where the whole place vanished
+    (`mmsearch.pipeline.vanished`), and so is what is absent since earlier runs.
     """
 
     rules: WalkRules = field(default_factory=WalkRules)
@@ -43,6 +46,9 @@ class IngestOptions(Options):
     )
     ocr: bool | TextReader = False
     keep_tokens: str | None = None
+    forget_missing: bool = option(
+        False, "Drop what is not there, also where a whole disk or folder vanished.", flag="--forget-missing"
+    )
 
     def kept(self) -> dict[str, Any]:
         """What decides which files are indexed and how, as plain values; `from_kept` reads them."""

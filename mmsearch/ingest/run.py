@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from mmsearch.pipeline.fill import Artefact, fill
 from mmsearch.pipeline.new_files import NewFiles
 from mmsearch.pipeline.plan import Plan, Scope, make_plan, resolve_changes, resolve_scopes, settle_skipped
 from mmsearch.pipeline.reading import Seconds
+from mmsearch.pipeline.vanished import absent_at, judge
 from mmsearch.store.local.catalogue import Root
 from mmsearch.store.local.directory import IndexDirectory
 
@@ -45,7 +47,10 @@ def ingest(
     and returns a report with ``interrupted`` set; the same call later finishes the job.
 
     With ``changes``, the paths are places inside of what is indexed already, where something may have come, gone or
-    changed; what ignore rules leave out of a folder is left out here too.
+    changed; what ignore rules leave out of a folder is left out here too, and so is what was removed from the index.
+
+    What vanished with the place where it lies (a disk that is not mounted) is not dropped but marked absent: see
+    `mmsearch.pipeline.vanished`. It comes back, without encoding, when it is there again.
 
     Raises:
         UsageError: a path does not exist.
@@ -56,6 +61,14 @@ def ingest(
     reader = open_text_reader() if options.ocr is True else options.ocr or None
     with index.writing(encoder=encoder.spec) as writable:
         return _Run(writable, encoder, options, progress, reader).run(paths, changes)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Documents that were dropped, and how many are absent from each place."""
+
+    removed: int = 0
+    absent: Counter[str] = field(default_factory=Counter)
 
 
 class _Run:
@@ -78,12 +91,13 @@ class _Run:
     def run(self, paths: Sequence[Path], changes: bool) -> Report:
         cache = None if self._options.keep_tokens is None else self._open_cache(self._options.keep_tokens)
         scopes = self._changed(paths) if changes else self._named(paths)
-        plan = self._plan(scopes)
+        plan = self._plan(scopes, with_removed=not changes)
+        self._bring_back(plan)
         if cache is None and (plan.work or lacks_tokens(self._index)):  # else opening a model would be for nothing
             cache = self._open_cache(None)
         new, executor = self._new_files(plan, cache), self._executor()
         interrupted = self._fill(new, executor)
-        removed = 0 if interrupted else self._clean_up(plan)
+        cleaned = Cleaned() if interrupted else self._clean_up(scopes, plan, changes)
         if cache is not None and not interrupted:
             with self._seconds.of("tokens"):
                 interrupted = self._fill(cache, self._executor())
@@ -93,7 +107,7 @@ class _Run:
                 text = self._text_in_pictures(self._reader, scopes)
                 interrupted = self._fill(text, ThreadExecutor(1, self._options.memory_mb, look_ahead=1))
         self._seconds.include(executor.seconds)
-        return self._report(plan, new, removed, interrupted, text)
+        return self._report(plan, new, cleaned, interrupted, text)
 
     def _fill(self, artefact: Artefact, executor: Executor) -> bool:
         return fill(artefact, executor, lambda: contextlib.nullcontext(self._index), self._progress)
@@ -130,36 +144,62 @@ class _Run:
         with self._index.catalogue.transaction():
             for scope in scopes:
                 self._index.catalogue.keep_scope(scope.root.id, scope.below, self._options.kept())
+                self._index.catalogue.clear_removed(scope.root.id, scope.below)
         return scopes
 
     def _changed(self, paths: Sequence[Path]) -> list[Scope]:
         return resolve_changes(self._index, paths, self._options.rules)
 
-    def _plan(self, scopes: Sequence[Scope]) -> Plan:
+    def _plan(self, scopes: Sequence[Scope], *, with_removed: bool) -> Plan:
         plan = make_plan(
             self._index,
             scopes,
             self._options.rules,
             self._decode_options,
             lambda files: self._progress(Progress("walk", files, None)),
+            with_removed=with_removed,
         )
         settle_skipped(self._index, scopes, plan, self._limits)
         self._seconds["walk"] = time.perf_counter() - self._started
         return plan
 
-    def _clean_up(self, plan: Plan) -> int:
-        """Drops what is gone. Last, so that files that only moved have taken their vectors along."""
+    def _bring_back(self, plan: Plan) -> None:
+        """First of all: whatever becomes of the rest of the run, these are there."""
+        if plan.back:
+            with self._seconds.of("commit"), self._index.catalogue.transaction():
+                self._index.catalogue.bring_back(plan.back)
+
+    def _clean_up(self, scopes: Sequence[Scope], plan: Plan, changes: bool) -> Cleaned:
+        """Drops what was deleted, and marks absent what vanished. Last, so that files that only moved have taken their
+        vectors along.
+        """
         catalogue = self._index.catalogue
         with self._seconds.of("commit"), catalogue.transaction():
-            removed = catalogue.remove_documents(plan.gone)
+            cleaned = self._settle_gone(scopes, plan, changes)
             for root_id, path in plan.forgotten_archives:
-                catalogue.drop_archive(root_id, path)
+                if not catalogue.count_absent(root_id, path):
+                    catalogue.drop_archive(root_id, path)
             for root_id, path in plan.forgotten:
                 catalogue.forget_skipped(root_id, [path])
+            for root_id, folders in plan.folders.items():
+                known = catalogue.folders_below(root_id)
+                catalogue.put_folders(root_id, {path: one for path, one in folders.items() if known.get(path) != one})
             catalogue.drop_unused_contents()
             self._forget_renamed_roots()
             catalogue.drop_empty_roots()
-        return removed
+        return cleaned
+
+    def _settle_gone(self, scopes: Sequence[Scope], plan: Plan, changes: bool) -> Cleaned:
+        catalogue = self._index.catalogue
+        if self._options.forget_missing:
+            return Cleaned(catalogue.remove_documents([*plan.gone, *plan.absent]))
+        gone = catalogue.still_there(plan.gone)
+        looked_at = [(scope.root.id, scope.below) for scope in scopes]
+        verdicts = judge(self._index, gone, [] if changes else looked_at, plan.last_id)
+        absent = absent_at(self._index, catalogue.still_absent(plan.absent), looked_at)
+        removed = catalogue.remove_documents([*verdicts.deleted, *absent.deleted])
+        catalogue.keep_absent(document for document, _, _ in verdicts.vanished)
+        return Cleaned(removed, verdicts.places + absent.places)
 
     def _forget_renamed_roots(self) -> None:
         """Of a folder that is gone and took all its documents along, the unreadable files are not kept in mind."""
@@ -170,7 +210,7 @@ class _Run:
                 catalogue.remove_below(root.id, "")
 
     def _report(
-        self, plan: Plan, new: NewFiles, removed: int, interrupted: bool, text: TextInPictures | None
+        self, plan: Plan, new: NewFiles, cleaned: Cleaned, interrupted: bool, text: TextInPictures | None
     ) -> Report:
         self._seconds["total"] = time.perf_counter() - self._started
         skipped = sorted((*plan.skipped, *new.skipped), key=lambda skip: skip.path)
@@ -178,7 +218,10 @@ class _Run:
             indexed=new.indexed,
             unchanged=plan.unchanged + new.unchanged,
             updated=new.updated,
-            removed=removed + new.removed,
+            removed=cleaned.removed + new.removed,
+            absent=sum(cleaned.absent.values()),
+            absent_at=tuple(sorted(cleaned.absent)),
+            back=len(plan.back),
             skipped=tuple(skipped),
             segments=new.segments,
             interrupted=interrupted,
@@ -229,4 +272,7 @@ def _remove_at(index: IndexDirectory, path: Path) -> int:
 def _remove_below(index: IndexDirectory, root: Root, path: str) -> int:
     index.catalogue.drop_scopes(root.id, path)
     index.catalogue.drop_archives(root.id, path)
-    return index.catalogue.remove_below(root.id, path)
+    removed = index.catalogue.remove_below(root.id, path)
+    if removed and path:
+        index.catalogue.put_removed(root.id, path)
+    return removed

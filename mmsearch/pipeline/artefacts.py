@@ -150,7 +150,7 @@ class RerankerCache(OfContents):
 
     def lacking(self) -> Lacking:
         """See `OfContents.lacking`."""
-        return lacking_tokens(self._file_id)
+        return lacking_tokens(self._index.catalogue, self._file_id)
 
     def rounds(self) -> Iterator[Round]:
         """See `Artefact.rounds`."""
@@ -201,7 +201,7 @@ def open_cache(index: IndexDirectory, encoder: Encoder, name: str | None, option
 def lacks_tokens(index: IndexDirectory) -> bool:
     """Whether there is a reranker cache, and some picture that lies on the disk is not in it."""
     table = token_table(index.catalogue)
-    return table is not None and bool(lacking_tokens(table.id).contents(index.catalogue, limit=1))
+    return table is not None and bool(lacking_tokens(index.catalogue, table.id).contents(index.catalogue, limit=1))
 
 
 class TextInPictures(OfContents):
@@ -218,7 +218,9 @@ class TextInPictures(OfContents):
         self.functions = {"image": TextInImages(reader)}
         self._name = reader.name
         self._lacking = lacking_text(
-            reader.name, [(scope.root.id, scope.below) for scope in scopes if not scope.root.is_dataset]
+            index.catalogue,
+            reader.name,
+            [(scope.root.id, scope.below) for scope in scopes if not scope.root.is_dataset],
         )
         self._total = self._lacking.count(index.catalogue)
         self._done = self.read = 0

@@ -14,8 +14,17 @@ from mmsearch.core.types import Skip
 from mmsearch.media import DECODERS
 from mmsearch.media.archive import archive_decoding
 from mmsearch.media.base import DecodeOptions, Decoder
-from mmsearch.sources import ARCHIVE_SUFFIX, IGNORE_FILE, FileEntry, Unreadable, WalkRules, is_left_out, walk
-from mmsearch.store.local.catalogue import KnownDocument, Root
+from mmsearch.sources import (
+    ARCHIVE_SUFFIX,
+    IGNORE_FILE,
+    FileEntry,
+    FolderSeen,
+    Unreadable,
+    WalkRules,
+    is_left_out,
+    walk,
+)
+from mmsearch.store.local.catalogue import FolderIdentity, KnownDocument, Root
 from mmsearch.store.local.directory import IndexDirectory
 
 CAPTIONED = frozenset(suffix for decoder in DECODERS if has_pictures(decoder.modality) for suffix in decoder.suffixes)
@@ -66,12 +75,20 @@ class ArchiveWork:
 
 @dataclass
 class Plan:
-    """What the walk found. ``gone`` are documents (id, root id, path) whose files were not met."""
+    """What the walk found. ``gone`` are documents (id, root id, path) whose files were not met, ``absent`` those among
+    them of which that was known already; ``back`` are absent documents whose files are there as they were.
+    """
 
     work: list[Work | ArchiveWork] = field(default_factory=list)
     unchanged: int = 0
     skipped: list[Skip] = field(default_factory=list)
     gone: list[tuple[int, int, str]] = field(default_factory=list)
+    absent: list[tuple[int, int, str]] = field(default_factory=list)
+    back: list[int] = field(default_factory=list)
+    folders: dict[int, dict[str, FolderIdentity]] = field(default_factory=dict)
+    """By root: the folders at and above files that were met."""
+    last_id: int = 0
+    """Of the newest document before the run."""
     forgotten: list[tuple[int, str]] = field(default_factory=list)
     """Files skipped earlier, as (root id, path), that were not met."""
     whole: set[tuple[int, str]] = field(default_factory=set)
@@ -85,10 +102,31 @@ def resolve_scopes(index: IndexDirectory, paths: Sequence[Path]) -> list[Scope]:
     Raises:
         UsageError: a path does not exist.
     """
-    wanted = _outermost([_existing(path) for path in paths])
+    missing = {path: found for path in paths if (found := _missing_scopes(index, path))}
+    wanted = _outermost([_existing(path) for path in paths if path not in missing])
     for path in wanted:  # a later path may absorb the root of an earlier one, so scopes are settled after all roots
         _scope(index, path)
-    return [_scope(index, path) for path in wanted]
+    lost = [_missing_scopes(index, path) for path in missing]
+    return [_scope(index, path) for path in wanted] + [scope for scopes in lost for scope in scopes]
+
+
+def _missing_scopes(index: IndexDirectory, path: Path) -> list[Scope]:
+    """For a path where nothing lies any more: the parts of the index that lay there."""
+    if os.path.lexists(path.expanduser()):
+        return []
+    place = Path(os.path.normpath(path.expanduser().absolute()))
+    found: list[Scope] = []
+    for root in index.catalogue.roots():
+        folder = index.root_path(root)
+        if root.is_dataset:
+            continue
+        if place == folder or place in folder.parents:
+            found.append(Scope(root, folder, ""))
+        elif folder in place.parents:
+            below = place.relative_to(folder).as_posix()
+            if next(index.catalogue.documents_below(root.id, below), None) is not None:
+                found.append(Scope(root, folder, below))
+    return found
 
 
 def _existing(path: Path) -> Path:
@@ -114,7 +152,7 @@ def resolve_changes(index: IndexDirectory, paths: Sequence[Path], rules: WalkRul
         place = path.parent if path.suffix.lower() in (".txt", ".xmp") or path.name == IGNORE_FILE else path
         for scope in kept:
             outer = scope.folder / scope.below
-            if outer not in (place, *place.parents) or not scope.folder.is_dir():
+            if outer not in (place, *place.parents):
                 continue
             below = place.relative_to(scope.folder).as_posix()
             if below == ".":
@@ -152,13 +190,19 @@ def make_plan(
     rules: WalkRules,
     options: DecodeOptions,
     seen: Callable[[int], None] = lambda _: None,
+    *,
+    with_removed: bool = True,
 ) -> Plan:
-    """Walks every scope and sorts what it meets; ``seen`` is called with the number of files met so far."""
-    plan = Plan()
+    """Walks every scope and sorts what it meets; ``seen`` is called with the number of files met so far.
+
+    Without ``with_removed``, what was taken out of the index by hand stays out.
+    """
+    plan = Plan(last_id=index.catalogue.last_document())
     files = 0
     for scope in scopes:
         sorter = _Sorter(index, scope, options, plan)
-        for met, known in _side_by_side(index, scope, rules, plan):
+        removed = () if with_removed else tuple(index.catalogue.removed_paths(scope.root.id))
+        for met, known in _side_by_side(index, scope, rules, plan, removed):
             files += 1
             if met.path.endswith(ARCHIVE_SUFFIX):
                 sorter.sort_archive(met, known)
@@ -172,7 +216,7 @@ def make_plan(
 
 
 def _side_by_side(
-    index: IndexDirectory, scope: Scope, rules: WalkRules, plan: Plan
+    index: IndexDirectory, scope: Scope, rules: WalkRules, plan: Plan, removed: Sequence[str]
 ) -> Iterator[tuple[FileEntry, list[KnownDocument]]]:
     """Pairs files with the documents known of them, one pass over both, as both come in the same order.
 
@@ -183,7 +227,12 @@ def _side_by_side(
     document = next(known, None)
     unknowable: list[str] = []
     not_met: list[KnownDocument] = []
-    for met in walk(scope.folder, rules, scope.below, CAPTIONED):
+    folders: dict[str, FolderSeen] = {}
+    last_folder: str | None = None
+    is_there = os.path.lexists(scope.folder)
+    for met in walk(scope.folder, rules, scope.below, CAPTIONED, folders) if is_there else ():
+        if removed and any(met.path == path or met.path.startswith(path + "/") for path in removed):
+            continue
         while document is not None and document.path < met.path:
             not_met.append(document)
             document = next(known, None)
@@ -196,12 +245,23 @@ def _side_by_side(
         while document is not None and (document.path == met.path or (samples and _comes_up_to(document, samples))):
             (own if document.path.startswith(met.path) else not_met).append(document)
             document = next(known, None)
+        folder = met.path.rpartition("/")[0]
+        if folder != last_folder:
+            last_folder = folder
+            _remember_folders(plan.folders.setdefault(scope.root.id, {}), folders, folder)
         yield met, own
     not_met.extend(rest for rest in [document] if rest is not None)
     not_met.extend(known)
     for lost in not_met:
         if not any(lost.path.startswith(prefix) for prefix in unknowable):
-            plan.gone.append((lost.id, scope.root.id, lost.path))
+            (plan.absent if lost.is_absent else plan.gone).append((lost.id, scope.root.id, lost.path))
+
+
+def _remember_folders(found: dict[str, FolderIdentity], seen: dict[str, FolderSeen], folder: str) -> None:
+    """A folder in which a file was met, and those above it."""
+    while folder not in found and folder in seen:
+        found[folder] = FolderIdentity(*seen[folder][:3])
+        folder = folder.rpartition("/")[0]
 
 
 def _comes_up_to(document: KnownDocument, prefix: str) -> bool:
@@ -215,6 +275,7 @@ class _Sorter:
     def __init__(self, index: IndexDirectory, scope: Scope, options: DecodeOptions, plan: Plan) -> None:
         self._scope = scope
         self._plan = plan
+        self._index = index
         self._archives = index.catalogue.archives_below(scope.root.id)
         self._archive_decoding = archive_decoding(options)
         self._decoders = {
@@ -231,17 +292,26 @@ class _Sorter:
                 self._plan.gone.append((known.id, self._scope.root.id, known.path))
         elif known is not None and (known.size, known.mtime_ns, known.decoding, known.sidecars) == (
             met.size, met.mtime_ns, decoding, met.sidecars,
-        ):  # fmt: skip
+        ) and self._is_whole(known):  # fmt: skip
             self._plan.unchanged += 1
+            self._plan.back += [known.id] if known.is_absent else []
         else:
             self._plan.work.append(Work(self._scope, met, decoder, decoding, known))
 
     def sort_archive(self, met: FileEntry, known: list[KnownDocument]) -> None:
-        if self._archives.pop(met.path, None) == (met.size, met.mtime_ns, self._archive_decoding):
+        is_read = self._archives.pop(met.path, None) == (met.size, met.mtime_ns, self._archive_decoding)
+        if is_read and all(map(self._is_whole, known)):
             self._plan.unchanged += len(known)
+            self._plan.back += [document.id for document in known if document.is_absent]
             self._plan.whole.add((self._scope.root.id, met.path))
         else:
             self._plan.work.append(ArchiveWork(self._scope, met, self._archive_decoding))
+
+    def _is_whole(self, known: KnownDocument) -> bool:
+        """Whether an absent document can come back as it is: the index may have another encoder by now."""
+        if not known.is_absent:
+            return True
+        return self._index.catalogue.has_all_vectors(known.content_id, self._index.space().id)
 
     def forget_archives(self) -> None:
         """Those that were not met, and are not there."""

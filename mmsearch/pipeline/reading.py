@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.core.errors import MediaError
+from mmsearch.core.errors import MediaError, MmsearchError
+from mmsearch.core.shortage import shortage_of
 from mmsearch.core.types import MediaInfo, Modality
 from mmsearch.media.archive import ArchiveReading, shown_by
 from mmsearch.media.base import DecodedSegment, DecodeOptions
@@ -209,14 +210,19 @@ class Reader:
 
 
 def _failed(item: ContentKey | None, work: Work | ArchiveWork, error: Exception) -> Failed:
-    """It is the file's fault, which lasts, once its bytes could be read, and an archive's where it is none.
+    """It is the file's fault, which lasts, once its bytes could be read, and an archive's where it is none; but not
+    where the machine lacked something, or the index could not be read: then it is tried again.
 
     A bug of ours, of a decoder or of a library is reported in the same way, and the run goes on.
     """
-    if isinstance(error, MediaError):
-        return Failed(item, work, str(error), lasting=item is not None or isinstance(work, ArchiveWork))
-    reason = f"it could not be read ({type(error).__name__}: {error})"
-    return Failed(item, work, reason, lasting=item is not None)
+    is_media = isinstance(error, MediaError)
+    reason = str(error) if is_media else f"it could not be read ({type(error).__name__}: {error})"
+    short = shortage_of(error)
+    if short is not None:
+        reason = f"{short}: it will be tried again at the next run"
+    is_ours = isinstance(error, MmsearchError) and not is_media
+    is_fault = item is not None or (is_media and isinstance(work, ArchiveWork))
+    return Failed(item, work, reason, lasting=is_fault and short is None and not is_ours)
 
 
 def _hash(work: Work, data: bytes | None, stopped: Callable[[], bool]) -> tuple[bytes | None, bytes]:

@@ -7,9 +7,17 @@ ignoring  patterns of what is passed over               contents  bytes and thei
 from mmsearch.sources.base import ARCHIVE_SUFFIX, FileEntry, Unreadable, WalkRules
 from mmsearch.sources.contents import content_hash, hash_of, read_sample, read_whole
 from mmsearch.sources.ignoring import IGNORE_FILE
-from mmsearch.sources.walking import ALWAYS_IGNORED, MAX_SIDECAR_BYTES, is_left_out, walk
+from mmsearch.sources.walking import (
+    ALWAYS_IGNORED,
+    ALWAYS_IGNORED_PATTERNS,
+    MAX_SIDECAR_BYTES,
+    FolderSeen,
+    is_left_out,
+    walk,
+)
 
 __all__ = [
-    "ALWAYS_IGNORED", "ARCHIVE_SUFFIX", "IGNORE_FILE", "MAX_SIDECAR_BYTES", "FileEntry", "Unreadable", "WalkRules",
-    "content_hash", "hash_of", "is_left_out", "read_sample", "read_whole", "walk",
+    "ALWAYS_IGNORED", "ALWAYS_IGNORED_PATTERNS", "ARCHIVE_SUFFIX", "IGNORE_FILE", "MAX_SIDECAR_BYTES", "FileEntry",
+    "FolderSeen", "Unreadable", "WalkRules", "content_hash", "hash_of", "is_left_out", "read_sample", "read_whole",
+    "walk",
 ]  # fmt: skip

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,14 +14,44 @@ from mmsearch.sources.base import ARCHIVE_SUFFIX, FileEntry, Unreadable, WalkRul
 from mmsearch.sources.ignoring import Ignore
 
 ALWAYS_IGNORED = frozenset(
-    {"@eaDir", "node_modules", "__MACOSX", "__pycache__", "$RECYCLE.BIN", "System Volume Information"}
-)
-"""Folders of other programs that hold no photos of anybody."""
+    {
+        "node_modules", "__MACOSX", "__pycache__", "lost+found",
+        "$RECYCLE.BIN", "$Recycle.Bin", "$recycle.bin", "RECYCLER", "RECYCLED", "System Volume Information",  # Windows
+        "@eaDir", "#recycle", "#snapshot", "@tmp", "@sharesnap",  # Synology
+        "@Recycle", "@Recently-Snapshot", "@__thumb", ".@__thumb", "@Transcode",  # QNAP
+        "~snapshot", ".snapshot", ".snapshots", ".zfs", ".recycle", ".Recycle.Bin",  # NetApp, btrfs, ZFS, Samba
+        ".Trash", ".Trashes", ".Spotlight-V100", ".fseventsd", ".TemporaryItems", ".DocumentRevisions-V100",  # macOS
+        ".AppleDouble", ".AppleDB", ".thumbnails", ".sync-trash", ".stversions",  # netatalk, desktops, sync programs
+    }
+)  # fmt: skip
+"""Names of folders in which other programs keep what nobody looks for: recycle bins, snapshots, thumbnails, caches.
+Those with a dot matter where hidden folders are indexed."""
+ALWAYS_IGNORED_PATTERNS = (".Trash-*", "found.[0-9][0-9][0-9]")
+"""The same, where the name holds a number: of a user (freedesktop.org), of a check of the disk (Windows)."""
+
+
+def is_system_folder(name: str) -> bool:
+    """Whether a name is one of `ALWAYS_IGNORED` or fits one of `ALWAYS_IGNORED_PATTERNS`."""
+    if name in ALWAYS_IGNORED:
+        return True
+    return name.startswith((".T", "found.")) and any(fnmatchcase(name, one) for one in ALWAYS_IGNORED_PATTERNS)
 
 
 MAX_SIDECAR_BYTES = 65_536
 """A longer text beside a photo is a text of its own."""
+_63_BITS = (1 << 63) - 1
 _SIDECAR_SUFFIXES = (".txt", ".xmp")
+
+
+class FolderSeen(NamedTuple):
+    """A folder that a walk has listed: where it lies (``device`` and ``inode``, 63 bits at most), ``is_mount`` when
+    the folder above lies on another device, and how many ``entries`` it has, whether they count or not.
+    """
+
+    device: int
+    inode: int
+    is_mount: bool
+    entries: int
 
 
 class _Below(NamedTuple):
@@ -31,8 +63,9 @@ class _Below(NamedTuple):
 
 
 def walk(
-    root: Path, rules: WalkRules, below: str = "", captioned: frozenset[str] = frozenset()
-) -> Iterator[FileEntry | Unreadable]:
+    root: Path, rules: WalkRules, below: str = "", captioned: frozenset[str] = frozenset(),
+    folders: dict[str, FolderSeen] | None = None,
+) -> Iterator[FileEntry | Unreadable]:  # fmt: skip
     """Files of ``root`` (at or below the relative path ``below``), ascending by path in code point order.
 
     That order is the catalogue's, so both can be compared in one pass without holding either. Symbolic links
@@ -41,6 +74,8 @@ def walk(
 
     A file whose suffix is in ``captioned`` may have sidecars: ``photo.jpg.txt``, ``photo.txt``, ``photo.jpg.xmp``
     and ``photo.xmp`` belong to ``photo.jpg`` in the same folder, and are not met as files of their own.
+
+    ``folders`` takes what was seen of each folder that could be listed, by its path relative to the root.
     """
     start = root / below if below else root
     ignore = Ignore(rules, root, below)
@@ -57,7 +92,7 @@ def walk(
         found = [_stamp(name, start.parent / name) for name in _sidecar_names(start.name, captioned)]
         yield FileEntry(below, status.st_size, status.st_mtime_ns, status.st_ctime_ns, "/".join(filter(None, found)))
         return
-    yield from _Walker(root, rules, captioned).walk(str(start), below, ignore)
+    yield from _Walker(root, rules, captioned, folders).walk(str(start), below, ignore)
 
 
 def is_left_out(root: Path, rules: WalkRules, below: str) -> bool:
@@ -67,7 +102,7 @@ def is_left_out(root: Path, rules: WalkRules, below: str) -> bool:
         path, name = "/".join(parts[:depth]), parts[depth - 1]
         place = root / path
         is_directory = depth < len(parts) or os.path.isdir(place)  # noqa: PTH112
-        if (name.startswith(".") and not rules.hidden) or name in ALWAYS_IGNORED:
+        if (name.startswith(".") and not rules.hidden) or is_system_folder(name):
             return True
         if Ignore(rules, root, path).matches(path, is_directory) or (is_directory and _is_index(str(place))):
             return True
@@ -79,8 +114,11 @@ def is_left_out(root: Path, rules: WalkRules, below: str) -> bool:
 class _Walker:
     """One walk: remembers which folders were entered through links."""
 
-    def __init__(self, root: Path, rules: WalkRules, captioned: frozenset[str]) -> None:
+    def __init__(
+        self, root: Path, rules: WalkRules, captioned: frozenset[str], folders: dict[str, FolderSeen] | None
+    ) -> None:
         self._captioned = captioned
+        self._folders = folders
         self._real_root = os.path.realpath(root)
         self._hidden = rules.hidden
         self._linked: set[tuple[int, int]] = set()
@@ -104,6 +142,7 @@ class _Walker:
         except OSError as error:
             yield Unreadable(_shown(relative), reason_of(error), is_directory=True)
             return
+        self._see(directory, relative, len(entries))
         ignore = ignore.with_file_in(directory, relative)
         prefix = relative + "/" if relative else ""
         entries = [entry for entry in entries if self._counts(entry, prefix, ignore)]
@@ -121,8 +160,18 @@ class _Walker:
             elif entry.name not in captions:
                 yield _file(entry, path, sidecars.get(entry.name, ""))
 
+    def _see(self, directory: str, relative: str, entries: int) -> None:
+        if self._folders is None:
+            return
+        above = self._folders.get(relative.rpartition("/")[0]) if relative else None
+        with contextlib.suppress(OSError):
+            found = os.stat(directory)  # noqa: PTH116  (as fast as can be: there are many)
+            device = above.device if above is not None else os.stat(directory + "/..").st_dev  # noqa: PTH116
+            is_mount = found.st_dev & _63_BITS != device & _63_BITS
+            self._folders[relative] = FolderSeen(found.st_dev & _63_BITS, found.st_ino & _63_BITS, is_mount, entries)
+
     def _counts(self, entry: os.DirEntry[str], prefix: str, ignore: Ignore) -> bool:
-        if (entry.name[0] == "." and not self._hidden) or entry.name in ALWAYS_IGNORED:
+        if (entry.name[0] == "." and not self._hidden) or is_system_folder(entry.name):
             return False
         return not (ignore.matches_anything and ignore.matches(prefix + entry.name, _is_directory(entry)))
 

@@ -14,11 +14,19 @@ from mmsearch.media.base import DecodeOptions
 from mmsearch.pipeline.plan import Scope, archive_of, kept_scopes, make_plan, settle_skipped
 from mmsearch.sources import FileEntry, content_hash
 from mmsearch.store.local.catalogue import Root, Space, checks
+from mmsearch.store.local.catalogue.checksums import is_file_wrong, wrong_codes, wrong_rows
+from mmsearch.store.local.catalogue.closing import Closed, log_has_content, set_aside_of
 from mmsearch.store.local.catalogue.reranker_cache import live_places, token_table
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.files.tokens import TokenFile
+from mmsearch.store.local.store import is_calibration_damaged
 from mmsearch.verify.differences import Difference, Verdict
+from mmsearch.verify.rereading import lasting_contents
 
+CANNOT_BE_READ = (
+    "nothing on this machine could be read again for it (it was imported, or its disk is away): kept as it is; import "
+    "it again, or bring the file back"
+)
 LENGTH_TOLERANCE = 0.01
 """How far from 1 a vector's length may be; half precision alone costs less than a tenth of that."""
 _CHUNK = 1 << 16
@@ -39,7 +47,7 @@ def verify(index: IndexDirectory, *, read_bytes: bool = False, seen: Seen = lamb
         advice = "restore the index from a copy, or remove it and index again"
         found = [Difference("damaged database", catalogue.path.name, f"{what}: {advice}") for what in broken]
         return Verdict(0, 0, 0, tuple(found))
-    differences = [*_catalogue(index, space), *_stray_files(index)]
+    differences = [*_integrity(index, space), *_catalogue(index, space), *_stray_files(index)]
     for each in catalogue.spaces():
         differences += _vectors(index, each)
     differences += _tokens(index)
@@ -52,11 +60,52 @@ def verify(index: IndexDirectory, *, read_bytes: bool = False, seen: Seen = lamb
     return Verdict(documents, vectors, files, tuple(differences))
 
 
+def _integrity(index: IndexDirectory, space: Space) -> Iterator[Difference]:
+    """What is not byte for byte what was written: the catalogue's file, the manifest, the vector index, the caches."""
+    catalogue = index.catalogue
+    is_complete = catalogue.closed is not None and not log_has_content(catalogue.path)
+    if is_complete and Closed.of(catalogue.path) != catalogue.closed:
+        detail = (
+            "bytes of it are not those that were written, and nothing tells which: restore the index from a copy if "
+            "there is one; mending compares the tables with each other and with the disk, and believes the rest"
+        )
+        yield Difference("changed catalogue", catalogue.path.name, detail)
+    if set_aside_of(catalogue.path).exists():
+        detail = (
+            "a write-ahead log that did not belong to this catalogue lay beside it, from a backup, say; it was not "
+            "believed: delete it"
+        )
+        yield Difference("foreign log", set_aside_of(catalogue.path).name, detail)
+    if index.manifest.is_damaged:
+        detail = "it is not what was written: mending takes the encoder from the catalogue and searches exactly"
+        yield Difference("damaged manifest", "manifest.json", detail)
+    for name in built_files(index):
+        if is_file_wrong(catalogue.sql, index.path / name):
+            detail = (
+                "it is not what was built: mending drops it and searches exactly, `mmsearch optimize` builds it anew"
+            )
+            yield Difference("damaged vector index", name, detail)
+    for each in catalogue.spaces():
+        if is_calibration_damaged(index, each):
+            detail = "it cannot be read: mending drops it, it is made anew"
+            yield Difference("damaged calibration", index.background_file(each).name, detail)
+
+
+def built_files(index: IndexDirectory) -> list[str]:
+    """The files of the vector index in use."""
+    built = index.manifest.vector_index
+    return [] if built is None else [str(built["file"]), str(built["recipe_file"])]
+
+
 def _catalogue(index: IndexDirectory, space: Space) -> Iterator[Difference]:
     catalogue = index.catalogue
-    for content_id, path in checks.incomplete_contents(catalogue, space.id):
-        detail = "a segment of it, or a segment's vector, is missing: it must be read again"
-        yield Difference("incomplete content", path or f"content {content_id}", detail)
+    broken = checks.incomplete_contents(catalogue, space.id)
+    lasting = lasting_contents(index, (content_id for content_id, _ in broken))
+    for content_id, path in broken:
+        detail = "a segment of it, or a segment's vector, is missing: "
+        kind = "lost content" if content_id in lasting else "incomplete content"
+        detail += CANNOT_BE_READ if content_id in lasting else "it must be read again"
+        yield Difference(kind, path or f"content {content_id}", detail)
     unused = checks.count(catalogue, checks.UNUSED, space.id)
     if unused:
         yield Difference("unused content", catalogue.path.name, f"{unused} contents belong to no document")
@@ -90,18 +139,23 @@ def _vectors(index: IndexDirectory, space: Space) -> Iterator[Difference]:
     surplus = (file.path.stat().st_size if file.path.exists() else 0) - space.row_count * space.spec.dim * 2
     if surplus > 0:
         yield Difference("uncommitted bytes", space.file, f"{surplus} bytes were never committed (after a crash)")
-    live, dead = checks.live_rows(index.catalogue, space.id), index.catalogue.dead_rows(space.id)
+    live, dead = checks.live_rows(index.catalogue, space.id), index.catalogue.rows_given_up(space.id)
     yield from _owners(space, live, dead)
     if index.catalogue.has_wrong_blocks(space):
         detail = "what is written down of whose the vectors are disagrees with the other tables"
         yield Difference("wrong row blocks", index.catalogue.path.name, detail)
     rows = min(on_disk, space.row_count)
-    if file.codes.are_wrong(file.map(rows)):
-        yield Difference("wrong codes", file.codes.path.name, "they are not those of the vectors")
-    bad = bad_rows(file.map(rows), live[(live >= 0) & (live < rows)])
+    if wrong := wrong_codes(index.catalogue.sql, file, rows):
+        detail = f"{len(wrong)} of {file.codes.blocks_within(rows)} blocks are not those of the vectors"
+        yield Difference("wrong codes", file.codes.path.name, detail)
+    bad = bad_rows(index, space, rows, live)
     owners = checks.owners_of_rows(index.catalogue, space.id, bad)
+    contents = checks.contents_of_rows(index.catalogue, space.id, bad)
+    lasting = lasting_contents(index, contents.values())
     for row in bad.tolist():
-        yield Difference("bad vector", owners.get(row, space.file), f"row {row} is no vector of length 1")
+        is_lost = contents.get(row) in lasting
+        detail = f"row {row} is not the vector that was committed" + (f": {CANNOT_BE_READ}" if is_lost else "")
+        yield Difference("lost vector" if is_lost else "bad vector", owners.get(row, space.file), detail)
 
 
 def _tokens(index: IndexDirectory) -> Iterator[Difference]:
@@ -116,13 +170,13 @@ def _tokens(index: IndexDirectory) -> Iterator[Difference]:
     surplus = file.bytes_on_disk() - table.row_count * file.bytes_per_image
     if surplus > 0:
         yield Difference("uncommitted tokens", table.file, f"{surplus} bytes were never committed (after a crash)")
-    for place in bad_places(file, rows, live_places(index.catalogue, table)).tolist():
-        yield Difference("bad tokens", table.file, f"row {place} holds no tokens of an image")
+    for place in bad_places(index, file, rows, live_places(index.catalogue, table)).tolist():
+        yield Difference("bad tokens", table.file, f"row {place} does not hold the tokens that were committed")
 
 
-def bad_places(file: TokenFile, rows: int, live: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Which of the places ``live`` below ``rows`` hold no tokens, ascending."""
-    return np.intersect1d(file.bad_rows(rows), live)
+def bad_places(index: IndexDirectory, file: TokenFile, rows: int, live: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Which of the places ``live`` below ``rows`` do not hold the tokens that were committed, ascending."""
+    return np.intersect1d(np.union1d(file.bad_rows(rows), wrong_rows(index.catalogue.sql, file, rows)), live)
 
 
 def _owners(space: Space, live: npt.NDArray[np.int64], dead: npt.NDArray[np.int64]) -> Iterator[Difference]:
@@ -139,7 +193,18 @@ def _owners(space: Space, live: npt.NDArray[np.int64], dead: npt.NDArray[np.int6
         )
 
 
-def bad_rows(matrix: npt.NDArray[np.float16], live: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def bad_rows(index: IndexDirectory, space: Space, rows: int, live: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Which of the rows ``live`` among the first ``rows`` of a space's vector file are not what was committed.
+
+    Ascending. Their checksums tell; where an older mmsearch wrote none, vectors that are not finite or not of length 1.
+    """
+    file = index.vector_file(space)
+    live = live[(live >= 0) & (live < rows)]
+    changed = np.intersect1d(wrong_rows(index.catalogue.sql, file, rows), live)
+    return np.union1d(rows_not_of_length_1(file.map(rows), live), changed)
+
+
+def rows_not_of_length_1(matrix: npt.NDArray[np.float16], live: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Which of the rows ``live`` of a (rows, dim) matrix are not finite or not of length 1, ascending."""
     found = [np.zeros(0, np.int64)]
     for start in range(0, len(matrix), _CHUNK):
@@ -177,7 +242,7 @@ def _missing(index: IndexDirectory, scope: Scope) -> Difference:
 
 def _scope(index: IndexDirectory, scope: Scope, options: IngestOptions, seen: Seen) -> tuple[int, list[Difference]]:
     decode = DecodeOptions(max_megapixels=options.max_megapixels, frame_interval_s=options.frame_interval_s)
-    plan = make_plan(index, [scope], options.rules, decode, seen)
+    plan = make_plan(index, [scope], options.rules, decode, seen, with_removed=False)
     settle_skipped(index, [scope], plan, options.limits)
     differences = []
     for work in plan.work:

@@ -255,7 +255,7 @@ def compact(index: IndexDirectory) -> int:
         _rewrite(index, TokenFile(index.path / table.file, table.shape), alive, table.row_count, renumber)
     reclaimed = {}
     for space in sorted(catalogue.spaces(), key=lambda space: space.id == answering.id):
-        dead = catalogue.dead_rows(space.id)
+        dead = catalogue.rows_given_up(space.id)
         if len(dead) and space.id == answering.id:  # what was built knows the old rows
             index.with_manifest(recipe="exact", vector_index=None)
         alive = np.setdiff1d(np.arange(space.row_count, dtype=np.int64), dead, assume_unique=True)

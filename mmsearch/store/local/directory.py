@@ -1,7 +1,8 @@
 """One index directory: where it lies, what it is made of, who may write to it.
 
 manifest.json       format, the encoder that answers, recipe: written last at creation, replaced atomically
-catalogue.sqlite    documents, segments, which rows of the vector files are committed
+catalogue.sqlite    documents, segments, which rows of the vector files are committed, checksums of those
+catalogue.closed    size and digest of the catalogue while nobody writes to it (`catalogue.closing`)
 vectors-<key>.f16   the flat matrix of the encoder whose weights digest starts with <key>; one for each encoder
 vectors-<key>.u8    the same vectors in bytes, which an exact search reads first; can be made again from the matrix
 tokens-<key>-N.i8   image tokens of the reranker whose digest starts with <key>, where they are kept
@@ -16,6 +17,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,13 @@ from mmsearch.core.errors import (
 from mmsearch.core.system import sync_directory
 from mmsearch.core.types import EncoderSpec
 from mmsearch.store.local.catalogue import Catalogue, Found, Root, Space
+from mmsearch.store.local.catalogue.checksums import count, seal_file, seal_rows
+from mmsearch.store.local.catalogue.closing import Closed, has_foreign_log, note_of
 from mmsearch.store.local.catalogue.reranker_cache import forget_tokens, token_table
 from mmsearch.store.local.files.codes import Codes
 from mmsearch.store.local.files.tokens import TokenFile
 from mmsearch.store.local.files.vectors import VectorFile
+from mmsearch.store.local.shortage import shortages_said
 
 FORMAT = 1
 """Of the directory's layout; raised when an older mmsearch could no longer read it."""
@@ -57,6 +62,10 @@ class Manifest:
     format: int = FORMAT
     vector_index: Mapping[str, Any] | None = None
     """What was built for faster search (`mmsearch.store.local.vectors.BuiltIndex`); ``None``: exact search."""
+    is_sealed: bool = False
+    """Whether it came with a digest of itself; those of older mmsearch do not."""
+    is_damaged: bool = False
+    """Whether it is not what was written: then it names no vector index, as nobody knows which one."""
 
     @classmethod
     def read(cls, directory: Path) -> Manifest:
@@ -70,11 +79,15 @@ class Manifest:
                     f"the index {directory} has format {found}, this mmsearch knows formats up to {FORMAT}: "
                     "upgrade mmsearch to use it"
                 )
+            sealed = content.pop("digest", None)
+            is_damaged = sealed is not None and sealed != _digest_of(content)
             encoder = EncoderSpec(**content["encoder"])
             built = content.get("vector_index")
             if built is not None and "tower" in built:  # what an older mmsearch called the embedding space
                 built = {"space": built["tower"], **{name: value for name, value in built.items() if name != "tower"}}
-            return cls(content["model"], encoder, content["recipe"], found, built)
+            if is_damaged:
+                return cls(content["model"], encoder, "exact", found, None, True, True)
+            return cls(content["model"], encoder, content["recipe"], found, built, sealed is not None)
         except FileNotFoundError as error:
             raise IndexMissing(f"there is no index at {directory}: make one with `mmsearch index FOLDER`") from error
         except (ValueError, KeyError, TypeError, OSError) as error:
@@ -86,7 +99,8 @@ class Manifest:
         """Replaces the manifest atomically: a reader sees the old one or the new one."""
         draft = directory / (MANIFEST + ".new")
         with draft.open("w", encoding="utf-8") as file:
-            json.dump(asdict(self), file, indent=2)
+            content = {name: value for name, value in asdict(self).items() if not name.startswith("is_")}
+            json.dump({**content, "digest": _digest_of(content)}, file, indent=2)
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())
@@ -122,10 +136,16 @@ class IndexDirectory:
             raise IndexDamaged(
                 f"{path / CATALOGUE} is missing: restore the index from a copy, or remove it and index again"
             )
-        catalogue = Catalogue(path / CATALOGUE, read_only=True)
+        if has_foreign_log(path / CATALOGUE) and os.access(path, os.W_OK):
+            with contextlib.suppress(IndexBusy), _writer_lock(path, 0):
+                found = Closed.take(path / CATALOGUE)
+                if found is not None:
+                    found.leave(path / CATALOGUE)
+        with shortages_said(path):
+            catalogue = Catalogue(path / CATALOGUE, read_only=True)
         if catalogue.is_old:
             catalogue.close()
-            with _writer_lock(path):
+            with _writer_lock(path), shortages_said(path):
                 _bring_up_to_date(path / CATALOGUE)
             catalogue = Catalogue(path / CATALOGUE, read_only=True)
         return cls(path, manifest, catalogue)
@@ -141,13 +161,15 @@ class IndexDirectory:
             raise UsageError(f"{path} is a file: give a folder for the index")
         ours = {CATALOGUE, f"{MANIFEST}.new", "writer.lock"}
         ours |= {f"{CATALOGUE}-{part}" for part in ("wal", "shm", "journal")}  # left by a crash in here
+        ours |= {note_of(Path(CATALOGUE)).name}
         if path.is_dir() and (others := sorted({entry.name for entry in path.iterdir()} - ours)):
             raise UsageError(
                 f"{path} is no index and holds other files ({', '.join(others[:3])}…): "
                 "give a new or empty folder for the index"
             )
-        path.mkdir(parents=True, exist_ok=True)
-        with _writer_lock(path):
+        with shortages_said(path):
+            path.mkdir(parents=True, exist_ok=True)
+        with _writer_lock(path), shortages_said(path):
             if cls.exists(path):
                 return
             catalogue = Catalogue(path / CATALOGUE, read_only=False)
@@ -174,8 +196,9 @@ class IndexDirectory:
             IndexBusy: another process writes to it.
             IndexDamaged: a vector file is shorter than the catalogue says.
             EncoderMismatch: another encoder answers.
+            ResourceShortage: the disk is full, say.
         """
-        with _writer_lock(self.path, wait_s):
+        with _writer_lock(self.path, wait_s), shortages_said(self.path):
             writer = IndexDirectory(
                 self.path, Manifest.read(self.path), Catalogue(self.path / CATALOGUE, read_only=False)
             )
@@ -186,9 +209,24 @@ class IndexDirectory:
                     VectorFile(self.path / space.file, space.spec.dim).cut(space.row_count)
                 if cut:
                     writer.settle_tokens()
+                    writer.seal()
                 yield writer
             finally:
                 writer.close()
+
+    def seal(self) -> None:
+        """Writes down the checksums that an older mmsearch did not, of everything."""
+        catalogue, built = self.catalogue, self.manifest.vector_index
+        catalogue.seal()
+        table = token_table(catalogue)
+        with catalogue.transaction():
+            if table is not None:
+                seal_rows(catalogue.sql, TokenFile(self.path / table.file, table.shape), table.row_count)
+            for name in () if built is None else (built["file"], built["recipe_file"]):
+                if not count(catalogue.sql, name) and (self.path / name).exists():
+                    seal_file(catalogue.sql, self.path / name)
+        if not self.manifest.is_sealed:
+            self.with_manifest()
 
     def settle_tokens(self, bad: Sequence[int] = ()) -> None:
         """Cuts tokens that were never committed, and forgets committed ones that are not there, or are ``bad``."""
@@ -302,8 +340,12 @@ class IndexDirectory:
 
     def with_manifest(self, **changes: Any) -> None:
         """Replaces fields of the manifest, on disk and here."""
-        self.manifest = replace(self.manifest, **changes)
+        self.manifest = replace(self.manifest, is_sealed=True, is_damaged=False, **changes)
         self.manifest.write(self.path)
+
+
+def _digest_of(content: Mapping[str, Any]) -> str:
+    return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def same_encoder(one: EncoderSpec, other: EncoderSpec) -> bool:

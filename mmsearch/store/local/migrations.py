@@ -310,6 +310,47 @@ def m010_any_modality(db: Database) -> None:
         db.execute(statement)
 
 
+def m011_what_vanished(db: Database) -> None:
+    """Documents whose files are not there for the moment, which folders there were, and what was taken out by hand.
+
+    An absent document stands in ``absent_documents`` instead of ``documents``, with all its columns: so nothing that
+    looks for documents finds it, and its words leave the full text by the triggers that are there. Its content and
+    its vectors stay: a content may only go when neither table points at it, which the reference enforces.
+    """
+    created: str = db.execute("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = 'documents'").fetchone()[0]
+    for statement in (
+        created.replace("documents", "absent_documents", 1),
+        "CREATE INDEX absent_by_content ON absent_documents (content_id)",
+        "CREATE TABLE absence (changes INTEGER NOT NULL) STRICT",  # counts comings and goings
+        "INSERT INTO absence VALUES (0)",
+        """CREATE TABLE folders (                 -- as they were when files were last met in them
+            root_id INTEGER NOT NULL REFERENCES roots(id) ON DELETE CASCADE,
+            path TEXT NOT NULL,                 -- in the root; '' is the root itself
+            device INTEGER NOT NULL, inode INTEGER NOT NULL,
+            is_mount INTEGER NOT NULL CHECK (is_mount IN (0, 1)),   -- lies on another device than the folder above
+            PRIMARY KEY (root_id, path)
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE removed (                 -- taken out of a part that is kept up to date; it stays out
+            root_id INTEGER NOT NULL REFERENCES roots(id) ON DELETE CASCADE,
+            path TEXT NOT NULL,
+            PRIMARY KEY (root_id, path)
+        ) STRICT, WITHOUT ROWID""",
+    ):
+        db.execute(statement)
+
+
+def m012_checksums(db: Database) -> None:
+    """What was committed to the files beside the catalogue: see `mmsearch.store.local.catalogue.checksums`."""
+    db.execute(
+        """CREATE TABLE checksums (
+            file TEXT NOT NULL,                 -- inside the index directory
+            first_row INTEGER NOT NULL CHECK (first_row >= 0),
+            sums BLOB NOT NULL,                 -- 8 bytes a row
+            PRIMARY KEY (file, first_row)
+        ) STRICT"""
+    )
+
+
 STEPS: tuple[Callable[[Database], None], ...] = (
     m001_documents_and_vectors,
     m002_captions_scopes_archives,
@@ -321,6 +362,8 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m008_row_blocks,
     m009_spaces,
     m010_any_modality,
+    m011_what_vanished,
+    m012_checksums,
 )
 
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from mmsearch.core.errors import RecipeError, UsageError
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.store.local.catalogue import Space
+from mmsearch.store.local.catalogue.checksums import cut, seal_file
 from mmsearch.store.local.commit import compact
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.options import OptimizeOptions as OptimizeOptions
@@ -177,6 +178,9 @@ class _Optimizer:
         if not source.is_file():
             source = recipe_folder() / f"{recipe.name}.toml"
         (self._index.path / files[1]).write_bytes(source.read_bytes())
+        with self._index.catalogue.transaction():
+            for name in files:
+                seal_file(self._index.catalogue.sql, self._index.path / name)
         plain = {kind: asdict(values) for kind, values in tuned.items()}
         built = BuiltIndex(files[0], files[1], recipe.name, space.spec.key, ann.covered, plain)
         self._index.with_manifest(recipe=recipe.name, vector_index=asdict(built))
@@ -199,6 +203,7 @@ class _Optimizer:
         """Readers that have the old files mapped keep them until they let go."""
         for name in set(self._own_files()) - set(keep):
             (self._index.path / name).unlink(missing_ok=True)
+            cut(self._index.catalogue.sql, name, 0)
 
 
 def _query_sets(

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import zipfile
+import zlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import astuple
 from hashlib import sha256
@@ -38,6 +39,7 @@ from mmsearch.store.base import (
     Store,
 )
 from mmsearch.store.local.catalogue import Root, RowOwners, Space
+from mmsearch.store.local.catalogue.checksums import digest_of_rows
 from mmsearch.store.local.catalogue.coverage import coverage
 from mmsearch.store.local.catalogue.matching import (
     Condition,
@@ -255,10 +257,11 @@ class LocalStore(Store):
 
     def blocks(self, start: int = 0) -> Iterator[Block]:
         """See `Store.blocks`."""
-        owners = self._owners()
-        is_text, is_dead = (np.zeros(self.space.row_count, dtype=bool) for _ in range(2))
-        is_text[owners.of_modalities(names_in("text", self.modalities))] = True
-        is_dead[self._dead[self._dead < len(is_dead)]] = True
+        catalogue, count = self.directory.catalogue, self.space.row_count
+        texts = catalogue.rows_of_modalities(self.space.id, names_in("text", catalogue.modality_names()))
+        is_text, is_dead = (np.zeros(count, dtype=bool) for _ in range(2))
+        for marks, rows in ((is_text, texts), (is_dead, catalogue.rows_given_up(self.space.id))):
+            marks[rows[rows < count]] = True
         for first in range(start, self.space.row_count, BLOCK):
             part = slice(first, min(first + BLOCK, self.space.row_count))
             ids = np.arange(part.start, part.stop, dtype=np.int64)
@@ -376,7 +379,7 @@ class LocalStore(Store):
         self._calibration = (dict(values), grown)
         path = self.directory.background_file(self.space)
         draft = path.with_name(f"{path.name}.{os.getpid()}.new")
-        mark = np.array(_mark(self._matrix[: len(grown.hubness)]))
+        mark = np.array(self._marks(len(grown.hubness))[0])
         arrays: dict[str, Any] = {**values, **grown._asdict(), "mark": mark}
         with contextlib.suppress(OSError):  # a cache that cannot be written is done without
             try:
@@ -405,9 +408,18 @@ class LocalStore(Store):
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
             return {}, nothing
         covered = len(columns.hubness)
-        if covered > self.space.row_count or mark != _mark(self._matrix[:covered]):
+        if covered > self.space.row_count or mark not in self._marks(covered):
             columns = nothing
         return values, columns
+
+    def _marks(self, rows: int) -> list[str]:
+        """What the first ``rows`` rows of the vector file may be called, best name first: other vectors, or the same
+        in other rows, have others. The first is of the checksums of all of them, if they have any; the other, which an
+        older mmsearch wrote, is of three rows.
+        """
+        of_all = digest_of_rows(self.directory.catalogue.sql, self.space.file, rows)
+        of_three = _mark(self._matrix[:rows])
+        return [of_three] if of_all is None else [f"all {of_all}", of_three]
 
     def tokens(self, reranker: RerankerSpec, ids: Sequence[int]) -> CachedTokens:
         """See `Store.tokens`."""
@@ -476,8 +488,19 @@ class LocalStore(Store):
 
 
 def _mark(matrix: npt.NDArray[np.float16]) -> str:
-    """Of the first, middle and last row: other vectors, or vectors moved to other rows, have another."""
+    """Of the first, middle and last row."""
     if not len(matrix):
         return ""
     rows = np.ascontiguousarray(matrix[[0, len(matrix) // 2, len(matrix) - 1]])
     return sha256(rows.tobytes()).hexdigest()[:16]
+
+
+def is_calibration_damaged(directory: IndexDirectory, space: Space) -> bool:
+    """Whether there is one in the index directory that is not what was written; each part of it has a checksum."""
+    try:
+        with zipfile.ZipFile(directory.background_file(space)) as file:
+            return file.testzip() is not None
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, EOFError, zlib.error):
+        return True

@@ -83,7 +83,7 @@ def test_blocks_are_written_as_they_fill(file: VectorFile) -> None:
     for start, stop, blocks in ((0, 20, 0), (20, 40, 1), (40, 60, 1), (60, 95, 2), (95, len(rows), 3)):
         file.append(rows[start:stop], at=start)
         assert file.codes.rows_on_disk() == blocks
-    assert not file.codes.are_wrong(file.map(len(rows)))
+    assert not file.codes.wrong_blocks(file.map(len(rows)))
     codes = file.codes.map(len(rows))
     assert codes is not None and (codes["centre"] == codes["centre"][0]).all()
     assert file.codes.map(BLOCK - 1) is None
@@ -94,11 +94,11 @@ def test_blocks_are_written_as_they_fill(file: VectorFile) -> None:
 def test_rows_that_were_never_committed_leave_no_codes(file: VectorFile) -> None:
     file.append(unit(70, seed=1), at=0)
     file.append(unit(70, seed=2), at=40)
-    assert not file.codes.are_wrong(file.map(110))
+    assert not file.codes.wrong_blocks(file.map(110))
     assert file.cut(50) == 60 * 32
     assert file.codes.rows_on_disk() == 1
     file.append(unit(20, seed=3), at=50)
-    assert file.codes.rows_on_disk() == 2 and not file.codes.are_wrong(file.map(70))
+    assert file.codes.rows_on_disk() == 2 and not file.codes.wrong_blocks(file.map(70))
 
 
 def test_codes_that_are_missing_are_made_by_the_next_writer(file: VectorFile) -> None:
@@ -106,7 +106,7 @@ def test_codes_that_are_missing_are_made_by_the_next_writer(file: VectorFile) ->
     file.codes.path.unlink()
     assert file.codes.map(100) is None
     file.cut(100)
-    assert file.codes.rows_on_disk() == 3 and not file.codes.are_wrong(file.map(100))
+    assert file.codes.rows_on_disk() == 3 and not file.codes.wrong_blocks(file.map(100))
 
 
 @pytest.mark.parametrize("field", ["codes", "steps", "centre", "error", "length", "code_length"])
@@ -116,9 +116,9 @@ def test_wrong_codes_are_noticed_and_mended_in_place(file: VectorFile, field: st
     blocks = np.memmap(file.codes.path, dtype=file.codes.map(100).dtype, mode="r+")  # type: ignore[union-attr]
     blocks[field][2] += 1
     blocks.flush()
-    assert file.codes.are_wrong(file.map(100))
-    file.codes.mend(file.map(100))
-    assert not file.codes.are_wrong(file.map(100))
+    assert file.codes.wrong_blocks(file.map(100))
+    file.codes.mend(file.map(100), file.codes.wrong_blocks(file.map(100)))
+    assert not file.codes.wrong_blocks(file.map(100))
     assert (file.codes.bytes_on_disk(), file.codes.path.stat().st_ino) == (size, node)
 
 

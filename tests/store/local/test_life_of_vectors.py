@@ -118,7 +118,7 @@ class LifeOfVectors(RuleBasedStateMachine):
         paths = {hit.row: hit.path for hit in self.index.catalogue.find_rows(space.id, found.rows.tolist())}
         assert len(found) == min(k, len(self.alive))
         assert not self.index.catalogue.has_wrong_blocks(space)
-        assert not self.index.vector_file(space).codes.are_wrong(vectors.matrix)
+        assert not self.index.vector_file(space).codes.wrong_blocks(vectors.matrix)
         assert len(set(paths.values())) == len(found)
         scores = {path: float(vector @ query[0]) for path, vector in self.alive.items()}
         for row, score in zip(found.rows.tolist(), found.scores.tolist(), strict=True):

@@ -4,6 +4,7 @@ Its transaction is the commit point of indexing: a vector counts once its row st
 connection a thread and see a consistent state (WAL), also while another process writes.
 """
 
+from mmsearch.store.local.catalogue.absence import FolderIdentity
 from mmsearch.store.local.catalogue.catalogue import Catalogue
 from mmsearch.store.local.catalogue.row_owners import RowArray, RowOwners
 from mmsearch.store.local.catalogue.rows import (
@@ -20,6 +21,7 @@ from mmsearch.store.local.catalogue.rows import (
 __all__ = [
     "DATASET",
     "Catalogue",
+    "FolderIdentity",
     "Found",
     "KeptScope",
     "KnownDocument",

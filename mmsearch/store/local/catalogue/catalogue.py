@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from mmsearch.core.modalities import MODALITIES
 from mmsearch.core.types import Modality
+from mmsearch.store.local.catalogue.absence import AbsenceTables
 from mmsearch.store.local.catalogue.rows import FOUND, Found, KnownDocument, NewContent, Root, Space
-from mmsearch.store.local.catalogue.space_tables import SpaceTables, marks
+from mmsearch.store.local.catalogue.space_tables import at_or_below, marks
 
 _MANY = 30_000
 """Values bound to one statement at most; SQLite allows 32,766."""
 
 
-class Catalogue(SpaceTables):
+class Catalogue(AbsenceTables):
     """The database of one index directory."""
 
     # Roots
@@ -32,9 +34,9 @@ class Catalogue(SpaceTables):
 
     def absorb_root(self, inner: int, outer: int, prefix: str) -> None:
         """Moves all documents of root ``inner`` to root ``outer``, where they lie below ``prefix``."""
-        for table in ("documents", "skipped", "archives"):
+        for table in ("documents", "absent_documents", "skipped", "archives", "folders", "removed"):
             self.sql.execute(
-                f"UPDATE OR REPLACE {table} SET root_id = ?, path = ? || '/' || path WHERE root_id = ?",
+                f"UPDATE OR REPLACE {table} SET root_id = ?, path = rtrim(? || '/' || path, '/') WHERE root_id = ?",
                 [outer, prefix, inner],
             )
         self.absorb_scopes(inner, outer, prefix)
@@ -46,6 +48,7 @@ class Catalogue(SpaceTables):
         self.sql.execute(
             f"""DELETE FROM roots WHERE id NOT IN ({marks(kept)})
                 AND NOT EXISTS (SELECT 1 FROM documents WHERE root_id = roots.id)
+                AND NOT EXISTS (SELECT 1 FROM absent_documents WHERE root_id = roots.id)
                 AND NOT EXISTS (SELECT 1 FROM skipped WHERE root_id = roots.id)""",
             kept,
         )
@@ -53,15 +56,23 @@ class Catalogue(SpaceTables):
     # Documents
 
     def documents_below(self, root_id: int, prefix: str = "") -> Iterator[KnownDocument]:
-        """Documents of a root at or below ``prefix`` (all for ``""``), ascending by path in code point order."""
-        where, parameters = _below(prefix)
-        rows = self.sql.execute(
-            f"""SELECT d.id, d.path, d.size, d.mtime_ns, c.decoding, d.content_id, d.sidecars
-                FROM documents d JOIN contents c ON c.id = d.content_id
-                WHERE d.root_id = ? AND {where.format("d.path")} ORDER BY d.path""",
-            [root_id, *parameters],
-        )
-        return map(KnownDocument._make, rows)
+        """Documents of a root at or below ``prefix`` (all for ``""``), ascending by path in code point order, with the
+        absent ones among them.
+        """
+        where, parameters = at_or_below(prefix)
+
+        def of(table: str, is_absent: int) -> Iterator[KnownDocument]:
+            rows = self.sql.execute(
+                f"""SELECT d.id, d.path, d.size, d.mtime_ns, c.decoding, d.content_id, d.sidecars, {is_absent}
+                    FROM {table} d JOIN contents c ON c.id = d.content_id
+                    WHERE d.root_id = ? AND {where.format("d.path")} ORDER BY d.path""",
+                [root_id, *parameters],
+            )
+            return map(KnownDocument._make, rows)
+
+        if not self.has_absent(root_id):
+            return of("documents", 0)
+        return heapq.merge(of("documents", 0), of("absent_documents", 1), key=lambda document: document.path)
 
     def described_images(self) -> Iterator[tuple[Root, str, list[str]]]:
         """Images with captions: root, path, and what lies beside them and what they carry in themselves, ascending by
@@ -86,11 +97,13 @@ class Catalogue(SpaceTables):
         return None if row is None else (row[0], row[1])
 
     def documents_of_content(self, content_id: int) -> list[tuple[int, Root, str]]:
-        """Where a content lies: document id, root and path of each document."""
+        """Where a content lies: document id, root and path of each document, absent ones last."""
         rows = self.sql.execute(
-            """SELECT d.id, r.id, r.path, r.is_relative, d.path FROM documents d JOIN roots r ON r.id = d.root_id
-               WHERE d.content_id = ? ORDER BY d.id""",
-            [content_id],
+            """SELECT d.id, r.id, r.path, r.is_relative, d.path FROM (
+                 SELECT 0 AS is_absent, id, root_id, path FROM documents WHERE content_id = :content UNION ALL
+                 SELECT 1, id, root_id, path FROM absent_documents WHERE content_id = :content
+               ) d JOIN roots r ON r.id = d.root_id ORDER BY d.is_absent, d.id""",
+            {"content": content_id},
         )
         return [(id_, Root(root, root_path, bool(rel)), path) for id_, root, root_path, rel, path in rows]
 
@@ -160,13 +173,19 @@ class Catalogue(SpaceTables):
                sidecars = excluded.sidecars""",
             [root_id, path, modality, size, mtime_ns, content_id, caption, sidecars],
         )
-        self.sql.execute("DELETE FROM skipped WHERE root_id = ? AND path = ?", [root_id, path])
+        self._is_there_again(root_id, path)
+
+    def _is_there_again(self, root_id: int, path: str) -> None:
+        """A document stands at this path now: it is no longer skipped, and nothing else is absent from there."""
+        for table in ("skipped", "absent_documents"):
+            self.sql.execute(f"DELETE FROM {table} WHERE root_id = ? AND path = ?", [root_id, path])
 
     def move_document(
         self, document_id: int, root_id: int, path: str, size: int, mtime_ns: int,
         caption: str | None = None, sidecars: str = "",
     ) -> None:  # fmt: skip
         """A document's file was found at another place with the same content."""
+        self.bring_back([document_id])
         self.sql.execute(
             "DELETE FROM documents WHERE root_id = ? AND path = ? AND id <> ?", [root_id, path, document_id]
         )
@@ -175,7 +194,7 @@ class Catalogue(SpaceTables):
                WHERE id = ?""",
             [root_id, path, size, mtime_ns, caption, sidecars, document_id],
         )
-        self.sql.execute("DELETE FROM skipped WHERE root_id = ? AND path = ?", [root_id, path])
+        self._is_there_again(root_id, path)
 
     def forget_times(self, root_id: int, paths: Iterable[str]) -> None:
         """Makes the next run read these documents again, whatever the disk says of their time."""
@@ -186,28 +205,36 @@ class Catalogue(SpaceTables):
     def remove_documents(self, documents: Sequence[tuple[int, int, str]]) -> int:
         """Removes documents given as (id, root id, path), unless they moved since; returns how many."""
         # Not total_changes, which also counts what the triggers change.
-        cursor = self.sql.executemany("DELETE FROM documents WHERE id = ? AND root_id = ? AND path = ?", documents)
-        return max(0, int(cursor.rowcount))
+        removed = 0
+        for table in ("documents", "absent_documents"):
+            cursor = self.sql.executemany(f"DELETE FROM {table} WHERE id = ? AND root_id = ? AND path = ?", documents)
+            removed += max(0, cursor.rowcount)
+        return removed
 
     def remove_below(self, root_id: int, prefix: str) -> int:
         """Removes the documents and skipped files of a root at or below ``prefix``; returns how many documents."""
-        where, parameters = _below(prefix)
+        where, parameters = at_or_below(prefix)
         condition = f"root_id = ? AND {where.format('path')}"
-        cursor = self.sql.execute(f"DELETE FROM documents WHERE {condition}", [root_id, *parameters])
-        self.sql.execute(f"DELETE FROM skipped WHERE {condition}", [root_id, *parameters])
-        return int(cursor.rowcount)
+        removed = sum(
+            self.sql.execute(f"DELETE FROM {table} WHERE {condition}", [root_id, *parameters]).rowcount
+            for table in ("documents", "absent_documents")
+        )
+        for table in ("skipped", "folders"):
+            self.sql.execute(f"DELETE FROM {table} WHERE {condition}", [root_id, *parameters])
+        return removed
 
     def drop_unused_contents(self) -> None:
-        """Forgets contents that no document points at; their vectors' rows become dead."""
+        """Forgets contents that no document points at, absent or not; their vectors' rows become dead."""
         self.sql.execute(
-            "DELETE FROM contents WHERE NOT EXISTS (SELECT 1 FROM documents WHERE content_id = contents.id)"
+            """DELETE FROM contents WHERE NOT EXISTS (SELECT 1 FROM documents WHERE content_id = contents.id)
+               AND NOT EXISTS (SELECT 1 FROM absent_documents WHERE content_id = contents.id)"""
         )
 
     # Skipped files
 
     def skipped_below(self, root_id: int, prefix: str = "") -> dict[str, list[Any]]:
         """Path → [size, mtime_ns, ctime_ns, decoding, reason] of the files that were skipped last time."""
-        where, parameters = _below(prefix)
+        where, parameters = at_or_below(prefix)
         rows = self.sql.execute(
             f"""SELECT path, size, mtime_ns, ctime_ns, decoding, reason FROM skipped
                 WHERE root_id = ? AND {where.format("path")}""",
@@ -246,20 +273,14 @@ class Catalogue(SpaceTables):
         return found
 
     def counts(self) -> dict[str, int]:
-        """Documents of each modality, and segments, skipped files and dead rows."""
-        per_modality = dict(self.sql.execute("SELECT modality, count(*) FROM documents GROUP BY modality").fetchall())
-        numbers = {name: per_modality.get(name, 0) for name in {**dict.fromkeys(MODALITIES.own), **per_modality}}
+        """Documents of each modality, absent ones among them, and segments, skipped files and dead rows; ``absent``:
+        how many of the documents are.
+        """
+        numbers = dict.fromkeys(MODALITIES.own, 0)
+        for table in ("documents", "absent_documents"):
+            for modality, count in self.sql.execute(f"SELECT modality, count(*) FROM {table} GROUP BY modality"):
+                numbers[modality] = numbers.get(modality, 0) + count
+        numbers["absent"] = self._scalar("SELECT count(*) FROM absent_documents")
         for table in ("segments", "skipped", "dead_rows"):
             numbers[table] = self._scalar(f"SELECT count(*) FROM {table}")
         return numbers
-
-
-def _below(prefix: str) -> tuple[str, list[str]]:
-    """A condition (with ``{0}`` for the column) for paths equal to ``prefix`` or below it.
-
-    ``'/'`` is followed by ``'0'``, so the range holds exactly the strings that start with ``prefix/``, and an
-    index on the path serves it, unlike LIKE, which would also take ``_`` and ``%`` in names for wildcards.
-    """
-    if not prefix:
-        return "1", []
-    return "({0} = ? OR ({0} >= ? AND {0} < ?))", [prefix, prefix + "/", prefix + "0"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -12,13 +12,16 @@ from mmsearch.store.local.catalogue.catalogue import Catalogue
 from mmsearch.store.local.catalogue.row_owners import RowArray
 
 INCOMPLETE = """SELECT id FROM contents c
-    WHERE NOT EXISTS (SELECT 1 FROM left_out WHERE space_id = :space AND content_id = c.id) AND (
+    WHERE EXISTS (SELECT 1 FROM documents d WHERE d.content_id = c.id)
+    AND NOT EXISTS (SELECT 1 FROM left_out WHERE space_id = :space AND content_id = c.id) AND (
     NOT EXISTS (SELECT 1 FROM segments s WHERE s.content_id = c.id)
     OR EXISTS (SELECT 1 FROM segments s LEFT JOIN vectors v ON v.segment_id = s.id AND v.space_id = :space
                WHERE s.content_id = c.id AND v.row IS NULL)
     OR (SELECT max(ordinal) + 1 <> count(*) FROM segments s WHERE s.content_id = c.id))"""
-"""Contents of which a segment, or a segment's vector, is missing for no known reason."""
-UNUSED = "SELECT id FROM contents c WHERE NOT EXISTS (SELECT 1 FROM documents d WHERE d.content_id = c.id)"
+"""Contents of which a segment, or a segment's vector, is missing for no known reason. Those of absent documents alone
+are looked at when they come back."""
+UNUSED = """SELECT id FROM contents c WHERE NOT EXISTS (SELECT 1 FROM documents d WHERE d.content_id = c.id)
+            AND NOT EXISTS (SELECT 1 FROM absent_documents a WHERE a.content_id = c.id)"""
 OTHER_MODALITY = {
     "documents": """SELECT d.id FROM documents d JOIN contents c ON c.id = d.content_id
                     WHERE d.modality <> c.modality""",
@@ -26,6 +29,7 @@ OTHER_MODALITY = {
                   JOIN contents c ON c.id = s.content_id WHERE v.modality <> c.modality""",
 }
 EMPTY_ROOTS = """SELECT path FROM roots r WHERE NOT EXISTS (SELECT 1 FROM documents WHERE root_id = r.id)
+                 AND NOT EXISTS (SELECT 1 FROM absent_documents WHERE root_id = r.id)
                  AND NOT EXISTS (SELECT 1 FROM skipped WHERE root_id = r.id)
                  AND NOT EXISTS (SELECT 1 FROM scopes WHERE root_id = r.id)"""
 
@@ -93,16 +97,24 @@ def mend_rows(catalogue: Catalogue, space_id: int, rows: int, bad_rows: RowArray
     _mend_dead_rows(catalogue, space_id, rows)
 
 
-def mend_contents(catalogue: Catalogue, space_id: int) -> None:
+def contents_of_rows(catalogue: Catalogue, space_id: int, rows: RowArray) -> dict[int, int]:
+    """Row of the vector file → the content it belongs to."""
+    sql = """SELECT s.content_id FROM vectors v JOIN segments s ON s.id = v.segment_id
+             WHERE v.space_id = ? AND v.row = ?"""
+    found = {int(row): catalogue.sql.execute(sql, [space_id, int(row)]).fetchone() for row in rows}
+    return {row: content[0] for row, content in found.items() if content is not None}
+
+
+def mend_contents(catalogue: Catalogue, space_id: int, keep: Collection[int] = ()) -> None:
     """Drops what is incomplete with its documents, so that the next look at the disk reads it again; all else stays.
 
-    Modalities are taken from the contents.
+    The contents ``keep`` stay in any case: nobody could read them again. Modalities are taken from the contents.
     """
     sql = catalogue.sql
-    sql.execute(f"CREATE TEMP TABLE broken AS {INCOMPLETE}", {"space": space_id})
-    sql.execute("DELETE FROM documents WHERE content_id IN (SELECT id FROM broken)")
-    sql.execute("DELETE FROM contents WHERE id IN (SELECT id FROM broken)")
-    sql.execute("DROP TABLE broken")
+    broken = [row for row in sql.execute(INCOMPLETE, {"space": space_id}) if row[0] not in keep]
+    for table in ("documents", "absent_documents"):
+        sql.executemany(f"DELETE FROM {table} WHERE content_id = ?", broken)
+    sql.executemany("DELETE FROM contents WHERE id = ?", broken)
     catalogue.drop_unused_contents()
     sql.execute(
         """UPDATE documents SET modality = (SELECT modality FROM contents c WHERE c.id = content_id)

@@ -140,18 +140,20 @@ def lacking_vectors(space_id: int, *, retry: bool) -> Lacking:
     return Lacking(f"{_LACKS} AND (:retry OR {_UNEXPLAINED})", {"space": space_id, "retry": retry})
 
 
-def lacking_tokens(file_id: int) -> Lacking:
+def lacking_tokens(catalogue: Catalogue, file_id: int) -> Lacking:
     """Image tokens in a file of the reranker cache, of pictures and frames that lie on the disk."""
-    condition = f"""c.modality IN ({catalogue.pictured()}) AND EXISTS (SELECT 1 FROM segments s WHERE s.content_id = c.id AND NOT EXISTS
+    condition = f"""c.modality IN ({catalogue.pictured()})
+        AND EXISTS (SELECT 1 FROM segments s WHERE s.content_id = c.id AND NOT EXISTS
         (SELECT 1 FROM tokens t WHERE t.segment_id = s.id AND t.file_id = :file)) AND EXISTS
         (SELECT 1 FROM documents d JOIN roots r ON r.id = d.root_id WHERE d.content_id = c.id
          AND r.path NOT LIKE '{DATASET}%')"""
     return Lacking(condition, {"file": file_id})
 
 
-def lacking_text(reader: str, scopes: Iterable[tuple[int, str]]) -> Lacking:
+def lacking_text(catalogue: Catalogue, reader: str, scopes: Iterable[tuple[int, str]]) -> Lacking:
     """What ``reader`` reads in pictures and videos with a document in one of the scopes, as (root id, path below)."""
-    condition = f"""c.modality IN ({catalogue.pictured()}) AND NOT EXISTS (SELECT 1 FROM readings g WHERE g.content_id = c.id AND g.reader = :reader)
+    condition = f"""c.modality IN ({catalogue.pictured()})
+        AND NOT EXISTS (SELECT 1 FROM readings g WHERE g.content_id = c.id AND g.reader = :reader)
         AND c.id IN (SELECT d.content_id
             FROM (SELECT json_extract(value, '$[0]') AS root, json_extract(value, '$[1]') AS below
                   FROM json_each(:scopes)) scope

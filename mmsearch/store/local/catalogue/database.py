@@ -10,13 +10,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.core.errors import IndexDamaged
+from mmsearch.core.errors import IndexDamaged, ResourceShortage
+from mmsearch.store.local.catalogue.closing import Closed
 from mmsearch.store.local.migrations import check_version, is_old, migrate
+from mmsearch.store.local.shortage import shortage_in_catalogue
 
 if TYPE_CHECKING:
     import sqlite_utils
 
 
+_PATIENCE_MS = 1000
+"""How long a writer that closes waits for readers."""
 CACHE_KB = 32 << 10
 """Of pages that a connection keeps, at most. With SQLite's 2 MB, looking up a thousand scattered rows of 100,000 takes
 twice as long."""
@@ -28,6 +32,8 @@ class CatalogueDatabase:
     def __init__(self, path: Path, *, read_only: bool) -> None:
         self.path = path
         self.read_only = read_only
+        self.closed = Closed.read(path) if read_only else Closed.take(path)
+        """The file as its last writer left it; ``None`` after a crash, and from an older mmsearch."""
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
@@ -38,7 +44,10 @@ class CatalogueDatabase:
             check_version(schema)
             self.is_old = is_old(schema)
         else:
+            before = self._scalar("PRAGMA user_version")
             migrate(self.db)
+            if before != self._scalar("PRAGMA user_version"):
+                self.closed = None
 
     @property
     def sql(self) -> sqlite3.Connection:
@@ -65,6 +74,10 @@ class CatalogueDatabase:
             connection.execute(f"PRAGMA cache_size = -{CACHE_KB}")
             connection.execute("SELECT count(*) FROM sqlite_master")
         except sqlite3.DatabaseError as error:
+            if (what := shortage_in_catalogue(error)) is not None:
+                raise ResourceShortage(
+                    f"the catalogue {self.path} cannot be opened: {what}; put that right and try again"
+                ) from error
             raise IndexDamaged(
                 f"the catalogue {self.path} cannot be opened ({error}): restore the index from a copy, "
                 "or remove it and index again"
@@ -88,16 +101,30 @@ class CatalogueDatabase:
     def close(self) -> None:
         """Closes the connections of all threads.
 
-        A writer first moves what it wrote from the log into the file: who copies the file alone, or reads it where
-        nothing can be written (which leaves the log aside), has it all then.
+        A writer first moves what it wrote from the log into the file and empties the log: who copies the file alone, or
+        reads it where nothing can be written (which leaves the log aside), has it all then. See
+        `mmsearch.store.local.catalogue.closing` for what it leaves beside it. While a reader is in the middle of
+        something the log stays, and the next writer does all this.
         """
         with self._guard:
-            if self._connections and not self.read_only:
-                with contextlib.suppress(sqlite3.OperationalError):  # a reader is in the way: next time
-                    self._connections[0].execute("PRAGMA wal_checkpoint(PASSIVE)")
+            closed = None if self.read_only or not self._connections else self._complete()
             for connection in self._connections:
                 connection.close()
             self._connections.clear()
+        if closed is not None:
+            closed.leave(self.path)
+
+    def _complete(self) -> Closed | None:
+        """Empties the log; what may be said of the file then."""
+        try:
+            is_changed = any(connection.total_changes for connection in self._connections)
+            self._connections[0].execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+            is_busy = self._connections[0].execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            if is_busy:
+                return None
+            return self.closed if self.closed is not None and not is_changed else Closed.of(self.path)
+        except (sqlite3.Error, OSError):
+            return None
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

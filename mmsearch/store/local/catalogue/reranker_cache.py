@@ -10,8 +10,10 @@ import numpy as np
 
 from mmsearch.core.modalities import names_with_pictures
 from mmsearch.store.local.catalogue.catalogue import Catalogue
+from mmsearch.store.local.catalogue.checksums import cut, renumber, seal_rows
 from mmsearch.store.local.catalogue.row_owners import RowArray
 from mmsearch.store.local.catalogue.space_tables import marks
+from mmsearch.store.local.files.tokens import TokenFile
 
 
 class TokenTable(NamedTuple):
@@ -35,6 +37,7 @@ def add_token_table(catalogue: Catalogue, reranker: str, digest: str, shape: tup
     """Registers whose tokens are to be kept, and the file that will hold them."""
     taken = catalogue.sql.execute("SELECT coalesce(max(id), 0) + 1 FROM token_files").fetchone()[0]
     file = f"tokens-{digest[:12]}-{taken}.i8"
+    cut(catalogue.sql, file, 0)
     cursor = catalogue.sql.execute(
         "INSERT INTO token_files (reranker, digest, shape, file) VALUES (?, ?, ?, ?)",
         [reranker, digest, json.dumps(shape), file],
@@ -45,6 +48,7 @@ def add_token_table(catalogue: Catalogue, reranker: str, digest: str, shape: tup
 def drop_token_table(catalogue: Catalogue, table: TokenTable) -> None:
     """Forgets all tokens of a reranker."""
     catalogue.sql.execute("DELETE FROM token_files WHERE id = ?", [table.id])
+    cut(catalogue.sql, table.file, 0)
 
 
 def put_tokens(catalogue: Catalogue, table: TokenTable, first: int, segments: Sequence[int]) -> None:
@@ -61,6 +65,7 @@ def put_tokens(catalogue: Catalogue, table: TokenTable, first: int, segments: Se
 def set_token_count(catalogue: Catalogue, table: TokenTable, rows: int) -> None:
     """Declares the first ``rows`` rows of the token file committed."""
     catalogue.sql.execute("UPDATE token_files SET row_count = ? WHERE id = ?", [rows, table.id])
+    seal_rows(catalogue.sql, TokenFile(catalogue.path.parent / table.file, table.shape), rows)
 
 
 def forget_tokens(catalogue: Catalogue, table: TokenTable, rows: int, bad: Sequence[int] = ()) -> None:
@@ -110,6 +115,7 @@ def renumber_tokens(catalogue: Catalogue, table: TokenTable, alive: RowArray, fi
         [(table.id, place, segment) for place, (segment,) in enumerate(kept)],
     )
     catalogue.sql.execute("UPDATE token_files SET file = ?, row_count = ? WHERE id = ?", [file, len(alive), table.id])
+    renumber(catalogue.sql, table.file, alive, file)
 
 
 def _table(id_: int, reranker: str, digest: str, shape: str, file: str, row_count: int) -> TokenTable:

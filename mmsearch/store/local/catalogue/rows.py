@@ -28,6 +28,8 @@ class KnownDocument(NamedTuple):
     decoding: str
     content_id: int
     sidecars: str
+    is_absent: bool = False
+    """Its file, or the whole place where it lies, was not there when it was last looked for."""
 
 
 class KeptScope(NamedTuple):

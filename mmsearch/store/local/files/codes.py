@@ -11,6 +11,7 @@ It is nothing but the vector file over again: it is written from it, and without
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -97,25 +98,28 @@ class CodeFile(RowFile):
         """Drops the blocks that hold more than the first ``rows`` rows of the vector file."""
         self.cut(min(self.rows_on_disk(), rows // BLOCK))
 
+    def blocks_within(self, rows: int) -> int:
+        """How many blocks there are of the first ``rows`` rows of the vector file."""
+        return min(self.rows_on_disk(), rows // BLOCK)
+
     def map(self, rows: int) -> Codes | None:
         """The blocks that lie within the first ``rows`` rows, mapped: (blocks,); ``None`` where there is none."""
-        blocks = min(self.rows_on_disk(), rows // BLOCK)
+        blocks = self.blocks_within(rows)
         try:
             return np.memmap(self.path, dtype=self._dtype, mode="r", shape=(blocks,)) if blocks else None
         except FileNotFoundError:  # a compacted index has other files by now
             return None
 
-    def mend(self, vectors: npt.NDArray[np.float16]) -> None:
-        """Writes blocks that `are_wrong` for ``vectors`` again, in their place: somebody may have them mapped."""
-        for number in range(self.rows_on_disk() if self.are_wrong(vectors) else 0):
+    def mend(self, vectors: npt.NDArray[np.float16], blocks: Iterable[int]) -> None:
+        """Writes some blocks again, in their place: somebody may have them mapped."""
+        for number in blocks:
             self._write(self._encode(vectors, number), number)
 
-    def are_wrong(self, vectors: npt.NDArray[np.float16]) -> bool:
-        """Whether some block does not say what ``vectors``, (rows, dim) float16, would make it say."""
+    def wrong_blocks(self, vectors: npt.NDArray[np.float16], start: int = 0) -> list[int]:
+        """Which blocks, from ``start`` on, do not say what ``vectors``, (rows, dim) float16, would make them say."""
         blocks = self.map(len(vectors))
-        return blocks is not None and not all(
-            _agrees(block, self._encode(vectors, number)[0]) for number, block in enumerate(blocks)
-        )
+        numbers = range(start, 0 if blocks is None else len(blocks))
+        return [number for number in numbers if not _agrees(blocks[number], self._encode(vectors, number)[0])]  # type: ignore[index]
 
 
 def _agrees(block: Any, true: Any) -> bool:

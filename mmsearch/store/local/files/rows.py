@@ -28,6 +28,11 @@ class RowFile:
         self.path = path
         self._row_bytes = row_bytes
 
+    @property
+    def row_bytes(self) -> int:
+        """What a row takes."""
+        return self._row_bytes
+
     def rows_on_disk(self) -> int:
         """Whole rows in the file, committed or not."""
         return self.bytes_on_disk() // self._row_bytes
