@@ -10,7 +10,7 @@ No attention: 6,000 photos are too few to learn any. Instead
 - and a picture that lies near captions in general is a hub, and has to fit the question better than another
   (`mmsearch.models.encoders.caption_centroids`).
 
-All of it is one file beside the encoder's weights, ``second_look.npz``, which `mmsearch.training.second_look` makes:
+All of it is one file beside the encoder's weights, ``second_look.npz``, which `scripts/fit_second_look.py` makes:
 ``format``, ``encoder`` (the encoder's digest), ``vocabulary`` (lines), of the inputs ``middle`` and ``spread`` float32
 (dim + classes,), the matrices ``latent`` (rank, dim + classes), ``words`` (vocabulary, rank) and ``captions`` (learned,
 rank), all three int8 with a ``…_scale`` for each row, and float32 ``usual`` (vocabulary,), ``typical`` (learned,),
