@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import write_reference
 
 from mmsearch.core.types import EncoderSpec
 from mmsearch.models.encoders import open_encoder
 from mmsearch.query.calibrate.calibration import fit_scale, generic_captions
 from mmsearch.query.calibrate.caption_bank import captions_digest
 from mmsearch.query.calibrate.fit import TEMPERATURE, TOGETHER, FitScale, Tops, share_beaten
-from mmsearch.query.calibrate.reference import SHIPPED, USUAL, load_reference, write_reference
+from mmsearch.query.calibrate.reference import SHIPPED, USUAL, load_reference
 from tests.support.colours import ColourEncoder
 
 
