@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mmsearch.models.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder
 from mmsearch.models.encoders.caption_centroids import write_caption_centroids
-from mmsearch.store.local.vector_index.groups import centroids_of_groups
+from mmsearch.store.local.vector_index.ann_building import centroids_of_groups
 
 LEARNED = 512
 """Dimensions of the learned half, which comes first."""

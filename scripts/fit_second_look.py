@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from second_look_fit import fit_second_look, fit_weights, word_shares
 
 from mmsearch.models.encoders.base import EncoderOptions, FloatArray
 from mmsearch.models.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder
 from mmsearch.models.encoders.views import further_views
 from mmsearch.models.rerankers.base import standard
 from mmsearch.models.rerankers.second_look import FILE, SecondLookModel, hubs, mean_of_looks
-from mmsearch.training.second_look import fit_second_look, fit_weights, word_shares
 
 DEPTH = 50
 LEARNED = 512

@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+from object_layer import fit_objects
 from PIL import Image
 from PIL.Image import Resampling
 
 from mmsearch.training.builtin_model import BuiltinModel, BuiltinModelOptions
 from mmsearch.training.builtin_modules import STAGES
-from mmsearch.training.objects import fit_objects
 from mmsearch.training.towers import Freezing
 
 SIDE = 416

@@ -1,7 +1,7 @@
 """Makes `mmsearch/query/calibrate/reference.npz` anew: run it when the built-in weights or the captions have changed.
 
 ``$MMSEARCH_TEST_DATA`` names a folder with ``flickr8k/`` (images, train.txt), of which every sixth photo is taken.
-Run ``scripts/bank_vectors.py`` and ``scripts/caption_centroids.py`` before.
+Run ``scripts/caption_bank.py`` and ``scripts/caption_centroids.py`` before.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mmsearch.core.arrays import quantised
 from mmsearch.models.encoders import open_encoder
+from mmsearch.models.encoders.base import FloatArray
 from mmsearch.query.calibrate.caption_bank import bank_vectors, captions_digest, generic_captions
-from mmsearch.query.calibrate.fit import hubness_of_vectors, learned_numbers, write_reference
+from mmsearch.query.calibrate.fit import SHIPPED, hubness_of_vectors, learned_numbers
 from mmsearch.query.options import ALPHA
 
 EVERY = 6
+COMPONENTS = 96
 
 
 def main(data: Path) -> None:
@@ -34,6 +37,33 @@ def main(data: Path) -> None:
     hubness = hubness_of_vectors(vectors, vectors @ bank.T, centroids)
     write_reference(
         vectors, ALPHA * hubness, learned_numbers(centroids), encoder.spec.digest, captions_digest(captions)
+    )
+
+
+def write_reference(
+    photos: FloatArray, corrections: FloatArray, learned: int, digest: str, captions: str, path: Path = SHIPPED
+) -> None:
+    """Makes the file from the vectors of ``photos``, float32 (n, dim), and their hubness ``corrections`` (n,); for
+    ``learned`` see `Reference`.
+    """
+    middle = photos.mean(axis=0)
+    axes = np.linalg.svd(photos - middle, full_matrices=False)[2][:COMPONENTS]
+    narrow_axes, axes_scale = quantised(axes, axis=1)
+    places = (photos - middle) @ axes.T
+    narrow_places, places_scale = quantised(places, axis=0)
+    np.savez_compressed(
+        path,
+        allow_pickle=False,
+        encoder=np.array(digest),
+        captions=np.array(captions),
+        name=np.array(f"{len(photos)} photos, {len(axes)} components"),
+        middle=middle.astype(np.float16),
+        axes=narrow_axes,
+        axes_scale=axes_scale,
+        places=narrow_places,
+        places_scale=places_scale,
+        corrections=corrections.astype(np.float16),
+        learned=np.array(learned),
     )
 
 

@@ -1,4 +1,4 @@
-"""Pictures in the terminal, where it can show them: kitty's and iTerm2's protocols, and sixel."""
+"""Pictures in the terminal, where it can show them: kitty's and iTerm2's protocols."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from mmsearch.core.types import Hit
 
-Protocol = Literal["kitty", "iterm2", "sixel"]
+Protocol = Literal["kitty", "iterm2"]
 SIDE = 160
 """Pixels of the longer side."""
 
@@ -21,17 +21,15 @@ SIDE = 160
 def picture_protocol(*, forced: bool = False) -> Protocol | None:
     """How this terminal shows pictures, as far as its environment says; ``None`` in pipes and where unknown.
 
-    ``forced``: sixel where nothing is known, which most terminals that show pictures at all understand.
+    ``forced``: iTerm2's where nothing is known, which most terminals that show pictures at all understand.
     """
     if not sys.stdout.isatty():
         return None
     term, program = os.environ.get("TERM", ""), os.environ.get("TERM_PROGRAM", "")
     if "KITTY_WINDOW_ID" in os.environ or "kitty" in term or program == "ghostty":
         return "kitty"
-    if program in ("iTerm.app", "WezTerm") or os.environ.get("LC_TERMINAL") == "iTerm2":
+    if program in ("iTerm.app", "WezTerm") or os.environ.get("LC_TERMINAL") == "iTerm2" or forced:
         return "iterm2"
-    if any(name in term for name in ("sixel", "foot", "mlterm")) or forced:
-        return "sixel"
     return None
 
 
@@ -46,8 +44,6 @@ def print_picture(hit: Hit, protocol: Protocol) -> None:
 
 def encode_picture(picture: Image, protocol: Protocol) -> str:
     """The escape sequence that shows an RGB picture."""
-    if protocol == "sixel":
-        return sixel(picture)
     file = io.BytesIO()
     picture.save(file, "PNG")
     data = base64.standard_b64encode(file.getvalue()).decode()
@@ -59,35 +55,3 @@ def encode_picture(picture: Image, protocol: Protocol) -> str:
         head = "a=T,f=100," if number == 0 else ""
         lines.append(f"\033_G{head}m={int(number + 1 < len(chunks))};{chunk}\033\\")
     return "".join(lines)
-
-
-def sixel(picture: Image, colours: int = 64) -> str:
-    """A picture in DEC's sixel format: six rows at a time, colour by colour, runs shortened."""
-    from PIL.Image import Quantize
-
-    flat = picture.convert("RGB").quantize(colours, method=Quantize.MEDIANCUT)
-    palette = (flat.getpalette() or [])[: 3 * colours]
-    width, height = flat.size
-    pixels = flat.tobytes()
-    out = ["\033Pq", f'"1;1;{width};{height}']
-    for number in range(len(palette) // 3):
-        shares = [round(100 * value / 255) for value in palette[3 * number : 3 * number + 3]]
-        out.append(f"#{number};2;{shares[0]};{shares[1]};{shares[2]}")
-    for top in range(0, height, 6):
-        rows = [pixels[y * width : (y + 1) * width] for y in range(top, min(top + 6, height))]
-        for colour in sorted(set().union(*rows)):
-            bits = [sum(1 << i for i, row in enumerate(rows) if row[x] == colour) for x in range(width)]
-            out.append(f"#{colour}{_runs(bits)}$")
-        out.append("-")
-    out.append("\033\\")
-    return "".join(out)
-
-
-def _runs(bits: list[int]) -> str:
-    parts, start = [], 0
-    for place in range(1, len(bits) + 1):
-        if place == len(bits) or bits[place] != bits[start]:
-            count, char = place - start, chr(63 + bits[start])
-            parts.append(char * count if count < 4 else f"!{count}{char}")
-            start = place
-    return "".join(parts)

@@ -183,7 +183,7 @@ class ImageNet(nn.Module):
 
     ``objects`` things that the classifier has no class for, or that a picture shows beside its main one, may add their
     names to ConSE's half: as much of each as a linear layer of the features finds above zero. Vectors of the names have
-    their weight in their lengths. ``mmsearch.training.objects`` fits both.
+    their weight in their lengths. ``scripts/object_layer.py`` fits both.
     """
 
     def __init__(self, hidden: int, joint: int, dropout: float = 0.0, objects: int = 0) -> None:

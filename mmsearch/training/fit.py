@@ -18,7 +18,6 @@ import torch
 from mmsearch.core.errors import UsageError
 from mmsearch.models.encoders.base import FloatArray
 from mmsearch.training.batches import Batches
-from mmsearch.training.curves import write_curves
 from mmsearch.training.held_out import HeldOut
 from mmsearch.training.losses import LossOptions, Objective
 from mmsearch.training.options import Epoch, Fitted, Stage, TrainOptions
@@ -43,7 +42,7 @@ def fit(
 ) -> Fitted:
     """Trains ``towers`` in place and leaves the weights of the best epoch in them.
 
-    ``run`` gets ``config.json``, ``metrics.jsonl``, ``curves.svg`` and a checkpoint an epoch. A run that was
+    ``run`` gets ``config.json``, ``metrics.jsonl`` and a checkpoint an epoch. A run that was
     interrupted goes on with ``resume`` and ends with exactly the weights of one that was not: everything random
     depends on the seed, the epoch and the step alone.
 
@@ -118,8 +117,6 @@ def _device(name: str) -> torch.device:
 def _write_metrics(run: Path, history: list[Epoch]) -> None:
     lines = [json.dumps(asdict(epoch)) for epoch in history]
     (run / "metrics.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    recalls = {name: [e.recalls[name] for e in history] for name in history[0].recalls}
-    write_curves(run / "curves.svg", {"loss": [e.loss for e in history]}, recalls)
 
 
 __all__ = ["Epoch", "Fitted", "Stage", "TrainOptions", "fit", "schedule"]

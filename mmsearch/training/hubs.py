@@ -12,7 +12,7 @@ import numpy as np
 
 from mmsearch.models.encoders import open_encoder
 from mmsearch.models.encoders.caption_centroids import write_caption_centroids, write_photo_sample
-from mmsearch.store.local.vector_index.groups import centroids_of_groups
+from mmsearch.store.local.vector_index.ann_building import centroids_of_groups
 from mmsearch.training.pairs import Pairs, image_vectors
 
 GROUPS = 1000

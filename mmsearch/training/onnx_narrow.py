@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from mmsearch.core.arrays import quantised
+
 BLOCK = 32
 """Values of a matrix that share one scale, along the axis that is summed over."""
 
@@ -19,20 +21,20 @@ def narrow_words(model: onnx.ModelProto, name: str) -> None:
     """Stores the word table as int8 with one scale a word: Gather → Cast → Mul by the gathered scale."""
     graph = model.graph
     table = _take(model, name)
-    scale = np.maximum(np.abs(table).max(1, keepdims=True) / 127, 1e-9).astype(np.float32)
-    _give(model, "words.int8", np.rint(table / scale).astype(np.int8))
+    steps, scale = quantised(table, axis=1, smallest=1e-9)
+    _give(model, "words.int8", steps)
     _give(model, "words.scale", scale)
     [gather] = [node for node in graph.node if node.op_type == "Gather" and node.input[0] == name]
     at, ids = list(graph.node).index(gather), gather.input[1]
     graph.node.remove(gather)
-    steps = [
+    nodes = [
         helper.make_node("Gather", ["words.int8", ids], ["words.rows"]),
         helper.make_node("Cast", ["words.rows"], ["words.wide"], to=TensorProto.FLOAT),
         helper.make_node("Gather", ["words.scale", ids], ["words.scales"]),
         helper.make_node("Mul", ["words.wide", "words.scales"], [gather.output[0]]),
     ]
-    for i, step in enumerate(steps):
-        graph.node.insert(at + i, step)
+    for i, node in enumerate(nodes):
+        graph.node.insert(at + i, node)
 
 
 def narrow_matrices(model: onnx.ModelProto) -> None:
@@ -69,8 +71,7 @@ def store_half(model: onnx.ModelProto, smallest: int = 1000) -> None:
 def _store_int8(model: onnx.ModelProto, name: str, blocks: np.ndarray, axis: int, shape: tuple[int, ...]) -> None:
     """``name`` becomes Reshape(Cast(int8) * scale), one scale for all values along ``axis`` of blocks."""
     # Scales are rounded to fp16 first, so that the int8 values are the best for the scale that is used.
-    scale = np.maximum(np.abs(blocks).max(axis, keepdims=True) / 127, 1e-6).astype(np.float16)
-    values = np.clip(np.rint(blocks / scale.astype(np.float32)), -127, 127).astype(np.int8)
+    values, scale = quantised(blocks, axis=axis, smallest=1e-6, dtype=np.float16)
     _give(model, f"{name}.int8", values)
     _give(model, f"{name}.scale", scale)
     _give(model, f"{name}.shape", np.array(shape, dtype=np.int64))

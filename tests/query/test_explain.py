@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from mmsearch.api import Index
-from mmsearch.cli.pictures import encode_picture, picture_protocol, sixel
+from mmsearch.cli.pictures import encode_picture, picture_protocol
 from mmsearch.cli.sheet import draw_sheet
 from mmsearch.core.errors import UsageError
 from mmsearch.core.types import Hit
@@ -296,37 +296,6 @@ def test_a_contact_sheet_shows_every_hit(tmp_path: Path) -> None:
         draw_sheet(hits, tmp_path / "nowhere" / "sheet.png")
 
 
-def unsixel(text: str) -> np.ndarray:
-    """What a terminal would show."""
-    head = re.match(r'\033Pq"1;1;(\d+);(\d+)', text)
-    assert head and text.endswith("\033\\")
-    width, height = int(head[1]), int(head[2])
-    shown = np.zeros((height + 6, width, 3))
-    palette: dict[int, list[float]] = {}
-    x = y = colour = 0
-    for token in re.finditer(r"#(\d+);2;(\d+);(\d+);(\d+)|#(\d+)|!(\d+)(.)|([?-~])|(\$)|(-)", text[head.end() : -2]):
-        if token[1]:
-            palette[int(token[1])] = [2.55 * int(token[i]) for i in (2, 3, 4)]
-        elif token[5]:
-            colour = int(token[5])
-        elif token[9]:
-            x = 0
-        elif token[10]:
-            x, y = 0, y + 6
-        else:
-            count, char = (int(token[6]), token[7]) if token[6] else (1, token[8])
-            for bit in range(6):
-                if (ord(char) - 63) >> bit & 1:
-                    shown[y + bit, x : x + count] = palette[colour]
-            x += count
-    return shown[:height]
-
-
-def test_a_sixel_picture_is_the_picture() -> None:
-    picture = patchwork((1, 2)).resize((50, 40))
-    assert np.abs(unsixel(sixel(picture)) - np.asarray(picture.convert("RGB"))).mean() < 6
-
-
 def test_kitty_and_iterm_pictures_carry_the_png() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     picture = Image.fromarray(noise)
@@ -348,4 +317,4 @@ def test_pipes_get_no_pictures(capsys: pytest.CaptureFixture[str], monkeypatch: 
     for name in ("KITTY_WINDOW_ID", "TERM_PROGRAM", "LC_TERMINAL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
-    assert picture_protocol() is None and picture_protocol(forced=True) == "sixel"
+    assert picture_protocol() is None and picture_protocol(forced=True) == "iterm2"

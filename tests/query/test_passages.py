@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from reference import write_reference
 
 from mmsearch import Index
 from mmsearch.core.types import EncoderSpec
@@ -15,7 +16,7 @@ from mmsearch.models.encoders.base import FloatArray
 from mmsearch.models.encoders.caption_centroids import NEIGHBOURS
 from mmsearch.query import SearchOptions
 from mmsearch.query.calibrate import calibration as background
-from mmsearch.query.calibrate.fit import FitScale, load_reference, write_reference
+from mmsearch.query.calibrate.fit import FitScale, load_reference
 from tests.support.colours import COLOURS, ColourEncoder, save_colour
 
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
 
 import numpy as np
+
+from mmsearch.core.arrays import dequantised, quantised, read_npz
 
 if TYPE_CHECKING:
     from mmsearch.models.encoders.base import FloatArray
@@ -72,23 +73,13 @@ def write_photo_sample(directory: Path, digest: str, photos: FloatArray) -> None
 
 
 def _read(path: Path, digest: str) -> FloatArray | None:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            if str(stored["encoder"]) != digest:
-                return None
-            rows: FloatArray = stored["middles"].astype(np.float32) * stored["scale"]
-            return rows if rows.ndim == 2 and rows.size and np.isfinite(rows).all() else None
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+    stored = read_npz(path, lambda encoder: encoder == digest)
+    if stored is None or not {"middles", "scale"} <= stored.keys():
         return None
+    rows: FloatArray = dequantised(stored["middles"], stored["scale"])
+    return rows if rows.ndim == 2 and rows.size and np.isfinite(rows).all() else None
 
 
 def _write(path: Path, digest: str, rows: FloatArray) -> None:
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    scale = np.abs(unit).max(axis=1, keepdims=True) / 127
-    np.savez_compressed(
-        path,
-        allow_pickle=False,
-        encoder=np.array(digest),
-        middles=np.rint(unit / scale).astype(np.int8),
-        scale=scale.astype(np.float32),
-    )
+    middles, scale = quantised(rows / np.linalg.norm(rows, axis=1, keepdims=True), axis=1)
+    np.savez_compressed(path, allow_pickle=False, encoder=np.array(digest), middles=middles, scale=scale)

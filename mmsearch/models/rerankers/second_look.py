@@ -10,7 +10,7 @@ No attention: 6,000 photos are too few to learn any. Instead
 - and a picture that lies near captions in general is a hub, and has to fit the question better than another
   (`mmsearch.models.encoders.caption_centroids`).
 
-All of it is one file beside the encoder's weights, ``second_look.npz``, which `mmsearch.training.second_look` makes:
+All of it is one file beside the encoder's weights, ``second_look.npz``, which `scripts/fit_second_look.py` makes:
 ``format``, ``encoder`` (the encoder's digest), ``vocabulary`` (lines), of the inputs ``middle`` and ``spread`` float32
 (dim + classes,), the matrices ``latent`` (rank, dim + classes), ``words`` (vocabulary, rank) and ``captions`` (learned,
 rank), all three int8 with a ``…_scale`` for each row, and float32 ``usual`` (vocabulary,), ``typical`` (learned,),
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mmsearch.core.arrays import dequantised, quantised
 from mmsearch.core.errors import EncoderError, ModelMissing
 from mmsearch.models.encoders.base import EncoderOptions
 from mmsearch.models.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder
@@ -114,8 +115,7 @@ class SecondLookModel:
         }
         for name in _MATRICES:
             matrix: FloatArray = getattr(self, name)
-            scale = np.abs(matrix).max(axis=1, keepdims=True) / 127 + np.float32(1e-12)
-            stored |= {name: np.rint(matrix / scale).astype(np.int8), f"{name}_scale": scale.astype(np.float32)}
+            stored[name], stored[f"{name}_scale"] = quantised(matrix, axis=1, smallest=1e-12)
         names = {
             "format": np.array(FORMAT),
             "encoder": np.array(self.encoder_digest),
@@ -140,7 +140,7 @@ class SecondLookModel:
                     name: stored[name].astype(np.float32)
                     for name in ("middle", "spread", "usual", "typical", "weights")
                 }
-                matrices = {name: stored[name].astype(np.float32) * stored[f"{name}_scale"] for name in _MATRICES}
+                matrices = {name: dequantised(stored[name], stored[f"{name}_scale"]) for name in _MATRICES}
                 vocabulary = tuple(str(stored["vocabulary"]).split("\n"))
                 model = cls(str(stored["encoder"]), vocabulary, mix=float(stored["mix"]), **plain, **matrices)
         except OSError as error:

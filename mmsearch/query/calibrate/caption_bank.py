@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
+from mmsearch.core.arrays import read_npz
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.models.encoders.views import reads_texts_as
 
@@ -34,20 +34,8 @@ def captions_digest(captions: Sequence[str]) -> str:
 
 def bank_vectors(encoder: Encoder, captions: Sequence[str], shipped: Path = SHIPPED) -> npt.NDArray[np.float16]:
     """The vectors of the captions, float16 (captions, dim): those shipped if they are this encoder's, else encoded."""
-    try:
-        with shipped.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            is_its = reads_texts_as(encoder.spec.digest, str(stored["encoder"]))
-            if is_its and str(stored["captions"]) == captions_digest(captions):
-                vectors: npt.NDArray[np.float16] = stored["vectors"]
-                return vectors
-    except (OSError, ValueError, KeyError, BadZipFile):
-        pass
+    stored = read_npz(shipped, lambda name: reads_texts_as(encoder.spec.digest, name))
+    if stored is not None and str(stored.get("captions")) == captions_digest(captions) and "vectors" in stored:
+        return stored["vectors"]
     encoded: npt.NDArray[np.float16] = encoder.encode_texts(captions).astype(np.float16)
     return encoded
-
-
-def write_bank_vectors(encoder: Encoder, captions: Sequence[str], path: Path = SHIPPED) -> None:
-    """Makes the shipped file."""
-    vectors = encoder.encode_texts(captions).astype(np.float16)
-    names = {"encoder": np.array(encoder.spec.digest), "captions": np.array(captions_digest(captions))}
-    np.savez(path, allow_pickle=False, vectors=vectors, **names)

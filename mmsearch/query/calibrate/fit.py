@@ -45,11 +45,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
+from mmsearch.core.arrays import dequantised, read_npz
 from mmsearch.core.types import EncoderSpec
 from mmsearch.models.encoders.base import FloatArray
 from mmsearch.models.encoders.caption_centroids import caption_shares, nearest_mean, nearness
@@ -64,7 +64,6 @@ TOGETHER = 5
 GENERIC = 0.5
 """What every query counts where only generic captions are known: more loses on captions and on names."""
 SHIPPED = Path(__file__).parent / "reference.npz"
-COMPONENTS = 96
 USUAL = 0.99
 """Which share of the photos a query's usual best score leaves below it."""
 
@@ -144,57 +143,20 @@ def load_reference(digest: str, captions: str, path: Path = SHIPPED) -> Referenc
 
     It serves that encoder with several views as well: a query reaches nearly the same among its vectors.
     """
+    stored = read_npz(path, lambda encoder: reads_texts_as(digest, encoder))
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            if not reads_texts_as(digest, str(stored["encoder"])) or str(stored["captions"]) != captions:
-                return None
-            return Reference(
-                stored["middle"].astype(np.float32),
-                _widened(stored["axes"], stored["axes_scale"]),
-                _widened(stored["places"], stored["places_scale"]),
-                stored["corrections"].astype(np.float32),
-                int(stored["learned"]),
-                str(stored["name"]),
-            )
-    except (OSError, ValueError, KeyError, BadZipFile):
+        if stored is None or str(stored["captions"]) != captions:
+            return None
+        return Reference(
+            stored["middle"].astype(np.float32),
+            dequantised(stored["axes"], stored["axes_scale"]),
+            dequantised(stored["places"], stored["places_scale"]),
+            stored["corrections"].astype(np.float32),
+            int(stored["learned"]),
+            str(stored["name"]),
+        )
+    except (ValueError, KeyError):
         return None
-
-
-def write_reference(
-    photos: FloatArray, corrections: FloatArray, learned: int, digest: str, captions: str, path: Path = SHIPPED
-) -> None:
-    """Makes the file from the vectors of ``photos``, float32 (n, dim), and their hubness ``corrections`` (n,); for
-    ``learned`` see `Reference`.
-    """
-    middle = photos.mean(axis=0)
-    axes = np.linalg.svd(photos - middle, full_matrices=False)[2][:COMPONENTS]
-    narrow_axes, axes_scale = _narrowed(axes, axis=1)
-    places = (photos - middle) @ axes.T
-    narrow_places, places_scale = _narrowed(places, axis=0)
-    np.savez_compressed(
-        path,
-        allow_pickle=False,
-        encoder=np.array(digest),
-        captions=np.array(captions),
-        name=np.array(f"{len(photos)} photos, {len(axes)} components"),
-        middle=middle.astype(np.float16),
-        axes=narrow_axes,
-        axes_scale=axes_scale,
-        places=narrow_places,
-        places_scale=places_scale,
-        corrections=corrections.astype(np.float16),
-        learned=np.array(learned),
-    )
-
-
-def _narrowed(values: FloatArray, axis: int) -> tuple[npt.NDArray[np.int8], FloatArray]:
-    scale = np.maximum(np.abs(values).max(axis=axis, keepdims=True), 1e-12) / np.float32(127)
-    return np.round(values / scale).astype(np.int8), scale.astype(np.float32)
-
-
-def _widened(values: npt.NDArray[np.int8], scale: FloatArray) -> FloatArray:
-    widened: FloatArray = values.astype(np.float32) * scale
-    return widened
 
 
 # Fits

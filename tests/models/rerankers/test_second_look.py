@@ -29,7 +29,7 @@ from tests.support.colours import COLOURS, ColourEncoder, save_colour
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-from mmsearch.training.second_look import CAPTION_SHARE, fit_second_look, fit_weights, word_shares  # noqa: E402
+from second_look_fit import CAPTION_SHARE, fit_second_look, fit_weights, word_shares  # noqa: E402
 
 
 class MeanColour(torch.nn.Module):

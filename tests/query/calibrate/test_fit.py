@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import write_reference
 
 from mmsearch.core.types import EncoderSpec
 from mmsearch.models.encoders import open_encoder
@@ -23,7 +24,6 @@ from mmsearch.query.calibrate.fit import (
     Tops,
     load_reference,
     share_beaten,
-    write_reference,
 )
 from tests.support.colours import ColourEncoder
 

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mmsearch.core.arrays import quantised
 from mmsearch.core.errors import VectorError
 from mmsearch.store.local.files.rows import RowFile
-
-_STEPS = 127
 
 
 class TokenFile(RowFile):
@@ -49,10 +48,8 @@ class TokenFile(RowFile):
         if not np.isfinite(values).all():
             raise VectorError("image tokens hold NaN or infinite values")
         rows = np.zeros(len(values), dtype=self._dtype)
-        rows["scale"] = np.abs(values).max(axis=-1) / _STEPS
-        scale = rows["scale"].astype(np.float32)[..., None]
-        steps = np.divide(values, scale, out=np.zeros_like(values), where=scale > 0)
-        rows["steps"] = np.clip(np.rint(steps), -_STEPS, _STEPS)
+        rows["steps"], scale = quantised(values, axis=-1, dtype=np.float16)
+        rows["scale"] = scale[..., 0]
         self._write(rows, at)
 
     def read(self, places: Sequence[int], rows: int) -> npt.NDArray[np.float16]:

@@ -6,9 +6,8 @@ by_codes  which rows those may be that are the best, from codes of one byte a nu
 products  the same for many queries at once, from matrix products
 code_products  these products with codes, in whole numbers
 ann       an index built by a recipe proposes rows, the vector file scores them
-ann_building  what building one takes: a sample, k-means, threads
+ann_building  what building one takes: a sample, k-means, groups of near vectors, threads
 ann_file  how such an index lies on disk
-groups    vectors in groups of near ones, by k-means
 gpu       the same on a GPU, where FAISS sees one
 tuning    search parameters for a recall target, measured on held-out queries
 """

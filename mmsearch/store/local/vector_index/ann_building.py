@@ -23,6 +23,9 @@ PROJECTED = 64
 COMPARED = 8
 """Lists found in the projection that are compared in full."""
 
+GROUPING_ROUNDS = 8
+"""More change hardly anything."""
+
 
 def training_sample(matrix: Matrix, recipe: Recipe, text: npt.ArrayLike | None, seed: int) -> Floats:
     """Vectors to train on, float32 (s, dim): a random sample, of which ``text_share`` are text vectors.
@@ -119,3 +122,13 @@ def omp_threads(threads: int | None) -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(before)
+
+
+def centroids_of_groups(vectors: Floats, groups: int) -> Floats:
+    """The centroids of so many groups of ``vectors``, float32 (n, dim), by k-means: (groups, dim); the same for the
+    same ones. There must be at least as many vectors as groups.
+    """
+    kmeans = faiss.Kmeans(vectors.shape[1], groups, niter=GROUPING_ROUNDS, seed=1, min_points_per_centroid=1)
+    kmeans.train(np.ascontiguousarray(vectors, dtype=np.float32))
+    centroids: Floats = np.asarray(kmeans.centroids)
+    return centroids

@@ -7,9 +7,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from object_layer import fit_objects, ridge_regression  # noqa: E402
+
 from mmsearch.core.errors import UsageError  # noqa: E402
 from mmsearch.training.builtin_modules import FEATURES, WIDTH, ImageNet  # noqa: E402
-from mmsearch.training.objects import fit_objects, ridge_regression  # noqa: E402
 
 
 def test_ridge_regression_is_least_squares_with_rows_that_ask_for_nothing() -> None:
