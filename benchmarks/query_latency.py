@@ -27,8 +27,9 @@ from common.timing import Clock
 
 from mmsearch.api import Index
 from mmsearch.core.types import MediaInfo
-from mmsearch.query.calibrate import calibration as background
+from mmsearch.query.calibrate.calibration import refresh_calibration
 from mmsearch.store.local.catalogue import NewContent, NewSegment
+from mmsearch.store.local.store import LocalStore
 
 _SUBJECTS = "dog cat lake mountain car street child flower boat bridge horse beach snow guitar kitchen train"
 SUBJECTS = _SUBJECTS.split()
@@ -145,7 +146,7 @@ def main() -> None:
         Index.open(Path(folder) / "index", create=True, encoder="builtin") as index,
     ):
         fill(index, count)
-        background.refresh_background(index._directory, index._directory.space(), index.encoder())
+        refresh_calibration(LocalStore(index._directory), index.encoder())
         index.search("warm up")
         figures = {
             "documents": count,

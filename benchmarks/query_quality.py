@@ -34,11 +34,20 @@ from mmsearch.evaluate import EvaluationOptions
 from mmsearch.evaluate.metrics import average_precision, two_way_recall
 from mmsearch.models.encoders.base import Encoder, FloatArray
 from mmsearch.query import SearchOptions
-from mmsearch.query.calibrate.calibration import fit_scale, generic_captions, refresh_background
-from mmsearch.query.calibrate.fit import TOGETHER, Tops, share_beaten
-from mmsearch.query.calibrate.hubness import hubness_of_passages, hubness_of_vectors, learned_numbers, weights
+from mmsearch.query.calibrate.calibration import fit_scale, refresh_calibration
+from mmsearch.query.calibrate.caption_bank import generic_captions
+from mmsearch.query.calibrate.fit import (
+    TOGETHER,
+    Tops,
+    hubness_of_passages,
+    hubness_of_vectors,
+    learned_numbers,
+    share_beaten,
+    weights,
+)
 from mmsearch.query.heat import GRID, windows_map
 from mmsearch.query.options import ALPHA, NOTHING_BELOW
+from mmsearch.store.local.store import LocalStore
 
 PLACES = ("zermatt", "lisbon", "oslo", "kyoto", "marrakesh", "dublin", "quito", "perth")
 _OBJECTS = """
@@ -372,7 +381,7 @@ def main() -> None:
             encoder = photos.encoder()
             photos.add(data / "photos" / "images")
             flickr.add(work / "dev")
-            refresh_background(photos._directory, photos._directory.space(), encoder)
+            refresh_calibration(LocalStore(photos._directory), encoder)
             place = {name: number for number, name in enumerate(dev)}
             lines = [line.split("\t", 1) for line in (data / "flickr8k" / "captions.tsv").read_text().splitlines()]
             captions = [(place[image], caption) for image, caption in lines if image in place]

@@ -47,8 +47,8 @@ def captions_of(flickr: Path) -> dict[str, tuple[str, ...]]:
 
 def ask(index: Index, questions: list[tuple[str, str]], budget: float | None) -> tuple[list[float], list[int]]:
     """(seconds of reranking, answers seen) of each question."""
-    clock = Clock(searcher.rerank_answers)
-    searcher.rerank_answers = clock
+    clock = Clock(searcher.rerank_candidates)
+    searcher.rerank_candidates = clock
     seen = []
     options = SearchOptions(
         k=DEPTH, words=0.0, reranker="builtin", rerank_depth=DEPTH, rerank_budget_s=budget, hubness=0.0
@@ -58,7 +58,7 @@ def ask(index: Index, questions: list[tuple[str, str]], budget: float | None) ->
             hits = index.search(caption, options=options, note=lambda _: None)
             seen.append(sum("rerank" in hit.parts for hit in hits))
     finally:
-        searcher.rerank_answers = clock.function
+        searcher.rerank_candidates = clock.function
     return clock.each, seen
 
 

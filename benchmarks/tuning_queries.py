@@ -21,8 +21,7 @@ from common.output import command_line, publish
 from common.vectors import FOLDER, Source, flickr8k, replicate, write_matrix
 
 from mmsearch import open_encoder
-from mmsearch.query.calibrate.calibration import generic_captions
-from mmsearch.query.calibrate.caption_bank import bank_vectors
+from mmsearch.query.calibrate.caption_bank import bank_vectors, generic_captions
 from mmsearch.store.local.optimize import _query_sets
 from mmsearch.store.local.recipes import load_recipe
 from mmsearch.store.local.vector_index import AnnIndex, ExactIndex

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmsearch.models.encoders import open_encoder
-from mmsearch.query.calibrate.calibration import generic_captions
-from mmsearch.query.calibrate.caption_bank import SHIPPED, captions_digest
+from mmsearch.query.calibrate.caption_bank import SHIPPED, captions_digest, generic_captions
 
 if __name__ == "__main__":
     encoder, captions = open_encoder("builtin"), generic_captions()

@@ -1,4 +1,4 @@
-"""Makes `mmsearch/query/calibrate/reference.npz` anew: run it when the built-in weights or the captions have changed.
+"""Makes `query/calibrate/reference.npz` anew: run it when the built-in weights or the captions have changed.
 
 ``$MMSEARCH_TEST_DATA`` names a folder with ``flickr8k/`` (images, train.txt), of which every sixth photo is taken.
 Run ``scripts/caption_bank.py`` and ``scripts/caption_centroids.py`` before.
@@ -16,10 +16,8 @@ from PIL import Image
 from mmsearch.core.arrays import quantised
 from mmsearch.models.encoders import open_encoder
 from mmsearch.models.encoders.base import FloatArray
-from mmsearch.query.calibrate.calibration import generic_captions
-from mmsearch.query.calibrate.caption_bank import bank_vectors, captions_digest
-from mmsearch.query.calibrate.hubness import hubness_of_vectors, learned_numbers
-from mmsearch.query.calibrate.reference import SHIPPED
+from mmsearch.query.calibrate.caption_bank import bank_vectors, captions_digest, generic_captions
+from mmsearch.query.calibrate.fit import SHIPPED, hubness_of_vectors, learned_numbers
 from mmsearch.query.options import ALPHA
 
 EVERY = 6

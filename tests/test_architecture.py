@@ -91,6 +91,15 @@ def test_a_room_imports_only_rows_above() -> None:
     assert not wrong, "\n".join(sorted(wrong))
 
 
+def test_queries_and_evaluation_know_stores_by_their_contract_alone() -> None:
+    wrong = {
+        f"{module} imports {other}"
+        for module, tree in SOURCES.items() if room_of(module) in ("query", "evaluate")
+        for other in imports(tree) if other.startswith("mmsearch.store.local")
+    }  # fmt: skip
+    assert not wrong, "\n".join(sorted(wrong))
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """Also inside of a room, and where an import hides in a function."""
     graph = {module: {other for other in imports(tree) if other in SOURCES} for module, tree in SOURCES.items()}

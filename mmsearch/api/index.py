@@ -165,9 +165,9 @@ class Index:
 
     def _after_importing(self, report: Report) -> Report:
         """The next search makes up for few new rows by itself; for many, this is the time, if there is an encoder."""
-        from mmsearch.query.calibrate.calibration import LAZY_ROWS, rows_without_background
+        from mmsearch.query.calibrate.calibration import LAZY, segments_without_calibration
 
-        if rows_without_background(self._directory, self._directory.space()) > LAZY_ROWS:
+        if segments_without_calibration(self._session.store()) > LAZY:
             with suppress(EncoderError):
                 self._session.refresh_calibration(self.encoder(texts_only=True))
         return report
@@ -267,8 +267,7 @@ class Index:
         The recall is tuned and measured on queries composed of the captions that ship with mmsearch, and on
         ``extra_queries``.
         """
-        from mmsearch.query.calibrate.calibration import generic_captions
-        from mmsearch.query.calibrate.caption_bank import bank_vectors
+        from mmsearch.query.calibrate.caption_bank import bank_vectors, generic_captions
         from mmsearch.store.local.optimize import OptimizeOptions, optimize
 
         encoder = self.encoder(texts_only=True)
@@ -315,7 +314,7 @@ class Index:
             EncoderError: the encoder cannot be opened.
             IndexBusy: another process is changing the model.
         """
-        from mmsearch.query.calibrate.calibration import refresh_background
+        from mmsearch.query.calibrate.calibration import refresh_calibration
         from mmsearch.switch import SwitchOptions, switch
 
         other = opened(encoder, self._options)
@@ -323,7 +322,7 @@ class Index:
 
         def prepare(space: Space) -> None:
             other.prepare_for_queries()
-            refresh_background(self._directory, space, other)
+            refresh_calibration(self._session.store(space), other)
 
         name, chosen = name_to_open(encoder, other), options or SwitchOptions()
         return switch(self._directory, other, chosen, progress, model=name, prepare=prepare)
@@ -412,7 +411,7 @@ class Index:
 
         Queries are texts, or `mmsearch.Question` for everything else. See `search` for the rest.
         """
-        from mmsearch.query.many import answer_many
+        from mmsearch.query.searcher import run_queries
 
         search = from_keywords(_search_options(), chosen, options)
         parsed = _queries(queries, raw=raw)
@@ -420,19 +419,19 @@ class Index:
         needs_encoder = has_images or any(query.texts or query.excluded for query in parsed)
         reranking = self._reranking(reranker or search.reranker, note)
         return self._session.run(
-            lambda encoder, searcher: answer_many(searcher, encoder, parsed, search, reranking),
+            lambda encoder, searcher: run_queries(searcher, encoder, parsed, search, reranking),
             (lambda: self.encoder(texts_only=not has_images)) if needs_encoder else None,
         )
 
     def _search_vectors(
         self, vector: npt.ArrayLike, kind: QueryKind, options: SearchOptions
     ) -> list[Hit] | list[list[Hit]]:
-        from mmsearch.query.by_vector import as_queries
+        from mmsearch.query.searcher import unit_vectors
 
         if kind not in ("text", "image"):
             raise UsageError(f"no such kind of query: {kind}; there are text and image")
         hits = self._session.run(
-            lambda _, searcher: searcher.nearest(as_queries(vector, searcher.space.spec.dim), kind, options)
+            lambda _, searcher: searcher.nearest(unit_vectors(vector, searcher.store.spec.dim), kind, options)
         )
         return hits[0] if np.ndim(vector) == 1 else hits
 
@@ -489,7 +488,7 @@ class Index:
         def task(encoder: Any, searcher: Searcher) -> Explanation:
             [query] = encode_questions(encoder, [_query(text, None, raw=raw)])
             return explain(
-                self._directory, searcher, encoder, query, Path(path), with_heat=heat_map,
+                searcher, encoder, query, Path(path), with_heat=heat_map,
                 reranker=None if reranking is None else reranking.reranker,
             )  # fmt: skip
 
@@ -523,7 +522,7 @@ class Index:
         from mmsearch.evaluate.measuring import captions_of_index
 
         if file is None:
-            judged = captions_of_index(self._directory)
+            judged = captions_of_index(self._session.store())
         else:
             judged = read_evaluation_set(_path(file), None if qrels is None else _path(qrels), template)
         chosen = options or EvaluationOptions()
@@ -531,8 +530,8 @@ class Index:
 
         def task(encoder: Any, searcher: Searcher) -> Run:
             self._session.refresh_calibration(encoder)
-            figures = evaluate(self._directory, encoder, judged, chosen, rank, progress)
-            return Run.of(figures, searcher.space.spec.describe())
+            figures = evaluate(self._session.store(), encoder, judged, chosen, rank, progress)
+            return Run.of(figures, searcher.store.spec.describe())
 
         return self._session.run(task, lambda: self.encoder(texts_only=True))
 
@@ -541,7 +540,7 @@ class Index:
         from mmsearch.evaluate.matching import document_ids
         from mmsearch.query import SearchOptions
 
-        ids = document_ids(self._directory)
+        ids = document_ids(self._session.store())
         search = SearchOptions(k=depth, words=0.0, hubness=alpha, rerank_depth=depth)
 
         def rank(text: str, with_reranker: bool) -> list[int]:
@@ -557,7 +556,7 @@ class Index:
         file = None if captions is None else _path(captions)
 
         def task(encoder: Any, searcher: Searcher) -> dict[str, float]:
-            return agreement(self._directory, encoder, _path(judgements), file)
+            return agreement(self._session.store(), encoder, _path(judgements), file)
 
         return self._session.run(task, lambda: self.encoder(texts_only=True))
 
@@ -567,8 +566,8 @@ class Index:
         """Of the document at ``path``, also of a member of an archive; ``None`` where the index has none there."""
         from mmsearch.query.explain import find_document
 
-        document = find_document(self._directory, Path(path))
-        return None if document is None else document[1]
+        document = find_document(self._session.store(), Path(path))
+        return None if document is None else document.modality
 
     def status(self) -> dict[str, Any]:
         """What the index holds, as plain values: counts of documents, encoder, roots, bytes on disk.

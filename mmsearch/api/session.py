@@ -16,6 +16,8 @@ from mmsearch.store.local.directory import IndexDirectory, same_encoder
 if TYPE_CHECKING:
     from mmsearch.models.rerankers.base import Reranker
     from mmsearch.query import Searcher
+    from mmsearch.store.local.catalogue import Space
+    from mmsearch.store.local.store import LocalStore
 
 Result = TypeVar("Result")
 
@@ -55,7 +57,7 @@ class Session:
             try:
                 opened = None if encoder is None else encoder()
                 searcher = self.searcher()
-                if opened is not None and not same_encoder(opened.spec, searcher.space.spec):
+                if opened is not None and not same_encoder(opened.spec, searcher.store.spec):
                     continue
                 result = task(opened, searcher)
             except Exception:
@@ -68,17 +70,16 @@ class Session:
     def searcher(self) -> Searcher:
         """A searcher of the last committed state; reopened when another thread or process has committed."""
         from mmsearch.query import Searcher
-        from mmsearch.query.calibrate.calibration import LAZY_ROWS, refresh_background
+        from mmsearch.query.calibrate.calibration import LAZY, refresh_calibration
         from mmsearch.store.local.catalogue.matching import revision
 
         with self._lock:
             directory, ready = self.directory, self.encoder.ready
             state = (directory.state(), revision(directory.catalogue))
             if self._searcher is None or self._searcher[0] != state:
-                background = None
-                if ready is not None:
-                    background = refresh_background(directory, directory.space(), ready, LAZY_ROWS)
-                self._searcher = (state, Searcher(directory, background))
+                store = self.store()
+                calibration = None if ready is None else refresh_calibration(store, ready, LAZY)
+                self._searcher = (state, Searcher(store, calibration))
             return self._searcher[1]
 
     def reranker(self, name: str) -> Reranker:
@@ -94,9 +95,15 @@ class Session:
 
     def refresh_calibration(self, encoder: Encoder) -> None:
         """Works out what is known of the scores of the index, as far as that is out of date."""
-        from mmsearch.query.calibrate.calibration import refresh_background
+        from mmsearch.query.calibrate.calibration import refresh_calibration
 
-        refresh_background(self.directory, self.directory.space(), encoder)
+        refresh_calibration(self.store(), encoder)
+
+    def store(self, space: Space | None = None) -> LocalStore:
+        """The last committed state as a store, of a space or of the one that is searched."""
+        from mmsearch.store.local.store import LocalStore
+
+        return LocalStore(self.directory, space)
 
     def close(self) -> None:
         """Closes the index directory."""
@@ -110,11 +117,8 @@ class Session:
             return self.directory.space().file
 
     def _is_current(self, searcher: Searcher) -> bool:
-        """Whether the searcher's encoder is the index's as far as this object knows, and its rows are of its file."""
-        if not same_encoder(self.directory.manifest.encoder, searcher.space.spec):
-            return False
-        space = self.directory.space_of(searcher.space.spec)
-        return space is not None and space.file == searcher.space.file
+        """Whether the searcher's encoder is the index's as far as this object knows, and its ids can be resolved."""
+        return same_encoder(self.directory.manifest.encoder, searcher.store.spec) and not searcher.store.is_stale()
 
 
 class IndexEncoder:

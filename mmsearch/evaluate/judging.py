@@ -8,17 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from mmsearch.core.errors import UsageError
-from mmsearch.evaluate.matching import Gallery, Names, vectors_of
+from mmsearch.evaluate.matching import Gallery, Names
 from mmsearch.evaluate.metrics import kendall_tau
 from mmsearch.models.encoders.base import Encoder
-from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.store.base import Store
 
 _NUMBERED = re.compile(r"\S+#\d+")
 
 
-def agreement(
-    index: IndexDirectory, encoder: Encoder, path: Path, captions_file: Path | None = None
-) -> dict[str, float]:
+def agreement(store: Store, encoder: Encoder, path: Path, captions_file: Path | None = None) -> dict[str, float]:
     """Kendall's tau of cosines and grades, from ``image<TAB>caption<TAB>grade[<TAB>grade…]`` lines.
 
     Several grades of one pair count one by one, as in CLIPScore's Flickr8k-Expert table (Hessel et al. 2021, tau-c
@@ -31,7 +29,7 @@ def agreement(
         UsageError: a file cannot be read, or no pair of it is in the index.
     """
     known = {} if captions_file is None else _numbered(captions_file)
-    names = Names(gallery := Gallery.of(index))
+    names = Names(gallery := Gallery.of(store))
     pairs: list[tuple[int, str, list[float]]] = []
     left_out = 0
     for number, line in enumerate(_text(path).splitlines(), start=1):
@@ -64,7 +62,7 @@ def agreement(
         raise UsageError(f"no judged image of {path} is in the index")
     captions = list(dict.fromkeys(caption for _, caption, _ in pairs))
     texts = dict(zip(captions, encoder.encode_texts(captions), strict=True))
-    images = vectors_of(index, gallery.rows[gallery.starts])
+    images = store.vectors(gallery.segments[gallery.starts])
     scores = [float(images[place] @ texts[caption]) for place, caption, grades in pairs for _ in grades]
     given = [grade for _, _, grades in pairs for grade in grades]
     tau_b, tau_c = (kendall_tau(np.array(scores), np.array(given), variant) for variant in ("b", "c"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mmsearch.core.errors import UsageError
-from mmsearch.evaluate.matching import Gallery, Names, vectors_of
+from mmsearch.evaluate.matching import PICTURES, Gallery, Names
 from mmsearch.evaluate.metrics import (
     Interval,
     average_precision,
@@ -26,10 +26,10 @@ from mmsearch.evaluate.options import EvaluationOptions as EvaluationOptions
 from mmsearch.evaluate.reading import EvaluationSet, JudgedQuestion
 from mmsearch.evaluate.stages import KS, Asked, Stage, index_loss, rerank_gain
 from mmsearch.models.encoders.base import Encoder, FloatArray
-from mmsearch.query.calibrate.calibration import fit_scale, load_background
-from mmsearch.query.calibrate.hubness import hubness_of_passages
-from mmsearch.query.vectors import open_vectors
-from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.query.calibrate.calibration import fit_scale, load_calibration
+from mmsearch.query.calibrate.fit import hubness_of_passages
+from mmsearch.query.context import of_kinds
+from mmsearch.store.base import Store
 
 DEFINITIONS = {
     "hit@k": "share of questions with at least one right answer among the first k (CLIP_benchmark: recall@k)",
@@ -66,7 +66,7 @@ class Evaluation:
 
 
 def evaluate(
-    index: IndexDirectory,
+    store: Store,
     encoder: Encoder,
     judged: EvaluationSet,
     options: EvaluationOptions = EvaluationOptions(),
@@ -82,16 +82,16 @@ def evaluate(
     Raises:
         UsageError: none of the right answers is in the index.
     """
-    gallery = Gallery.of(index)
+    gallery = Gallery.of(store)
     names = Names(gallery)
     placed = [(one, names.places(one.relevant)) for one in judged.questions]
     asked = [(one, places) for one, places in placed if places]
     if not asked:
         raise UsageError("none of the right answers is in the index: index the files that the set names first")
     texts = encoder.encode_texts([one.text for one, _ in asked])
-    images = vectors_of(index, gallery.rows)
-    per_question = _measured(index, gallery, texts, images, asked, options)
-    recall, recipe = _index_recall(index, gallery, texts, images)
+    images = store.vectors(gallery.segments)
+    per_question = _measured(store, gallery, texts, images, asked, options)
+    recall, recipe = _index_recall(store, gallery, texts, images)
     return Evaluation(
         ids=tuple(one.id for one, _ in asked),
         gallery=len(gallery),
@@ -101,7 +101,7 @@ def evaluate(
         two_way=_two_way(encoder, gallery, texts, images, asked, options.alpha) if judged.kind == "captions" else {},
         index_recall=recall,
         recipe=recipe,
-        index_loss=index_loss(index, gallery, texts, images, asked, options.alpha),
+        index_loss=index_loss(store, gallery, texts, images, asked, options.alpha),
         rerank_gain=None if rank_documents is None else _rerank_gain(gallery, asked, rank_documents, options, told),
     )
 
@@ -118,27 +118,27 @@ def _rerank_gain(
     return rerank_gain(asked, rank, options.rerank_questions, told)
 
 
-def captions_of_index(index: IndexDirectory) -> EvaluationSet:
+def captions_of_index(store: Store) -> EvaluationSet:
     """The captions that lie beside the indexed files, each asked for its file."""
-    gallery = Gallery.of(index)
+    gallery = Gallery.of(store)
     questions = tuple(
         JudgedQuestion(path, caption, {path: 1.0})
-        for path, caption in zip(gallery.paths, gallery.captions, strict=True)
+        for path, caption in zip(gallery.names, gallery.captions, strict=True)
         if caption
     )
     if not questions:
-        raise UsageError(f"no file of the index {index.path} has a caption beside it: name a file of captions")
+        raise UsageError(f"no file of the index {store.place} has a caption beside it: name a file of captions")
     return EvaluationSet("captions", questions)
 
 
 def _measured(
-    index: IndexDirectory, gallery: Gallery, texts: FloatArray, images: FloatArray,
+    store: Store, gallery: Gallery, texts: FloatArray, images: FloatArray,
     asked: Sequence[tuple[JudgedQuestion, dict[str, int]]], options: EvaluationOptions,
 ) -> dict[str, list[float]]:  # fmt: skip
     names = [*(f"hit@{k}" for k in KS), *(f"recall@{k}" for k in KS), "MRR", "mAP", "nDCG@10", "rank"]
     values: dict[str, list[float]] = {name: [] for name in names}
-    background = load_background(index, index.space())
-    hubness, alphas = background.hubness_of(gallery.rows), options.alpha * background.weights(texts)
+    calibration = load_calibration(store)
+    hubness, alphas = calibration.hubness_of(gallery.segments), options.alpha * calibration.weights(texts)
     for start in range(0, len(asked), options.batch):
         part = slice(start, start + options.batch)
         scores = gallery.best_of_documents(texts[part] @ images.T - alphas[part, None] * hubness)
@@ -193,17 +193,16 @@ def _two_way(
 
 
 def _index_recall(
-    index: IndexDirectory, gallery: Gallery, texts: FloatArray, images: FloatArray, k: int = 10, most: int = 500
+    store: Store, gallery: Gallery, texts: FloatArray, images: FloatArray, k: int = 10, most: int = 500
 ) -> tuple[float, str]:
-    """The share of the ``k`` exactly nearest rows that the vector search finds, over at most ``most`` questions."""
-    vectors = open_vectors(index, index.space())
-    if vectors.recipe == "exact":
+    """The share of the ``k`` exactly nearest segments that the vector search finds, over at most ``most`` questions."""
+    if store.recipe == "exact":
         return 1.0, "exact"
     queries = texts[np.linspace(0, len(texts) - 1, min(most, len(texts))).astype(int)]
-    found = vectors.search(queries, k, only=gallery.rows)
+    found = store.search(queries, k, of_kinds(store, PICTURES))
     shares = []
     for query, neighbours in zip(queries, found, strict=True):
         scores = images @ query
-        nearest = gallery.rows[np.argsort(-scores, kind="stable")[:k]]
-        shares.append(len(np.intersect1d(nearest, neighbours.rows)) / max(1, len(nearest)))
-    return float(np.mean(shares)), vectors.recipe
+        nearest = gallery.segments[np.argsort(-scores, kind="stable")[:k]]
+        shares.append(len(np.intersect1d(nearest, neighbours.ids)) / max(1, len(nearest)))
+    return float(np.mean(shares)), store.recipe

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmsearch.evaluate.matching import Gallery
+from mmsearch.evaluate.matching import PICTURES, Gallery
 from mmsearch.evaluate.metrics import RunComparison, compare_runs, hit_at_k, reciprocal_rank
 from mmsearch.evaluate.reading import JudgedQuestion
 from mmsearch.models.encoders.base import FloatArray
-from mmsearch.query.calibrate.calibration import load_background
-from mmsearch.query.candidates import FIRST
-from mmsearch.query.vectors import open_vectors
-from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.query.calibrate.calibration import load_calibration
+from mmsearch.query.context import of_kinds
+from mmsearch.query.retrieve import FIRST
+from mmsearch.store.base import Store
 
 KS = (1, 5, 10)
 Asked = Sequence[tuple[JudgedQuestion, dict[str, int]]]
@@ -68,28 +68,27 @@ def figures_of(ranked: Sequence[int], places: dict[str, int]) -> dict[str, float
 
 
 def index_loss(
-    index: IndexDirectory, gallery: Gallery, texts: FloatArray, images: FloatArray, asked: Asked, alpha: float,
+    store: Store, gallery: Gallery, texts: FloatArray, images: FloatArray, asked: Asked, alpha: float,
     most: int = 2000,
 ) -> Stage | None:  # fmt: skip
     """The first 10 through the vector index against the first 10 of all, over at most ``most`` questions.
 
     ``None`` where there is no vector index. Both are corrected for hubness by ``alpha``; the vector index hands over
-    as many rows as a search would ask it for.
+    as many segments as a search would take from it.
     """
-    vectors = open_vectors(index, index.space())
-    if vectors.recipe == "exact":
+    if store.recipe == "exact":
         return None
     chosen = np.unique(np.linspace(0, len(asked) - 1, min(most, len(asked))).astype(int))
-    background = load_background(index, index.space())
-    hubness, alphas = background.hubness_of(gallery.rows), alpha * background.weights(texts)
-    document_of = np.repeat(np.arange(len(gallery)), np.diff(gallery.starts, append=len(gallery.rows)))
-    order = np.argsort(gallery.rows)
+    calibration = load_calibration(store)
+    hubness, alphas = calibration.hubness_of(gallery.segments), alpha * calibration.weights(texts)
+    document_of = np.repeat(np.arange(len(gallery)), np.diff(gallery.starts, append=len(gallery.segments)))
+    order = np.argsort(gallery.segments)
     exact, found = [], []
-    for place, neighbours in zip(chosen, vectors.search(texts[chosen], FIRST, only=gallery.rows), strict=True):
+    for place, neighbours in zip(chosen, store.search(texts[chosen], FIRST, of_kinds(store, PICTURES)), strict=True):
         scores = images @ texts[place] - alphas[place] * hubness
         exact.append(figures_of(_best(scores, document_of, np.arange(len(scores))), asked[place][1]))
-        rows = order[np.searchsorted(gallery.rows[order], neighbours.rows)]
-        found.append(figures_of(_best(scores, document_of, rows), asked[place][1]))
+        places = order[np.searchsorted(gallery.segments[order], neighbours.ids)]
+        found.append(figures_of(_best(scores, document_of, places), asked[place][1]))
     return Stage.of(exact, found)
 
 

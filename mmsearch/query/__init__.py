@@ -1,21 +1,18 @@
-"""The `query` line: question → vector → nearest rows, words, filters → best segment of each document → hits.
+"""The query line: context → retrieve → fuse → [rerank] → calibrate → hits. It knows a store by its contract alone.
 
-options      what to answer with
-question     what is asked: texts, images, exclusions, exact phrases, filters; and its vectors
-vectors      which vector search answers
-meaning      what a question means for an index: vector, terms, spreads
-candidates   the nearest rows that may answer, in growing numbers
+options      what can be chosen of a search
+question     a query: texts, images, exclusions, exact phrases, filters; and its vectors
+language     the query language
+context      what a query means for one version of a store, worked out once
+retrieve     the best segments of the best documents; widens where too few come
 exclusion    what shows, or may show, what must not show
-evidence     what file names, folders, captions and texts say
-hubness      what is taken off the scores of pictures that lie near every text
-background   how scores of this encoder are distributed here: hubness, relevance
-fit          how well a question fits a picture, comparable between questions and pictures
-reference    unrelated photos, which tell what a question reaches by chance
+fuse         what file names, folders, captions and texts say, beside what vectors do
+rerank       the first candidates in a better order
+calibrate    how scores of this encoder are distributed here: hubness, relevance
 moments      frames of a video to one moment; near-duplicates to one hit
-searcher     all of it, one question at a time or many
-many         many questions: equal ones once, encoding beside answering
+searcher     all of it, one query at a time or many
 explain      why a document was found
-heat         where in a picture a question matched
+heat         where in a picture a query matched
 thumbnail    small pictures of indexed files
 """
 

@@ -12,13 +12,12 @@ from mmsearch.core.modalities import has_pictures
 from mmsearch.core.types import Modality
 from mmsearch.models.encoders.base import Encoder, FloatArray
 from mmsearch.models.rerankers.base import Reranker
-from mmsearch.query.evidence import content_words, lines_read
+from mmsearch.query.fuse import content_words, lines_read
 from mmsearch.query.heat import HeatSource, heat_of
 from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import EncodedQuestion, load_picture
 from mmsearch.query.searcher import Searcher
-from mmsearch.store.local.catalogue.matching import words_of_document
-from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.store.base import Document, Store
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,7 +53,6 @@ class Explanation:
 
 
 def explain(
-    index: IndexDirectory,
     searcher: Searcher,
     encoder: Encoder,
     asked: EncodedQuestion,
@@ -72,20 +70,19 @@ def explain(
     """
     if asked.is_listing:
         raise UsageError("the question has only filters: there is nothing to explain")
-    found = find_document(index, path)
-    if found is None:
+    store, document = searcher.store, find_document(searcher.store, path)
+    if document is None:
         raise UsageError(f"{path} is not in the index: index it first")
-    document = found[0]
-    one, relevance, excluded, allowed = searcher.judge(asked, options, document)
+    vector, one, relevance, excluded, allowed = searcher.judge(asked, options, document.id)
     heat = None
     if with_heat and has_pictures(one.segment.modality):
         picture = load_picture(path, 640, at_s=one.segment.start_s)
-        heat = heat_of(encoder, picture, searcher.vector_of(asked), " ".join(asked.question.texts), reranker)
+        heat = heat_of(encoder, picture, vector, " ".join(asked.question.texts), reranker)
     wanted = content_words(asked.question.texts)
-    written = words_of_document(index.catalogue, document)
+    written = store.written(document.id)
     if one.segment.text:
         written["text"] = one.segment.text
-    if read := lines_read(index.catalogue, index.space().id, one.segment.row, wanted):
+    if read := lines_read(store, one.segment.id, wanted):
         written["picture"] = read
     shared = {place: tuple(word for word in wanted if word in content_words([text])) for place, text in written.items()}
     return Explanation(
@@ -115,22 +112,11 @@ def drawn_heat(found: Explanation, side: int = 640) -> Image:
     return overlay(load_picture(Path(found.path), side, at_s=found.time_s), found.heat)
 
 
-def find_document(index: IndexDirectory, path: Path) -> tuple[int, Modality] | None:
-    """The id and the modality of the document at a path; ``None`` where there is none."""
+def find_document(store: Store, path: Path) -> Document | None:
+    """The document at a path; ``None`` where there is none."""
     try:
         wanted = Path(path).expanduser().absolute()
-        places = (wanted, wanted.resolve())
+        places = dict.fromkeys((str(wanted), str(wanted.resolve())))
     except (OSError, RuntimeError, ValueError):  # no home of that name, a circle of links, a NUL in it
         return None
-    for place in places:
-        for root in index.catalogue.roots():
-            folder = index.root_path(root)
-            if folder not in place.parents:
-                continue
-            row = index.catalogue.sql.execute(
-                "SELECT id, modality FROM documents WHERE root_id = ? AND path = ?",
-                [root.id, place.relative_to(folder).as_posix()],
-            ).fetchone()
-            if row is not None:
-                return int(row[0]), row[1]
-    return None
+    return next((found for place in places if (found := store.find(place)) is not None), None)

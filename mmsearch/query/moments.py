@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmsearch.models.encoders.base import FloatArray
-from mmsearch.store.local.catalogue import Found
-from mmsearch.store.local.catalogue.matching import Look
+from mmsearch.store.base import Look, Segment
 
 SAME = 0.99
 """Two pictures are near-duplicates if their vectors are at least so similar (and nothing known speaks against it)."""
@@ -26,7 +25,7 @@ class Moment(NamedTuple):
     best_s: float
 
 
-def moment_around(segments: Sequence[Found], scores: FloatArray, best: int) -> Moment | None:
+def moment_around(segments: Sequence[Segment], scores: FloatArray, best: int) -> Moment | None:
     """The run of frames around ``best`` (a place in ``segments``) whose scores are nearer to the best frame's than
     to the mean of the video; ``None`` where the segments have no times.
     """

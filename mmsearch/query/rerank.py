@@ -14,12 +14,10 @@ import numpy as np
 from mmsearch.core.errors import MmsearchError, UsageError
 from mmsearch.core.modalities import has_pictures
 from mmsearch.models.rerankers.base import Cost, FloatArray, Reranker, TokenArray
-from mmsearch.query.candidates import Candidate
 from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import Question, load_picture
-from mmsearch.store.local.catalogue import Space
-from mmsearch.store.local.directory import IndexDirectory
-from mmsearch.store.local.reranker_cache import TokensAtHand, tokens_at_hand
+from mmsearch.query.retrieve import Candidate
+from mmsearch.store.base import CachedTokens, NoTokens, Store
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,7 +51,7 @@ class RerankRequest:
     depth: int
     budget_s: float | None
     picture_of: Callable[[Candidate], Image]
-    kept: TokensAtHand = field(default_factory=lambda: TokensAtHand({}))
+    kept: CachedTokens = field(default_factory=NoTokens)
     clock: Callable[[], float] = time.monotonic
 
 
@@ -65,19 +63,17 @@ def reranking_of(question: Question, reranking: Reranking | None) -> Reranking |
     return reranking
 
 
-def rerank_answers(
-    reranking: Reranking, index: IndexDirectory, space: Space, question: Question, ranked: Sequence[Candidate],
-    options: SearchOptions,
-) -> list[Candidate]:  # fmt: skip
+def rerank_candidates(
+    reranking: Reranking, store: Store, question: Question, ranked: Sequence[Candidate], options: SearchOptions
+) -> list[Candidate]:
     """The candidates of a question in a better order, from kept tokens where there are any, else from the files."""
 
     def picture_of(one: Candidate) -> Image:
-        found = one.segment
-        size = reranking.reranker.input_size
-        return load_picture(Path(index.path_of(found)), size, found.start_s, found.ordinal)
+        segment, size = one.segment, reranking.reranker.input_size
+        return load_picture(Path(segment.path), size, segment.start_s, segment.ordinal)
 
-    rows = [one.segment.row for one in ranked[: options.rerank_depth]]
-    kept = tokens_at_hand(index, space, reranking.reranker, rows)
+    ids = [one.segment.id for one in ranked[: options.rerank_depth]]
+    kept = store.tokens(reranking.reranker.spec, ids)
     request = RerankRequest(reranking, options.rerank_depth, options.rerank_budget_s, picture_of, kept)
     return reranked_or_not(request, " ".join(question.texts), ranked)
 
@@ -106,7 +102,7 @@ def rerank(request: RerankRequest, text: str, ranked: Sequence[Candidate]) -> li
     looked_at = queue[: queue.index(seen[-1]) + 1]
     better = sorted(
         [*_moved(request.by.reranker, seen, scores), *(one for one in looked_at if one not in seen)],
-        key=lambda one: (-one.total, one.segment.document_id),
+        key=lambda one: (-one.total, one.segment.document),
     )
     return [*better, *ranked[len(looked_at) :]]
 
@@ -169,7 +165,7 @@ class _Run:
         return part[:count]
 
     def _must_look(self, one: Candidate) -> bool:
-        return has_pictures(one.segment.modality) and one.segment.row not in self.request.kept.place
+        return has_pictures(one.segment.modality) and one.segment.id not in self.request.kept.place
 
     def _price(self, one: Candidate) -> float:
         """Seconds that a candidate should take."""
@@ -185,7 +181,7 @@ class _Run:
         began = self.request.clock()
         at_hand = [one for one in part if not self._must_look(one)]
         pictures = [(one, shown) for one in part if self._must_look(one) and (shown := self._picture(one))]
-        parts = [kept.read([kept.place[one.segment.row] for one in at_hand])] if at_hand else []
+        parts = [kept.read([kept.place[one.segment.id] for one in at_hand])] if at_hand else []
         if pictures:
             parts.append(reranker.image_tokens([shown for _, shown in pictures]))
         missed = len(part) - len(at_hand)

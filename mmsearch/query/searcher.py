@@ -1,304 +1,316 @@
-"""One state of an index, searched: question → candidates → words → near-duplicates → relevance → hits."""
+"""One version of a store, searched: context → retrieve → fuse → [rerank] → calibrate → hits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from mmsearch.core.modalities import Group, group_of, has_pictures, names_in, spec_of
+from mmsearch.core.errors import VectorError
+from mmsearch.core.modalities import group_of, has_pictures, spec_of
 from mmsearch.core.types import Hit
-from mmsearch.models.encoders.base import FloatArray
-from mmsearch.query.by_vector import nearest_documents
-from mmsearch.query.calibrate.calibration import Background, Kind, load_background
+from mmsearch.models.encoders.base import Encoder
+from mmsearch.query.calibrate.calibration import Calibration, Kind, Matches, load_calibration
 from mmsearch.query.calibrate.fit import TOGETHER
-from mmsearch.query.candidates import Candidate, Candidates, First, best_segments
-from mmsearch.query.evidence import Evidence, HoldersOfWords, content_words, find_evidence, lines_read
-from mmsearch.query.meaning import Meaning, common_group, kind_of
+from mmsearch.query.context import Context, Samples, where_of
+from mmsearch.query.fuse import Words, compared, content_words, find_evidence, fuse, lines_read
 from mmsearch.query.moments import Moment, fold_duplicates, moment_around
 from mmsearch.query.options import SearchOptions
-from mmsearch.query.question import EncodedQuestion
-from mmsearch.query.rerank import Reranking, rerank_answers, reranking_of
-from mmsearch.query.vectors import open_vectors
-from mmsearch.store.local.catalogue import Space
-from mmsearch.store.local.catalogue.matching import (
-    Condition,
-    documents_where,
-    list_by_date,
-    looks_of_documents,
-    segments_of_document,
-)
-from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.query.question import EncodedQuestion, Question, encode_questions
+from mmsearch.query.rerank import Reranking, rerank_candidates, reranking_of
+from mmsearch.query.retrieve import Candidate, judge, retrieve, retrieve_first
+from mmsearch.store.base import FloatArray, Nearest, Segment, Store, scores_of
 
-EVIDENCE = 2_000
-"""Documents with words of the question that are compared with it, the ones with most of them first."""
+PART = 512
+"""Queries that are encoded, and compared with all vectors, together. Encoding and comparing keep every core busy,
+fetching hits only one; larger parts overlap less, smaller ones read all vectors more often."""
+
+
+class Judgement(NamedTuple):
+    """One document under a query of this ``vector``, whether or not it would be found: its best segment with the parts
+    of its score, its relevance, which excluded phrases it shows, and whether the filters say yes.
+    """
+
+    vector: FloatArray
+    best: Candidate
+    relevance: float | None
+    excluded: tuple[str, ...]
+    allowed: bool
 
 
 class Searcher:
-    """Searches one state of an index; open another one to see what was committed since.
+    """Searches one version of a store. Any number of threads may search at once."""
 
-    Any number of threads may search at once.
-    """
+    def __init__(self, store: Store, calibration: Calibration | None = None) -> None:
+        self.store = store
+        store.prepare()
+        self._calibration = calibration or load_calibration(store)
+        self._samples = Samples(store)
 
-    def __init__(self, index: IndexDirectory, background: Background | None = None) -> None:
-        self._index = index
-        self._space: Space = index.space()
-        self._vectors = open_vectors(index, self._space)
-        self._matrix = self._vectors.matrix
-        self._dead = index.catalogue.dead_rows(self._space.id)
-        self._background = background or load_background(index, self._space)
-        self._candidates = Candidates(
-            index.catalogue, self._space, self._vectors, self._matrix, self._background, self._dead
-        )
-        self._meaning = Meaning(index, self._space, self._matrix, self._background, self._candidates)
-
-    def search(self, asked: EncodedQuestion, options: SearchOptions, reranking: Reranking | None = None) -> list[Hit]:
+    def search(self, query: EncodedQuestion, options: SearchOptions, reranking: Reranking | None = None) -> list[Hit]:
         """The best segment of each of the k best documents, best first; a listing is ordered by date."""
-        return self._answer(asked, options, None, reranking)
+        return self._hits(self._context(query, options), None, {}, reranking)
 
     def search_many(
         self,
-        asked: Sequence[EncodedQuestion],
+        queries: Sequence[EncodedQuestion],
         options: SearchOptions,
         reranking: Reranking | None = None,
-        words: HoldersOfWords | None = None,
+        words: Words | None = None,
     ) -> list[list[Hit]]:
-        """The answers to many questions; those without conditions share one vector search.
+        """The hits of many queries; those without conditions share one vector search.
 
-        A reranker orders the answers to questions of texts alone, within its budget for each of them. ``words``: what
-        several calls share, see `mmsearch.query.evidence.find_evidence`.
+        A reranker orders the hits of queries of texts alone, within its budget for each of them. ``words``: what
+        several calls share, see `mmsearch.query.fuse.find_evidence`.
         """
-        plain = [place for place, one in enumerate(asked) if self._is_plain(one, options)]
-        first: dict[int, First] = {}
-        words = {} if words is None else words
+        contexts = [self._context(query, options) for query in queries]
+        first: dict[int, Nearest] = {}
         for kind in ("text", "image"):
-            places = [place for place in plain if kind_of(asked[place]) == kind]
-            if places and self._space.row_count:
-                without = {"without": self._dead} if len(self._dead) else {}
-                vectors = np.stack([self._meaning.vector(asked[place]) for place in places])
-                wanted = self._candidates.first_wanted(_need(options), kind, options.hubness)
-                found = self._vectors.search(vectors, wanted, kind=kind, **without)  # type: ignore[arg-type]
-                alphas = options.hubness * self._background.weights(vectors, kind)
-                segments = self._candidates.looked_up(found, _need(options), kind, alphas)
-                first.update((place, First(one, segments, words)) for place, one in zip(places, found, strict=True))
-        return [self._answer(one, options, first.get(place), reranking) for place, one in enumerate(asked)]
+            places = [i for i, context in enumerate(contexts) if context.is_plain and context.kind == kind]
+            found = retrieve_first([contexts[i] for i in places], _need(options))
+            first.update(zip(places, found, strict=True))
+        known: Words = {} if words is None else words
+        return [self._hits(context, first.get(i), known, reranking) for i, context in enumerate(contexts)]
 
-    def nearest(self, queries: FloatArray, kind: Kind, options: SearchOptions) -> list[list[Hit]]:
-        """The nearest documents to each of ``queries``, float32 (q, dim) of length 1, by cosine alone."""
-        allowed = set(options.modalities or names_in("visual", self._meaning.present))
-        only = None
-        if not self._meaning.present <= allowed:
-            only = self._candidates.owners.of_modalities(allowed)
-        dead = self._dead if len(self._dead) and only is None else None
-        return nearest_documents(
-            self._index, self._space.id, self._vectors, queries, kind, options.k, only=only, without=dead
-        )
+    def nearest(self, vectors: FloatArray, kind: Kind, options: SearchOptions) -> list[list[Hit]]:
+        """The nearest documents to each of ``vectors``, float32 (q, dim) of length 1, by cosine alone.
 
-    @property
-    def space(self) -> Space:
-        """Whose vectors are searched; another encoder, or another file, has other vectors in the same rows."""
-        return self._space
-
-    def candidates(self, asked: EncodedQuestion, options: SearchOptions, need: int) -> list[Candidate]:
-        """The documents that come into question, best first, before anything is folded or left out."""
-        return self._ranked(asked, options, need, None)
-
-    def vector_of(self, asked: EncodedQuestion) -> FloatArray:
-        """The one vector of a question, (dim,) of length 1."""
-        return self._meaning.vector(asked)
-
-    def judge(
-        self, asked: EncodedQuestion, options: SearchOptions, document: int
-    ) -> tuple[Candidate, float | None, tuple[str, ...], bool]:
-        """One document under a question, whether or not it would be found.
-
-        Its best segment with the parts of its score, its relevance, which excluded phrases it shows, and whether
-        the filters say yes.
+        This is what the recall in `status` is about, so anyone can check it.
         """
-        terms = replace(self._meaning.terms(asked, options, None), condition=None, excluded=(), modalities=None)
-        vector = self._meaning.vector(asked)
-        evidence = find_evidence(self._index.catalogue, self._space.id, asked.question.texts)
-        group = common_group(self._meaning.modalities(asked.question, options))
-        most = options.words * self._meaning.deviation(vector, group, terms)
-        [one] = self._candidates.among(
-            vector, [document], lambda holder, row: evidence.bonus(holder, row, most), terms, 1
-        )
-        conditions = self._meaning.terms(asked, options, None)
-        row = np.array([one.segment.row], dtype=np.int64)
-        one = one._replace(excluded=float(self._candidates.judged(row, conditions)[1][0]))
+        contexts = [
+            Context.of_vector(vector, kind, options, self.store, self._calibration, self._samples) for vector in vectors
+        ]
+        found = retrieve_first(contexts, options.k)
+        return [
+            [_plain_hit(one, rank) for rank, one in enumerate(retrieve(context, options.k, near)[: options.k], start=1)]
+            for context, near in zip(contexts, found, strict=True)
+        ]
+
+    def judge(self, query: EncodedQuestion, options: SearchOptions, document: int) -> Judgement:
+        """One document under a query."""
+        context, question = self._context(query, options), query.question
+        free = replace(context, where=None, modalities=None, excluded=(), wanted=None)
+        evidence = find_evidence(self.store, question.texts)
+        [best] = compared(free, [document], evidence, context.full_bonus, 1)
+        ids = np.array([best.segment.id], dtype=np.int64)
+        best = best._replace(excluded=float(judge(context, ids)[1][0]))
         shown = tuple(
             phrase
-            for phrase, each in zip(asked.question.excluded, conditions.excluded, strict=True)
-            if self._candidates.judged(row, replace(conditions, excluded=(each,)))[0][0]
+            for phrase, concept in zip(question.excluded, context.excluded, strict=True)
+            if judge(replace(context, excluded=(concept,)), ids)[0][0]
         )
-        condition = self._meaning.condition(asked.question)
-        allowed = condition is None or bool(documents_where(self._index.catalogue, condition, [document]))
-        return one, self._relevance(asked, [one], options)[0], shown, allowed
+        where = where_of(question, None)
+        allowed = where is None or bool(self.store.matching([document], where))
+        return Judgement(context.vector, best, self._relevance(context, [best])[0], shown, allowed)
 
-    def _answer(
-        self, asked: EncodedQuestion, options: SearchOptions, first: First | None, reranking: Reranking | None
-    ) -> list[Hit]:
-        if asked.is_listing:
-            return self._listing(asked, options)
-        need = _need(options)
-        reranking = reranking_of(asked.question, reranking)
-        if reranking is not None:
-            need, first = max(need, options.rerank_depth), None
-        while True:
-            ranked = self._ranked(asked, options, need, first)
+    # The line
+
+    def _context(self, query: EncodedQuestion, options: SearchOptions) -> Context:
+        return Context.of(query, options, self.store, self._calibration, self._samples)
+
+    def _hits(self, context: Context, first: Nearest | None, words: Words, reranking: Reranking | None) -> list[Hit]:
+        if context.query.is_listing:
+            return self._listing(context)
+        options = context.options
+        reranking = reranking_of(context.query.question, reranking)
+        if reranking is None:
+            ranked, groups = self._ranked(context, first, words, _need(options))
+        else:
+            ranked, _ = self._ranked(context, None, words, max(_need(options), options.rerank_depth))
+            # once, whatever the groups took: its time is limited
+            ranked = rerank_candidates(reranking, self.store, context.query.question, ranked, options)
             groups = self._groups(ranked, options)
-            if len(groups) >= options.k or len(ranked) < need:
-                break
-            need, first = need * 4, None
-        if reranking is not None:  # once, whatever the groups took: its time is limited
-            ranked = rerank_answers(reranking, self._index, self._space, asked.question, ranked, options)
-            groups = self._groups(ranked, options)
-        relevance = self._relevance(asked, ranked, options)
+        relevance = self._relevance(context, ranked)
         hits: list[Hit] = []
         for members in groups[: options.k]:
             known = relevance[members[0]]
             if options.min_relevance is None or known is None or known >= options.min_relevance:
-                hits.append(self._hit(asked, ranked, members, relevance, len(hits) + 1))
-        floor = options.nothing_below
-        if floor is not None and all(hit.relevance is not None and hit.relevance < floor for hit in hits):
-            together = self._relevance_together(asked, ranked)
-            return hits if together is not None and together >= floor else []
-        return hits
-
-    def _is_plain(self, asked: EncodedQuestion, options: SearchOptions) -> bool:
-        is_free = not asked.question.filters and not asked.question.exact and not asked.question.excluded
-        return not asked.is_listing and is_free and self._meaning.modalities(asked.question, options) is None
-
-    # The ranking
+                hits.append(self._hit(context, ranked, members, known, len(hits) + 1))
+        return hits if self._is_enough(context, ranked, hits) else []
 
     def _ranked(
-        self, asked: EncodedQuestion, options: SearchOptions, need: int, first: First | None
-    ) -> list[Candidate]:
-        vector = self._meaning.vector(asked)
-        terms = self._meaning.terms(asked, options, first)
-        ranked = self._candidates.best(vector, need, terms)
-        evidence = Evidence({}, ())
-        if options.words:
-            evidence = find_evidence(self._index.catalogue, self._space.id, asked.question.texts, first and first.words)
-        if not evidence.shares:
-            return ranked
-        most = options.words * self._meaning.deviation(vector, common_group(terms.modalities), terms)
-        strongest = sorted(evidence.shares, key=lambda document: -evidence.shares[document])[:EVIDENCE]
-        known = set(strongest)
-        ranked = [one for one in ranked if one.segment.document_id not in known]
-        risen = self._candidates.among(
-            vector, strongest, lambda document, row: evidence.bonus(document, row, most), terms, need
-        )
-        return best_segments([*ranked, *risen])
+        self, context: Context, first: Nearest | None, words: Words, need: int
+    ) -> tuple[list[Candidate], list[list[int]]]:
+        """Candidates, and the places that become one hit each: enough of them, as far as there are enough."""
+        while True:
+            ranked = fuse(context, retrieve(context, need, first), need, words)
+            groups = self._groups(ranked, context.options)
+            if len(groups) >= context.options.k or len(ranked) < need:
+                return ranked, groups
+            need, first = need * 4, None
 
     def _groups(self, ranked: Sequence[Candidate], options: SearchOptions) -> list[list[int]]:
         """Places that become one hit each, with their near-duplicates where those are folded."""
         if not options.collapse:
             return [[place] for place in range(len(ranked))]
-        pictures = [one.segment.document_id for one in ranked if one.segment.modality == "image"]
-        looks = looks_of_documents(self._index.catalogue, pictures)
-        vectors = self._matrix[[one.segment.row for one in ranked]].astype(np.float32)
-        return fold_duplicates(vectors, [looks.get(one.segment.document_id) for one in ranked])
+        looks = self.store.looks([one.segment.document for one in ranked if one.segment.modality == "image"])
+        vectors = self.store.vectors(np.array([one.segment.id for one in ranked], dtype=np.int64))
+        return fold_duplicates(vectors, [looks.get(one.segment.document) for one in ranked])
 
-    def _relevance(
-        self, asked: EncodedQuestion, ranked: Sequence[Candidate], options: SearchOptions
-    ) -> list[float | None]:
-        """The calibrated relevance of each candidate; all words of the question in its texts are relevance too."""
-        kind = kind_of(asked)
-        found: list[float | None] = [None] * len(ranked)
-        if len(asked.texts) + len(asked.images) > 1:
-            return found  # nothing is known of how scores of sums are distributed
-        for group in ("visual", "text"):
-            places = [i for i, one in enumerate(ranked) if group_of(one.segment.modality) == group]
-            if not places:
-                continue
-            shares = self._background.relevance(kind, group, self._fits(asked, [ranked[i] for i in places], group))
-            for place, share in zip(places, [] if shares is None else shares.tolist(), strict=False):
-                found[place] = share
-        if options.words and any(one.words for one in ranked):
-            terms = self._meaning.terms(asked, options, None)
-            most = options.words * self._meaning.deviation(
-                self._meaning.vector(asked), common_group(terms.modalities), terms
-            )
-            most = float(np.float32(most))  # as the bonuses are
-            found = [
+    def _relevance(self, context: Context, ranked: Sequence[Candidate]) -> list[float | None]:
+        """The calibrated relevance of each candidate; all words of the query in its texts are relevance too."""
+        if not context.is_single:
+            return [None] * len(ranked)
+        relevance = self._calibration.relevance_of(_matches(context, ranked))
+        if context.options.words and any(one.words for one in ranked):
+            most = float(np.float32(context.full_bonus))  # as the bonuses are
+            relevance = [
                 value if not one.words else max(value or 0.0, min(1.0, one.words / most))
-                for value, one in zip(found, ranked, strict=True)
+                for value, one in zip(relevance, ranked, strict=True)
             ]
-        return found
+        return relevance
 
-    def _fits(self, asked: EncodedQuestion, some: Sequence[Candidate], group: Group) -> FloatArray:
-        """How well candidates of one group fit a question of one text or image."""
-        rows = np.array([one.segment.row for one in some], dtype=np.int64)
-        cosines = np.array([one.cosine for one in some], dtype=np.float32)
-        return self._background.fits(kind_of(asked), group, self._meaning.vector(asked), rows, cosines)
-
-    def _relevance_together(self, asked: EncodedQuestion, ranked: Sequence[Candidate]) -> float | None:
-        """How relevant the first pictures, or else passages, are together."""
-        if not ranked or len(asked.texts) + len(asked.images) > 1:
-            return None
-        group: Group = "visual" if any(group_of(one.segment.modality) == "visual" for one in ranked) else "text"
-        first = [one for one in ranked if group_of(one.segment.modality) == group][:TOGETHER]
-        return self._background.relevance_together(kind_of(asked), group, self._fits(asked, first, group))
+    def _is_enough(self, context: Context, ranked: Sequence[Candidate], hits: Sequence[Hit]) -> bool:
+        """Whether the best hit, or the first ones together, reach the relevance below which nothing is shown."""
+        floor = context.options.nothing_below
+        if floor is None or not all(hit.relevance is not None and hit.relevance < floor for hit in hits):
+            return True
+        if not ranked or not context.is_single:
+            return False
+        groups = [group_of(one.segment.modality) for one in ranked]
+        group = "visual" if "visual" in groups else "text"
+        first = [one for one, its in zip(ranked, groups, strict=True) if its == group][:TOGETHER]
+        together = self._calibration.relevance_together(_matches(context, first))
+        return together is not None and together >= floor
 
     # Hits
 
-    def _listing(self, asked: EncodedQuestion, options: SearchOptions) -> list[Hit]:
+    def _listing(self, context: Context) -> list[Hit]:
         """Documents by date: everything is listed that the conditions allow, of any kind unless one is named."""
-        terms = self._meaning.terms(asked, options, None)
-        if options.modalities is None:
-            terms = replace(terms, modalities=None)  # all that there are, or the filter itself says it
-        condition = self._meaning.condition(asked.question, terms.modalities) or Condition("TRUE", {})
         hits: list[Hit] = []
-        page, offset = max(2 * options.k, 64), 0
-        while len(hits) < options.k:
-            found = list_by_date(self._index.catalogue, self._space.id, condition, page, offset)
-            rows = np.array([one.row for one in found], dtype=np.int64)
-            shows, _ = self._candidates.judged(rows, terms)
-            for one, hidden in zip(found, shows, strict=True):
-                if not hidden and len(hits) < options.k:
-                    path = self._index.path_of(one)
-                    hits.append(Hit(len(hits) + 1, 0.0, path, one.modality, one.ordinal, text=one.text, date=one.date))
-            if len(found) < page:
+        k = context.options.k
+        page, offset = max(2 * k, 64), 0
+        while len(hits) < k:
+            segments = self.store.newest(context.where, page, offset)
+            shows, _ = judge(context, np.array([segment.id for segment in segments], dtype=np.int64))
+            shown = [segment for segment, hidden in zip(segments, shows, strict=True) if not hidden]
+            for one in shown[: k - len(hits)]:
+                hits.append(Hit(len(hits) + 1, 0.0, one.path, one.modality, one.ordinal, text=one.text, date=one.date))
+            if len(segments) < page:
                 break
             offset += page
         return hits
 
     def _hit(
-        self, asked: EncodedQuestion, ranked: Sequence[Candidate], members: list[int],
-        relevance: Sequence[float | None], rank: int,
-    ) -> Hit:  # fmt: skip
-        one = ranked[members[0]]
-        segment = one.segment
-        moment = self._moment(asked, one) if spec_of(segment.modality).is_sampled else None
+        self, context: Context, ranked: Sequence[Candidate], members: list[int], relevance: float | None, rank: int
+    ) -> Hit:
+        best = ranked[members[0]]
+        segment = best.segment
+        moment = self._moment(context, segment) if spec_of(segment.modality).is_sampled else None
         return Hit(
             rank=rank,
-            score=one.total,
-            path=self._index.path_of(segment),
+            score=best.total,
+            path=segment.path,
             modality=segment.modality,
             segment=segment.ordinal,
             start_s=segment.start_s if moment is None else moment.start_s,
             end_s=segment.end_s if moment is None else moment.end_s,
             text=segment.text,
-            relevance=relevance[members[0]],
+            relevance=relevance,
             best_s=None if moment is None else moment.best_s,
-            parts=one.parts,
-            duplicates=tuple(self._index.path_of(ranked[place].segment) for place in members[1:]),
-            read=self._read(asked, one),
+            parts=best.parts,
+            duplicates=tuple(ranked[place].segment.path for place in members[1:]),
+            read=self._read(context, best),
         )
 
-    def _read(self, asked: EncodedQuestion, one: Candidate) -> str | None:
+    def _read(self, context: Context, one: Candidate) -> str | None:
         if not one.words or not has_pictures(one.segment.modality):
             return None
-        return lines_read(self._index.catalogue, self._space.id, one.segment.row, content_words(asked.question.texts))
+        return lines_read(self.store, one.segment.id, content_words(context.query.question.texts))
 
-    def _moment(self, asked: EncodedQuestion, one: Candidate) -> Moment | None:
-        segments = segments_of_document(self._index.catalogue, self._space.id, one.segment.document_id)
-        rows = np.array([segment.row for segment in segments], dtype=np.int64)
-        scores = self._candidates.scores(self._meaning.vector(asked), rows)
-        best = next((i for i, segment in enumerate(segments) if segment.row == one.segment.row), None)
-        return None if best is None else moment_around(segments, scores, best)
+    def _moment(self, context: Context, best: Segment) -> Moment | None:
+        _, ids = self.store.segments([best.document])
+        frames = [one for one in self.store.fetch(ids.tolist()) if one.document == best.document]
+        frames.sort(key=lambda frame: frame.ordinal)
+        ids = np.array([frame.id for frame in frames], dtype=np.int64)
+        [scores] = scores_of(self.store, ids, [context.vector])
+        place = next((i for i, frame in enumerate(frames) if frame.id == best.id), None)
+        return None if place is None else moment_around(frames, scores, place)
+
+
+def run_queries(
+    searcher: Searcher,
+    encoder: Encoder | None,
+    questions: Sequence[Question],
+    options: SearchOptions,
+    reranking: Reranking | None = None,
+) -> list[list[Hit]]:
+    """The hits of many queries, in their order; as `Searcher.search_many` of all of them.
+
+    Equal ones are searched once; while a part is searched, the next one is encoded. ``encoder`` may be ``None`` where
+    no query has anything to encode. Each text is encoded once.
+    """
+    numbers: dict[Question | int, int] = {}
+    unique: list[Question] = []
+    places: list[int] = []
+    for place, question in enumerate(questions):
+        key: Question | int = place if question.images else question  # pictures cannot be told to be equal
+        if key not in numbers:
+            numbers[key] = len(unique)
+            unique.append(question)
+        places.append(numbers[key])
+    hits: list[list[Hit]] = []
+    words: Words = {}
+    # A reranker has a budget of time, which nothing beside it may spend.
+    size = PART if reranking is None else max(1, len(unique))
+    for part in _encoded(encoder, [unique[i : i + size] for i in range(0, len(unique), size)]):
+        hits += searcher.search_many(part, options, reranking, words)
+    return [list(hits[number]) for number in places]
+
+
+def unit_vectors(vectors: npt.ArrayLike, dim: int) -> FloatArray:
+    """(dim,) or (n, dim) numbers as float32 (n, dim) of length 1.
+
+    Raises:
+        VectorError: another shape, a value that is not finite, or a vector of length 0.
+    """
+    try:
+        rows = np.asarray(vectors, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise VectorError(f"a query vector must be numbers of shape ({dim},) or (n, {dim}): {error}") from error
+    rows = rows[None, :] if rows.ndim == 1 else rows
+    if rows.ndim != 2 or rows.shape[1] != dim:
+        raise VectorError(f"expected a vector of shape ({dim},) or vectors (n, {dim}), got {np.shape(vectors)}")
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not np.isfinite(lengths).all() or not (lengths > 0).all():
+        raise VectorError("a query vector has length 0, or holds NaN or infinite values")
+    unit: FloatArray = rows / lengths
+    return unit
+
+
+def _encoded(encoder: Encoder | None, parts: Sequence[Sequence[Question]]) -> Iterator[list[EncodedQuestion]]:
+    """The parts, each encoded while the one before it is in use."""
+    known: dict[str, FloatArray] = {}
+    if len(parts) < 2:
+        yield from (encode_questions(encoder, part, known) for part in parts)
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="mmsearch-encode") as background:
+        coming = background.submit(encode_questions, encoder, parts[0], known)
+        for part in parts[1:]:
+            ready, coming = coming.result(), background.submit(encode_questions, encoder, part, known)
+            yield ready
+        yield coming.result()
+
+
+def _matches(context: Context, some: Sequence[Candidate]) -> Matches:
+    """What calibration reads of a query and of candidates."""
+    ids = np.array([one.segment.id for one in some], dtype=np.int64)
+    cosines = np.array([one.cosine for one in some], dtype=np.float32)
+    are_texts = np.array([group_of(one.segment.modality) == "text" for one in some], dtype=bool)
+    return Matches(context.kind, context.weights, context.usual, ids, cosines, are_texts)
+
+
+def _plain_hit(one: Candidate, rank: int) -> Hit:
+    """One of a search by cosine alone."""
+    segment = one.segment
+    return Hit(
+        rank, one.cosine, segment.path, segment.modality, segment.ordinal, segment.start_s, segment.end_s, segment.text,
+        parts={"similarity": one.cosine},
+    )  # fmt: skip
 
 
 def _need(options: SearchOptions) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -9,10 +10,8 @@ import numpy as np
 
 from mmsearch.core.errors import UsageError
 from mmsearch.models.encoders.base import FloatArray
-from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.store.local.store import LocalStore
 from mmsearch.training.pairs import ImageSource, Pairs
-
-_ROWS = 20_000
 
 
 def vectors_of_index(directory: Path, pairs: Pairs) -> FloatArray:
@@ -22,28 +21,24 @@ def vectors_of_index(directory: Path, pairs: Pairs) -> FloatArray:
         IndexMissing, IndexDamaged: there is no index, or it cannot be read.
         UsageError: it holds none of the images.
     """
-    index = IndexDirectory.open(directory)
-    try:
-        space = index.space()
-        matrix = index.matrix(space)
-        rows: dict[str, int] = {}
-        for start in range(0, space.row_count, _ROWS):
-            part = range(start, min(start + _ROWS, space.row_count))
-            for found in index.catalogue.find_rows(space.id, part):
-                if found.modality == "image" and found.ordinal == 0:
-                    rows[os.path.realpath(index.path_of(found))] = found.row
-        vectors = np.zeros((len(pairs), space.spec.dim), dtype=np.float32)
-        known = [(place, row) for place, image in enumerate(pairs.images) if (row := rows.get(_key(image))) is not None]
+    with contextlib.closing(LocalStore.open(directory)) as store:
+        segments: dict[str, int] = {}
+        for block in store.blocks():
+            for segment in store.fetch(block.ids.tolist()):
+                if segment.modality == "image" and segment.ordinal == 0:
+                    segments[os.path.realpath(segment.path)] = segment.id
+        vectors = np.zeros((len(pairs), store.spec.dim), dtype=np.float32)
+        known = [
+            (place, id_) for place, image in enumerate(pairs.images) if (id_ := segments.get(_key(image))) is not None
+        ]
         if not known:
             raise UsageError(
                 f"the index {directory} holds none of the {len(pairs)} images to train on: index them first, or mine "
                 "hard negatives without it (--neighbours)"
             )
-        places, at = zip(*known, strict=True)
-        vectors[list(places)] = matrix[list(at)].astype(np.float32)
+        places, ids = zip(*known, strict=True)
+        vectors[list(places)] = store.vectors(np.array(ids, dtype=np.int64))
         return vectors
-    finally:
-        index.close()
 
 
 def _key(image: ImageSource) -> str:

@@ -11,12 +11,12 @@ import numpy as np
 from mmsearch.core.errors import IndexDamaged
 from mmsearch.ingest import IngestOptions
 from mmsearch.pipeline.plan import kept_scopes
-from mmsearch.query.calibrate.calibration import is_background_damaged
 from mmsearch.store.local.catalogue import checks
 from mmsearch.store.local.catalogue.checksums import is_file_wrong, renew_rows, seal_vectors, wrong_codes
 from mmsearch.store.local.catalogue.reranker_cache import live_places, token_table
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.files.tokens import TokenFile
+from mmsearch.store.local.store import is_calibration_damaged
 from mmsearch.verify.differences import Difference
 from mmsearch.verify.rereading import lasting_contents
 from mmsearch.verify.verifying import bad_places, bad_rows, built_files
@@ -62,7 +62,7 @@ def _mend_files(index: IndexDirectory) -> None:
     elif any(is_file_wrong(catalogue.sql, index.path / name) for name in built_files(index)):
         index.with_manifest(recipe="exact", vector_index=None)
     for space in catalogue.spaces():
-        if is_background_damaged(index, space):
+        if is_calibration_damaged(index, space):
             index.background_file(space).unlink(missing_ok=True)
 
 

@@ -12,7 +12,6 @@ from mmsearch.core.errors import MediaError
 from mmsearch.ingest import IngestOptions
 from mmsearch.media.base import DecodeOptions
 from mmsearch.pipeline.plan import Scope, archive_of, kept_scopes, make_plan, settle_skipped
-from mmsearch.query.calibrate.calibration import is_background_damaged
 from mmsearch.sources import FileEntry, content_hash
 from mmsearch.store.local.catalogue import Root, Space, checks
 from mmsearch.store.local.catalogue.checksums import is_file_wrong, wrong_codes, wrong_rows
@@ -20,6 +19,7 @@ from mmsearch.store.local.catalogue.closing import Closed, log_has_content, set_
 from mmsearch.store.local.catalogue.reranker_cache import live_places, token_table
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.files.tokens import TokenFile
+from mmsearch.store.local.store import is_calibration_damaged
 from mmsearch.verify.differences import Difference, Verdict
 from mmsearch.verify.rereading import lasting_contents
 
@@ -86,7 +86,7 @@ def _integrity(index: IndexDirectory, space: Space) -> Iterator[Difference]:
             )
             yield Difference("damaged vector index", name, detail)
     for each in catalogue.spaces():
-        if is_background_damaged(index, each):
+        if is_calibration_damaged(index, each):
             detail = "it cannot be read: mending drops it, it is made anew"
             yield Difference("damaged calibration", index.background_file(each).name, detail)
 

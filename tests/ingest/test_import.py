@@ -14,7 +14,8 @@ from mmsearch.api import Index
 from mmsearch.core.errors import EncoderError, UsageError, VectorError
 from mmsearch.ingest import embeddings
 from mmsearch.ingest.datasets import ImportOptions
-from mmsearch.query.calibrate import calibration as background
+from mmsearch.query.calibrate import calibration
+from mmsearch.store.local.store import LocalStore
 from tests.support.colours import COLOURS, ColourEncoder
 
 
@@ -52,16 +53,15 @@ def test_adding_the_same_again_changes_nothing(index: Index) -> None:
     assert index.verify().clean
 
 
-def test_many_imported_vectors_get_a_background_at_once(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_imported_vectors_get_a_calibration_at_once(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search itself would make up for few of them only, and then never know what a score means here."""
-    monkeypatch.setattr(background, "LAZY_ROWS", 7)
+    monkeypatch.setattr(calibration, "LAZY", 7)
     index.add_embeddings(colour_vectors(), rows())
-    directory = index._directory
-    assert background.load_background(directory, directory.space()).rows == 8
+    assert calibration.load_calibration(LocalStore(index._directory)).covered == 8
     monkeypatch.setattr(Index, "encoder", lambda self, **more: (_ for _ in ()).throw(EncoderError("not here")))
     others = [{**row, "path": f"{row['path']}&again"} for row in rows()]
     assert index.add_embeddings(colour_vectors()[:, ::-1].copy(), others).indexed == 8
-    assert background.load_background(directory, directory.space()).rows == 8
+    assert calibration.load_calibration(LocalStore(index._directory)).covered == 8
 
 
 def test_neither_indexing_nor_verifying_misses_files_of_a_dataset(index: Index, photos: Path) -> None:

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmsearch.api import Index
 from mmsearch.core.errors import UsageError
+from mmsearch.core.letters import letters_of, lines_with, sought_letters
 from mmsearch.core.types import Report
 from mmsearch.ingest import IngestOptions
 from mmsearch.media import ocr
@@ -259,9 +260,9 @@ def test_a_question_is_about_its_best_frame_and_no_word_counts_twice(index: Inde
 
 @given(st.text(max_size=30))
 def test_letters_are_letters(text: str) -> None:
-    letters = read_text.letters_of(text)
-    assert letters == read_text.letters_of(f" {text}-") and all(char.isalnum() for char in letters)
-    sought = read_text.sought_letters(text)
+    letters = letters_of(text)
+    assert letters == letters_of(f" {text}-") and all(char.isalnum() for char in letters)
+    sought = sought_letters(text)
     assert sought is None or (len(sought) >= 3 and sought == letters)
 
 
@@ -269,7 +270,7 @@ def test_letters_are_letters(text: str) -> None:
 def test_any_question_can_be_asked_of_what_was_read(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(read_text, "has_readings", lambda _: True)
-        assert read_text.lines_with("RE16 TGK\nNO PARKING", [text]) in (
+        assert lines_with("RE16 TGK\nNO PARKING", [text]) in (
             [], ["RE16 TGK"], ["NO PARKING"], ["RE16 TGK", "NO PARKING"],
         )  # fmt: skip
 

@@ -19,12 +19,12 @@ from mmsearch.cli.sheet import draw_sheet
 from mmsearch.core.errors import UsageError
 from mmsearch.core.types import Hit
 from mmsearch.models.rerankers.base import Reranker, RerankerSpec
-from mmsearch.query.candidates import Candidate
 from mmsearch.query.heat import GRID, heat_of, overlay, places_lost, stretched, windows, windows_map
 from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import load_picture
 from mmsearch.query.rerank import CAUTION, Reranking, RerankRequest, rerank, reranked_or_not
-from mmsearch.store.local.catalogue.rows import Found
+from mmsearch.query.retrieve import Candidate
+from mmsearch.store.base import Segment
 from mmsearch.store.local.files.tokens import TokenFile
 from mmsearch.store.local.reranker_cache import TokensAtHand
 from tests.support.colours import COLOURS, ColourEncoder, save_colour
@@ -170,12 +170,12 @@ class NumberReranker(Reranker):
 
 
 def candidates(count: int, modality: str = "image") -> list[Candidate]:
-    segments = [Found(i, i, "/r", False, f"{i}.png", modality, 0, None, None, None) for i in range(count)]  # type: ignore[arg-type]
+    segments = [Segment(i, i, f"/r/{i}.png", modality, 0) for i in range(count)]  # type: ignore[arg-type]
     return [Candidate(one, 0.9 - 0.001 * i, 0.0) for i, one in enumerate(segments)]
 
 
 def reddish(one: Candidate) -> Image.Image:
-    return Image.new("RGB", (4, 4), (one.segment.row, 0, 0))
+    return Image.new("RGB", (4, 4), (one.segment.id, 0, 0))
 
 
 def request(reranker: Reranker, depth: int, budget: float | None = None, **rest: Any) -> RerankRequest:
@@ -185,7 +185,7 @@ def request(reranker: Reranker, depth: int, budget: float | None = None, **rest:
 
 def test_a_reranker_orders_the_first_and_leaves_the_rest() -> None:
     ranked = rerank(request(NumberReranker(), 10), "red", candidates(30))
-    assert [one.segment.row for one in ranked] == [*range(9, -1, -1), *range(10, 30)]
+    assert [one.segment.id for one in ranked] == [*range(9, -1, -1), *range(10, 30)]
     totals = [one.total for one in ranked[:10]]
     assert totals == sorted(totals, reverse=True)
     assert all(sum(one.parts.values()) == pytest.approx(one.total) for one in ranked)
@@ -199,7 +199,7 @@ def test_a_reranker_keeps_its_budget(budget: float, pause: float) -> None:
     ticks = Ticks(reranker)
     ranked = rerank(request(reranker, 60, budget, clock=ticks, note=notes.append), "red", candidates(60))
     assert ticks() <= 1.1 * budget
-    assert sorted(one.segment.row for one in ranked) == list(range(60))
+    assert sorted(one.segment.id for one in ranked) == list(range(60))
     assert reranker.seen < 60 and bool(notes) == (budget < 2 * CAUTION * pause)
     assert reranker.seen >= 0.4 * budget / pause - 1, "and what there is of it is used"
 
@@ -216,14 +216,14 @@ class Ticks:
 
 def test_what_a_reranker_cannot_see_keeps_its_score() -> None:
     def broken(one: Candidate) -> Image.Image:
-        if one.segment.row % 2:
+        if one.segment.id % 2:
             raise UsageError("gone")
         return reddish(one)
 
     ranked = rerank(request(NumberReranker(), 6, picture_of=broken), "red", candidates(6))
-    rows = [one.segment.row for one in ranked]
+    rows = [one.segment.id for one in ranked]
     assert [row for row in rows if row % 2 == 0] == [4, 2, 0] and [row for row in rows if row % 2] == [1, 3, 5]
-    assert all(one.rerank == 0 for one in ranked if one.segment.row % 2)
+    assert all(one.rerank == 0 for one in ranked if one.segment.id % 2)
     assert [one.total for one in ranked] == sorted((one.total for one in ranked), reverse=True)
     texts = candidates(5, "text")
     assert rerank(request(NumberReranker(), 5), "red", texts) == texts
@@ -237,7 +237,7 @@ def test_kept_tokens_are_read_instead_of_pictures(tmp_path: Path) -> None:
     kept = TokensAtHand({row: row // 2 for row in range(0, 20, 2)}, file, 10)
     found = rerank(request(reranker, 20, kept=kept), "red", ranked)
     assert reranker.seen == 10
-    assert [one.segment.row for one in found] == [one.segment.row for one in rerank(
+    assert [one.segment.id for one in found] == [one.segment.id for one in rerank(
         request(NumberReranker(), 20), "red", ranked)]  # fmt: skip
 
 

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from mmsearch.api import Index
 from mmsearch.core.types import MediaInfo
-from mmsearch.query import SearchOptions, candidates
+from mmsearch.query import SearchOptions, retrieve
+from mmsearch.store.local import searching
 from mmsearch.store.local.catalogue import NewContent, NewSegment, row_owners
 from mmsearch.store.local.catalogue.matching import Condition, contents_of_documents, list_documents
 from mmsearch.store.local.commit import compact
 from tests.support.colours import COLOURS, ColourEncoder
 
 MODALITIES = ("image", "video", "text")
-
 TEXT = "blue yellow"
 
 
@@ -104,7 +104,7 @@ def test_any_filter_on_any_index_is_exact(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_owners, "BLOCK", 8)
         for name, value in limits.items():
-            patch.setattr(candidates, name, value)
+            patch.setattr(retrieve if name == "FIRST" else searching, name, value)
         with Index.open(folder / "index", create=True, encoder=ColourEncoder()) as index:
             for number, (documents, gone) in enumerate(commits):
                 fill(index, documents, number)

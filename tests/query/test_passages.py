@@ -16,8 +16,7 @@ from mmsearch.models.encoders.base import FloatArray
 from mmsearch.models.encoders.caption_centroids import NEIGHBOURS
 from mmsearch.query import SearchOptions
 from mmsearch.query.calibrate import calibration as background
-from mmsearch.query.calibrate.fit import FitScale
-from mmsearch.query.calibrate.reference import load_reference
+from mmsearch.query.calibrate.fit import FitScale, load_reference
 from tests.support.colours import COLOURS, ColourEncoder, save_colour
 
 

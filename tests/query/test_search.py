@@ -17,16 +17,19 @@ from PIL import Image
 
 from mmsearch.api import Index
 from mmsearch.core.errors import UsageError
-from mmsearch.query import Question, SearchOptions, candidates, encode_questions, evidence, exclusion, many
-from mmsearch.query.calibrate.calibration import generic_captions, load_background, refresh_background
-from mmsearch.query.calibrate.hubness import GENERIC
-from mmsearch.query.evidence import content_words, find_evidence
+from mmsearch.query import Question, SearchOptions, encode_questions, exclusion, fuse, retrieve, searcher
+from mmsearch.query.calibrate.calibration import load_calibration, refresh_calibration
+from mmsearch.query.calibrate.caption_bank import generic_captions
+from mmsearch.query.calibrate.fit import GENERIC
+from mmsearch.query.fuse import content_words, find_evidence
 from mmsearch.query.language import QueryError, parse_query
 from mmsearch.query.moments import SAME, fold_duplicates, moment_around
 from mmsearch.query.options import ALPHA
-from mmsearch.store.local.catalogue.matching import Look, documents_with_words
-from mmsearch.store.local.catalogue.rows import Found
+from mmsearch.store.base import Look, Segment
+from mmsearch.store.local import searching
+from mmsearch.store.local.catalogue.matching import documents_with_words
 from mmsearch.store.local.optimize import OptimizeOptions
+from mmsearch.store.local.store import LocalStore
 from mmsearch.store.local.vectors import Vectors
 from tests.support.colours import COLOURS, ColourEncoder, save_colour
 
@@ -71,9 +74,9 @@ class Oracle:
             """SELECT v.row, d.id, d.path, d.mtime_ns FROM vectors v JOIN segments s ON s.id = v.segment_id
                JOIN documents d ON d.content_id = s.content_id ORDER BY d.id"""
         ).fetchall()
-        background = load_background(directory, directory.space())
-        self.hubness = background.hubness
-        assert len(self.hubness) == len(self.matrix)
+        store = LocalStore(directory)
+        assert load_calibration(store).covered == len(self.matrix)
+        self.hubness = store.columns(np.arange(len(self.matrix))).hubness
 
     def ranked(self, vector: np.ndarray, allowed: object, alpha: float) -> list[str]:
         scored = [
@@ -123,8 +126,11 @@ def test_filters_are_exact_at_any_selectivity(library: Index, filters: str, k: i
 def test_filters_stay_exact_where_sifting_gives_up(
     library: Index, filters: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("FIRST", 4), ("SIFTED", 24), ("TRIED", 8), ("CORRECTED", 4)):
-        monkeypatch.setattr(candidates, name, value)
+    for module, name, value in (
+        (retrieve, "FIRST", 4), (retrieve, "CORRECTED", 4),
+        (searching, "SIFTED", 24), (searching, "TRIED", 8), (searching, "SURE", 4),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
     for words in ("red", "blue green"):
         vector = ColourEncoder().encode_texts([words])[0]
         expected = Oracle(library).ranked(vector, FILTERS[filters], 0.0)[:3]
@@ -164,7 +170,7 @@ def test_a_vector_index_with_a_narrow_filter_answers_from_a_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: int
 ) -> None:
     """Instead of scanning everything; a filter that was only taken for narrow still gets the scan."""
-    monkeypatch.setattr(candidates, "LISTED", listed)
+    monkeypatch.setattr(searching, "LISTED", listed)
     for number in range(1000):
         save_colour(tmp_path / "photos" / "near" / f"{number}.png", "red", (8, 8), number)
     for number in range(4):
@@ -178,7 +184,7 @@ def test_a_vector_index_with_a_narrow_filter_answers_from_a_list(
         found = index.search("red folder:far", k=3, words=False)
     assert sorted(stems(found)) == ["blue0", "blue1", "blue2"]
     everything = [k for k, only in searches if only is None]
-    assert (max(everything) < candidates.TRIED) == (listed == 600)
+    assert (max(everything) < searching.TRIED) == (listed == 600)
     assert searches[-1][1] == (4 if listed == 600 else None)
 
 
@@ -254,12 +260,13 @@ def test_a_folder_name_is_found_though_the_pictures_do_not_show_it(library: Inde
 
 
 def test_a_word_that_too_many_documents_have_tells_nothing(library: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    catalogue, space = library._directory.catalogue, library._directory.space()
-    monkeypatch.setattr(evidence, "MOST", 30)  # exactly those of a year
-    shares = find_evidence(catalogue, space.id, ["2021"]).shares
+    store = LocalStore(library._directory)
+    monkeypatch.setattr(fuse, "MOST", 30)  # exactly those of a year
+    shares = find_evidence(store, ["2021"]).shares
     assert len(shares) == 30 and set(shares.values()) == {1.0}
-    monkeypatch.setattr(evidence, "MOST", 29)
-    assert not find_evidence(catalogue, space.id, ["2021"]).shares
+    monkeypatch.setattr(fuse, "MOST", 29)
+    assert not find_evidence(store, ["2021"]).shares
+    catalogue = library._directory.catalogue
     held = documents_with_words(catalogue, '"2021"', 30)
     assert held is not None and held == sorted(held) and documents_with_words(catalogue, '"2021"', 29) is None
 
@@ -301,7 +308,7 @@ def test_many_questions_get_the_answers_of_each_one(library: Index) -> None:
 
 
 def test_more_questions_than_one_part_are_answered_in_parts(library: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(many, "PART", 5)
+    monkeypatch.setattr(searcher, "PART", 5)
     questions: list[str | Question] = [f"{one} and {other}" for one in COLOURS for other in COLOURS]
     questions[3:3] = ["folder:b", "red -blue", *questions[:4]]
     red = Image.new("RGB", (8, 8), COLOURS["red"])
@@ -321,7 +328,7 @@ def test_more_questions_than_one_part_are_answered_in_parts(library: Index, monk
 
 
 def test_an_error_while_a_part_is_encoded_reaches_the_caller(library: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(many, "PART", 2)
+    monkeypatch.setattr(searcher, "PART", 2)
     missing = Question.of(images=[Path("/no/such/picture.png")])
     with pytest.raises(UsageError, match="no file"):
         library.search_many(["red", "blue", "white", missing])
@@ -426,7 +433,7 @@ def test_relevance_is_the_share_of_generic_captions_that_are_beaten(library: Ind
         assert not library.search("red", options=SearchOptions(40, words=0.0, nothing_below=floor))
 
 
-def test_the_background_grows_with_the_index_and_survives_damage(tmp_path: Path) -> None:
+def test_the_calibration_grows_with_the_index_and_survives_damage(tmp_path: Path) -> None:
     encoder = ColourEncoder()
     for number in range(30):
         save_colour(tmp_path / "photos" / f"{number}.png", list(COLOURS)[number % 8], seed=number)
@@ -436,17 +443,20 @@ def test_the_background_grows_with_the_index_and_survives_damage(tmp_path: Path)
             save_colour(tmp_path / "photos" / f"{number}.png", list(COLOURS)[number % 8], seed=number)
         index.add(tmp_path / "photos")
         directory = index._directory
-        grown = load_background(directory, directory.space())
+        store = LocalStore(directory)
+        grown, measured = load_calibration(store), store.columns(np.arange(50))
         place = next(directory.path.glob("background-*.npz"))
         place.write_bytes(place.read_bytes()[:500])
-        assert load_background(directory, directory.space()).rows == 0
+        assert load_calibration(LocalStore(directory)).covered == 0
         index.add(tmp_path / "photos")  # nothing new: what is damaged, or of another version, is made anew all the same
-        assert load_background(directory, directory.space()).rows == 50
+        assert load_calibration(LocalStore(directory)).covered == 50
         place.write_bytes(place.read_bytes()[:500])
         assert index.search("red")
-        whole = refresh_background(directory, directory.space(), encoder)
-        np.testing.assert_allclose(grown.hubness, whole.hubness, atol=1e-6)
-        np.testing.assert_allclose(grown.crowd, whole.crowd, atol=1e-6)
+        store = LocalStore(directory)
+        whole = refresh_calibration(store, encoder)
+        again = store.columns(np.arange(50))
+        np.testing.assert_allclose(measured.hubness, again.hubness, atol=1e-6)
+        np.testing.assert_allclose(measured.crowd, again.crowd, atol=1e-6)
         assert set(grown.tops) == set(whole.tops) == {"visual"}
         np.testing.assert_allclose(grown.tops["visual"].scores, whole.tops["visual"].scores, atol=1e-6)
 
@@ -476,7 +486,7 @@ def test_pictures_of_other_shapes_or_times_are_no_duplicates() -> None:
 
 
 def test_frames_that_match_side_by_side_are_one_moment() -> None:
-    frames = [Found(i, 1, "/r", False, "clip.mp4", "video", i, 2.0 * i, 2.0 * i + 2.0, None) for i in range(8)]
+    frames = [Segment(i, 1, "/r/clip.mp4", "video", i, 2.0 * i, 2.0 * i + 2.0) for i in range(8)]
     scores = np.float32([0.1, 0.1, 0.5, 0.6, 0.55, 0.1, 0.6, 0.1])
     moment = moment_around(frames, scores, 3)
     assert moment == (4.0, 10.0, 6.0)

@@ -7,6 +7,7 @@ in it do not fit and the captions are encoded.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,6 +19,12 @@ from mmsearch.models.encoders.base import Encoder
 from mmsearch.models.encoders.views import reads_texts_as
 
 SHIPPED = Path(__file__).parent / "caption_bank.npz"
+
+
+@lru_cache(maxsize=1)
+def generic_captions() -> tuple[str, ...]:
+    """The caption bank: short descriptions of everyday pictures, written for this purpose."""
+    return tuple((Path(__file__).parent / "captions.txt").read_text(encoding="utf-8").splitlines())
 
 
 def captions_digest(captions: Sequence[str]) -> str:

@@ -294,7 +294,7 @@ class IndexDirectory:
         return self.vector_file(space).codes.map(space.row_count)
 
     def background_file(self, space: Space) -> Path:
-        """Where what is known of a space's scores in general lies: a cache (`mmsearch.query.calibrate.calibration`)."""
+        """Where the calibration of a space lies, a cache: see `mmsearch.store.base.Store.calibration`."""
         return self.path / f"background-{space.spec.key}.npz"
 
     def check_encoder(self, spec: EncoderSpec) -> None:
@@ -312,12 +312,16 @@ class IndexDirectory:
 
     def path_of(self, found: Found) -> str:
         """Where the document of a search result lies now; of an imported one, the path or address as it was given."""
-        key = (found.root, found.root_is_relative)
+        return self.place(found.root, found.root_is_relative, found.path)
+
+    def place(self, root_path: str, is_relative: bool, path: str) -> str:
+        """Where what lies at ``path`` of a root lies now; in a dataset, the path or address as it was given."""
+        key = (root_path, is_relative)
         if key not in self._root_paths:
             root = Root(0, *key)
             self._root_paths[key] = None if root.is_dataset else str(self.root_path(root)).rstrip("/")
         folder = self._root_paths[key]
-        return found.path if folder is None else f"{folder}/{found.path}"
+        return path if folder is None else f"{folder}/{path}"
 
     def root_for(self, folder: Path) -> tuple[str, bool]:
         """How the catalogue names a root.

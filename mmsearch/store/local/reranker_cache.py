@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmsearch.core.errors import IndexDamaged
-from mmsearch.models.rerankers.base import Reranker, RerankerSpec, TokenArray
+from mmsearch.models.rerankers.base import RerankerSpec, TokenArray
 from mmsearch.store.local.catalogue import Space
 from mmsearch.store.local.catalogue.reranker_cache import (
     TokenTable,
@@ -65,10 +65,10 @@ class TokensAtHand:
         return self.file.read(places, self.row_count)
 
 
-def tokens_at_hand(index: IndexDirectory, space: Space, reranker: Reranker, rows: Sequence[int]) -> TokensAtHand:
+def tokens_at_hand(index: IndexDirectory, space: Space, spec: RerankerSpec, rows: Sequence[int]) -> TokensAtHand:
     """The cached tokens of some rows; none where the cache is another reranker's, or the file is gone or too short."""
-    table, place = places_of_rows(index.catalogue, reranker.spec.digest, space.id, rows)
-    if table is None or table.shape != reranker.spec.token_shape:
+    table, place = places_of_rows(index.catalogue, spec.digest, space.id, rows)
+    if table is None or table.shape != spec.token_shape:
         return TokensAtHand({})
     file = TokenFile(index.path / table.file, table.shape)
     try:

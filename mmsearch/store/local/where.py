@@ -12,6 +12,7 @@ from dataclasses import fields
 from datetime import datetime
 
 from mmsearch.core.errors import UsageError
+from mmsearch.core.letters import sought_letters
 from mmsearch.core.types import MediaInfo
 from mmsearch.filters.paths import fixed_beginning, matches_path
 from mmsearch.filters.tree import (
@@ -33,7 +34,6 @@ from mmsearch.filters.tree import (
     shortest_iso,
 )
 from mmsearch.store.local.catalogue.matching import WORDS_SQL, Condition, match_phrase
-from mmsearch.store.local.catalogue.read_text import sought_letters
 
 _COLUMNS = {
     **{field.name: f"c.{field.name}" for field in fields(MediaInfo)},

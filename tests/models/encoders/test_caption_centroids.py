@@ -20,9 +20,9 @@ from mmsearch.models.encoders.caption_centroids import (
     write_caption_centroids,
 )
 from mmsearch.query import SearchOptions
-from mmsearch.query.calibrate.calibration import load_background
-from mmsearch.query.calibrate.hubness import GENERIC, weights
+from mmsearch.query.calibrate.fit import GENERIC, weights
 from mmsearch.query.options import ALPHA
+from mmsearch.store.local.store import LocalStore
 from tests.support.colours import ColourEncoder, save_colour
 
 DIGEST = "d" * 64
@@ -94,7 +94,8 @@ def test_the_correction_for_hubness_goes_by_them(tmp_path: Path) -> None:
         vectors = directory.matrix(directory.space()).astype(np.float32)
         expected = vectors[:, :3] @ encoder.caption_centroids()[0]
         hits = index.search("white", options=SearchOptions(k=4, words=0.0))
-        np.testing.assert_allclose(load_background(directory, directory.space()).hubness, expected, atol=1e-3)
+        hubness = LocalStore(directory).columns(np.arange(len(vectors))).hubness
+        np.testing.assert_allclose(hubness, expected, atol=1e-3)
     by_path = {Path(hit.path).stem: hit.parts["hubness"] for hit in hits}
     count = 2 * float((encoder.encode_texts(["white"])[0, :3] ** 2).sum()) - 1
     assert by_path["red"] == min(by_path.values()) == pytest.approx(-ALPHA * count * expected.max(), abs=1e-3)

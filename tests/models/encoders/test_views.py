@@ -18,9 +18,8 @@ from mmsearch.models.encoders.catalogue import list_models
 from mmsearch.models.encoders.pull import pull_model
 from mmsearch.models.encoders.registry import canonical_name, is_present
 from mmsearch.models.encoders.views import ManyViews
-from mmsearch.query.calibrate.calibration import generic_captions
-from mmsearch.query.calibrate.caption_bank import bank_vectors, captions_digest
-from mmsearch.query.calibrate.reference import load_reference
+from mmsearch.query.calibrate.caption_bank import bank_vectors, captions_digest, generic_captions
+from mmsearch.query.calibrate.fit import load_reference
 from tests.support.colours import save_colour
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mmsearch.models.encoders import open_encoder
-from mmsearch.query.calibrate.calibration import generic_captions
-from mmsearch.query.calibrate.caption_bank import SHIPPED, bank_vectors, captions_digest
+from mmsearch.query.calibrate.caption_bank import SHIPPED, bank_vectors, captions_digest, generic_captions
 from tests.support.colours import ColourEncoder
 
 

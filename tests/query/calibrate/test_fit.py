@@ -13,10 +13,18 @@ from reference import write_reference
 
 from mmsearch.core.types import EncoderSpec
 from mmsearch.models.encoders import open_encoder
-from mmsearch.query.calibrate.calibration import fit_scale, generic_captions
-from mmsearch.query.calibrate.caption_bank import captions_digest
-from mmsearch.query.calibrate.fit import TEMPERATURE, TOGETHER, FitScale, Tops, share_beaten
-from mmsearch.query.calibrate.reference import SHIPPED, USUAL, load_reference
+from mmsearch.query.calibrate.calibration import fit_scale
+from mmsearch.query.calibrate.caption_bank import captions_digest, generic_captions
+from mmsearch.query.calibrate.fit import (
+    SHIPPED,
+    TEMPERATURE,
+    TOGETHER,
+    USUAL,
+    FitScale,
+    Tops,
+    load_reference,
+    share_beaten,
+)
 from tests.support.colours import ColourEncoder
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from mmsearch.store.base import Look
 from mmsearch.store.local.catalogue.catalogue import Catalogue
 from mmsearch.store.local.catalogue.row_owners import RowArray
 from mmsearch.store.local.catalogue.rows import FOUND, Found
@@ -131,17 +132,6 @@ def list_by_date(catalogue: Catalogue, space_id: int, condition: Condition, limi
     return list(map(Found.of, cursor))
 
 
-def segments_of_document(catalogue: Catalogue, space_id: int, document_id: int) -> list[Found]:
-    """All segments of one document, in their order."""
-    cursor = catalogue.sql.execute(
-        f"""SELECT {FOUND}
-            FROM documents d JOIN roots r ON r.id = d.root_id JOIN segments s ON s.content_id = d.content_id
-            JOIN vectors v ON v.segment_id = s.id AND v.space_id = ? WHERE d.id = ? ORDER BY s.ordinal""",
-        [space_id, document_id],
-    )
-    return list(map(Found.of, cursor))
-
-
 # Words
 
 
@@ -178,9 +168,24 @@ def documents_with_words(catalogue: Catalogue, match: str, limit: int) -> list[i
     return sorted(found)
 
 
-def count_documents(catalogue: Catalogue) -> int:
-    """How many documents there are."""
-    return int(catalogue.sql.execute("SELECT count(*) FROM documents").fetchone()[0])
+def count_where(catalogue: Catalogue, condition: Condition | None) -> int:
+    """How many documents there are, or those for which a condition holds."""
+    sql, values = "SELECT count(*) FROM documents", {}
+    if condition is not None:
+        sql += f" d JOIN contents c ON c.id = d.content_id WHERE {condition.sql}"
+        values = dict(condition.parameters)
+    return int(catalogue.sql.execute(sql, values).fetchone()[0])
+
+
+def scan_documents(
+    catalogue: Catalogue, condition: str = "TRUE", parameters: Mapping[str, object] | Sequence[object] = ()
+) -> Iterator[tuple[Any, ...]]:
+    """Id, root id, path, modality, size, mtime_ns, caption and description of documents, by id."""
+    return catalogue.sql.execute(
+        f"""SELECT d.id, d.root_id, d.path, d.modality, d.size, d.mtime_ns, d.caption, c.description
+            FROM documents d JOIN contents c ON c.id = d.content_id WHERE {condition} ORDER BY d.id""",
+        parameters,
+    )
 
 
 def revision(catalogue: Catalogue) -> int:
@@ -198,14 +203,6 @@ def words_of_document(catalogue: Catalogue, document_id: int) -> dict[str, str]:
     ).fetchone()
     names = ("path", "folder", "caption", "description")
     return {} if row is None else {name: value for name, value in zip(names, row, strict=True) if value}
-
-
-class Look(NamedTuple):
-    """What tells whether two pictures can be the same: their size in pixels and when they were taken."""
-
-    width: int | None
-    height: int | None
-    taken_at: str | None
 
 
 def looks_of_documents(catalogue: Catalogue, documents: Sequence[int]) -> dict[int, Look]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from mmsearch.core.letters import letters_of
 from mmsearch.store.local.catalogue.catalogue import Catalogue
-
-LONG_WORD = 5
-"""Letters: so long a word is hardly ever a part of another one by chance."""
+from mmsearch.store.local.catalogue.space_tables import marks
 
 
 def put_reading(
@@ -63,40 +61,11 @@ def pictures_with(
     return [(document, row) for document, row in rows]
 
 
-def text_of_row(catalogue: Catalogue, space_id: int, row: int) -> str | None:
-    """The lines that were read in the segment of a vector."""
-    found = catalogue.sql.execute(
-        """SELECT t.text FROM vectors v JOIN segment_readings t ON t.segment_id = v.segment_id
-           WHERE v.space_id = ? AND v.row = ?""",
-        [space_id, row],
-    ).fetchone()
-    return None if found is None else str(found[0])
-
-
-def letters_of(text: str) -> str:
-    """Letters and digits alone, in lower case and without accents: what is left of a line however it was spaced."""
-    plain = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(char for char in plain if char.isalnum())
-
-
-def sought_letters(phrase: str) -> str | None:
-    """What to look for inside of lines for a phrase, or ``None`` where only whole words count.
-
-    Readers lose spaces (``GREENWICHST``), so phrases, numbers, codes, scripts without spaces and longer words are
-    looked for inside of lines. A short word is not: ``art`` would be found on every ``START``. FTS5's trigrams find
-    nothing shorter than three characters.
-    """
-    letters = letters_of(phrase)
-    tells = any(char.isdigit() or ord(char) >= 0x2E80 for char in letters) or len(letters) >= LONG_WORD
-    return letters if len(letters) >= 3 and (tells or len(phrase.split()) > 1) else None
-
-
-def lines_with(text: str, words: Iterable[str]) -> list[str]:
-    """The lines of a text that have one of the words, whole or (see `sought_letters`) as a part."""
-    wanted = [(letters_of(word), sought_letters(word)) for word in words]
-    found = []
-    for line in text.splitlines():
-        plain, own = letters_of(line), {letters_of(word) for word in line.split()}
-        if any(word in own or (part is not None and part in plain) for word, part in wanted):
-            found.append(line)
-    return found
+def texts_of_rows(catalogue: Catalogue, space_id: int, rows: Sequence[int]) -> dict[int, str]:
+    """The lines that were read in the segments of some vectors, by row; those without any are left out."""
+    texts = catalogue.sql.execute(
+        f"""SELECT v.row, t.text FROM vectors v JOIN segment_readings t ON t.segment_id = v.segment_id
+            WHERE v.space_id = ? AND v.row IN ({marks(rows)})""",
+        [space_id, *(int(row) for row in rows)],
+    )
+    return dict(texts.fetchall())

@@ -1,0 +1,154 @@
+"""What is written about documents: file names, folders, captions, descriptions, text passages, text in pictures.
+
+Each word of a query weighs log((n + 1) / (documents that have it + 0.5)), its inverse document frequency. A
+document's share is the weight of the words it has over the weight of all words; a word that no document has
+weighs most, because what the query is about may only be in the pictures. Words that were read in a picture or a
+video frame count for that frame, beside those that are written about the whole document.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mmsearch.core.letters import lines_with
+from mmsearch.query.context import Context
+from mmsearch.query.retrieve import Candidate, best_segments, judge
+from mmsearch.store.base import Holders, Store, scores_of
+
+_WORD = re.compile(r"[^\W_]+")
+MOST = 5_000
+"""A word that more documents have than this tells too little to be worth their list."""
+COMPARED = 2_000
+"""Documents with words of the query that are compared with it, the ones with most of them first."""
+_SILENT = """
+    a an and are as at be by for from had has have he her his in into is it its near no not of off on or our
+    out over she some that the their them there these they this to under up was we were what when where
+    which while who with you your img dsc jpg jpeg png photo picture image
+"""
+STOP_WORDS = frozenset(_SILENT.split())
+"""Words that tell no document from another: grammar, and what cameras and programs write."""
+
+
+Words = dict[str, Holders]
+"""Who has each of the words that were looked up so far."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """``shares``: for each document that has any of the words, how much of the query they are, 0 to 1.
+
+    ``read``: the shares of frames, as (document, id of the segment), in which some of the words were read; the share of
+    such a document is that of its best frame, and ``written`` that of its other ones.
+    """
+
+    shares: Mapping[int, float]
+    words: tuple[str, ...]
+    written: Mapping[int, float] = field(default_factory=dict)
+    read: Mapping[tuple[int, int], float] = field(default_factory=dict)
+
+    def bonus(self, document: int, segment: int, most: float) -> float:
+        """What a frame's score rises by: its share squared, so that one word of many decides nothing."""
+        share = self.read.get((document, segment), self.written.get(document, 0.0))
+        return most * share**2
+
+
+def content_words(texts: Iterable[str]) -> tuple[str, ...]:
+    """The words of a query that can tell documents apart, in lower case."""
+    words = (word.lower() for text in texts for word in _WORD.findall(text))
+    return tuple(dict.fromkeys(word for word in words if word not in STOP_WORDS and (len(word) > 1 or word.isdigit())))
+
+
+def fuse(context: Context, ranked: Sequence[Candidate], need: int, known: Words | None = None) -> list[Candidate]:
+    """Candidates with the documents that words speak for, best first; of the latter, the best ``need``.
+
+    ``known``: what many queries share, see `find_evidence`.
+    """
+    if not context.options.words:
+        return list(ranked)
+    evidence = find_evidence(context.store, context.query.question.texts, known)
+    if not evidence.shares:
+        return list(ranked)
+    strongest = sorted(evidence.shares, key=lambda document: -evidence.shares[document])[:COMPARED]
+    theirs = set(strongest)
+    others = [one for one in ranked if one.segment.document not in theirs]
+    return best_segments([*others, *compared(context, strongest, evidence, context.full_bonus, need)])
+
+
+def compared(
+    context: Context, documents: Sequence[int], evidence: Evidence, full_bonus: float, most: int
+) -> list[Candidate]:
+    """The best of some documents for a query, whether or not it would reach them: ``most`` of them, best first."""
+    store = context.store
+    holders, ids = store.segments(documents, context.modalities)
+    shows, demotions = judge(context, ids)
+    keep = ~shows
+    if context.where is not None:
+        keep &= np.isin(holders, list(store.matching(holders[keep].tolist(), context.where)))
+    holders, ids, demotions = holders[keep], ids[keep], demotions[keep]
+    [cosines] = scores_of(store, ids, [context.vector])
+    corrections = context.corrections(ids)
+    pairs = zip(holders.tolist(), ids.tolist(), strict=True)
+    bonuses = np.array([evidence.bonus(*pair, full_bonus) for pair in pairs], dtype=np.float32)
+    order = np.lexsort((ids, holders, -(cosines + corrections + bonuses + demotions)))
+    firsts = order[np.sort(np.unique(holders[order], return_index=True)[1])][:most]
+    places = {(int(holders[i]), int(ids[i])): i for i in firsts}
+    candidates = []
+    for segment in store.fetch(sorted(set(ids[firsts].tolist()))):
+        if (i := places.get((segment.document, segment.id))) is not None:
+            cosine, correction, bonus = (float(values[i]) for values in (cosines, corrections, bonuses))
+            candidates.append(Candidate(segment, cosine, correction, bonus, excluded=float(demotions[i])))
+    return best_segments(candidates)
+
+
+def find_evidence(store: Store, texts: Iterable[str], known: Words | None = None) -> Evidence:
+    """Which documents have words of a query in what is written about them, or in their pictures.
+
+    ``known``: what many queries share; words that are not in it are looked up and put there.
+    """
+    words = content_words(texts)
+    known = {} if known is None else known
+    missing = [word for word in words if word not in known]
+    if missing:
+        known.update(zip(missing, store.words([_forms(word) for word in missing], MOST), strict=True))
+    holders = {word: known[word] for word in words}
+    if not any(one.count for one in holders.values()):
+        return Evidence({}, words)
+    count = store.count()
+    weights = {word: math.log((count + 1) / (one.count + 0.5)) for word, one in holders.items()}
+    total = sum(weight for weight in weights.values() if weight > 0)
+    telling = [word for word in words if weights[word] > 0]
+    written: dict[int, float] = {}
+    for word in telling:
+        for document in holders[word].written:
+            written[document] = written.get(document, 0.0) + weights[word] / total
+    read: dict[tuple[int, int], float] = {}
+    for word in telling:
+        written_in = set(holders[word].written) if holders[word].read else set()
+        for document, segment in holders[word].read:
+            so_far = read.setdefault((document, segment), written.get(document, 0.0))
+            if document not in written_in:  # or the word would count twice
+                read[document, segment] = so_far + weights[word] / total
+    shares = dict(written)
+    for (document, _), share in read.items():
+        shares[document] = max(share, shares.get(document, 0.0))
+    return Evidence(shares, words, written, read)
+
+
+def lines_read(store: Store, id_: int, words: Iterable[str]) -> str | None:
+    """The lines read in a picture that have one of the words; ``None`` where there are none."""
+    text = store.lines([id_]).get(id_)
+    return None if text is None else "\n".join(lines_with(text, (f for w in words for f in _forms(w)))) or None
+
+
+def _forms(word: str) -> list[str]:
+    forms = [word, word + "s"]
+    if word.endswith("es"):
+        forms.append(word[:-2])
+    if word.endswith("s") and not word.endswith("ss"):
+        forms.append(word[:-1])
+    return [form for form in forms if len(form) > 1 or form.isdigit()]

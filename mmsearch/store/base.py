@@ -1,0 +1,356 @@
+"""The contract of a store: what an index holds, how it is searched, and how it changes.
+
+A *document* is a source (a file, a member of an archive, a row of a dataset), a *segment* is what has exactly one
+vector: a picture or a part of it, a video frame, a passage of a text. Equal sources share segments, which then lie
+in several documents, and come once for each of them where they are fetched.
+
+Ids are opaque: int64 numbers that only the store can resolve, and only as long as its `version` stays the same. Nothing
+outside of a store knows rows, files or statements. A store that is not a local directory answers over a network, so the
+methods take and give many things at once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mmsearch.core.types import EncoderSpec, MediaInfo, Modality
+from mmsearch.filters import Where
+from mmsearch.models.rerankers.base import RerankerSpec
+
+FloatArray = npt.NDArray[np.float32]
+IdArray = npt.NDArray[np.int64]
+QueryKind = Literal["text", "image"]
+"""What a query vector was made of: scores of the two are distributed differently, and approximate indexes are tuned for
+each."""
+Adjust = Callable[[IdArray, FloatArray], FloatArray]
+"""Ids and cosines of some segments, both (n,), to what they are ordered by instead, (n,); −inf: must not come."""
+
+
+class Segment(NamedTuple):
+    """A segment in one of its documents. ``path``: where the document lies now; of an imported one, as it was given.
+
+    ``date`` is the document's, where it was listed by that: when it was taken, else when it was changed.
+    """
+
+    id: int
+    document: int
+    path: str
+    modality: Modality
+    ordinal: int
+    start_s: float | None = None
+    end_s: float | None = None
+    text: str | None = None
+    date: str | None = None
+
+
+class Document(NamedTuple):
+    """A document; ``name`` is its path inside of its root. ``caption`` lies beside it, ``description`` in itself."""
+
+    id: int
+    path: str
+    name: str
+    modality: Modality
+    size: int
+    mtime_ns: int
+    caption: str | None
+    description: str | None
+
+
+class Look(NamedTuple):
+    """What tells whether two pictures can be the same: their size in pixels and when they were taken."""
+
+    width: int | None
+    height: int | None
+    taken_at: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """The result of one query, best first: ``ids`` int64 (m,) and their cosines ``scores`` float32 (m,), no id twice.
+
+    ``is_all``: nothing else satisfies. ``segments``: what the store has read of them on the way, by id; of the others,
+    `Store.fetch` has it.
+    """
+
+    ids: IdArray
+    scores: FloatArray
+    is_all: bool
+    segments: Mapping[int, Sequence[Segment]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Holders:
+    """Who has a word: the documents about which it is ``written``, and (document, id of the segment) of the pictures in
+    which it was ``read``. Both are empty where these are more documents than was asked for; ``count`` is then that
+    number + 1.
+    """
+
+    written: Sequence[int]
+    read: Sequence[tuple[int, int]]
+    count: int
+
+
+class Block(NamedTuple):
+    """Segments in the order of their arrival: ``ids`` (n,), ``vectors`` float32 (n, dim), and two bool (n,): which are
+    text passages, and which lie in no document any more.
+    """
+
+    ids: IdArray
+    vectors: FloatArray
+    is_text: npt.NDArray[np.bool_]
+    is_dead: npt.NDArray[np.bool_]
+
+
+class Columns(NamedTuple):
+    """What calibration has measured of segments, each (n,): see `mmsearch.query.calibrate`. 0 where it has not yet."""
+
+    hubness: FloatArray
+    crowd: FloatArray
+    is_text: npt.NDArray[np.bool_]
+
+
+class CachedTokens(Protocol):
+    """Image tokens of a reranker that a store keeps."""
+
+    @property
+    def place(self) -> Mapping[int, int]:
+        """Where those of each id are, of which there are some."""
+
+    def read(self, places: Sequence[int]) -> npt.NDArray[np.float16]:
+        """(n, *token_shape)."""
+
+
+class NoTokens:
+    """Those of a store that keeps none."""
+
+    place: Mapping[int, int] = MappingProxyType({})
+
+    def read(self, places: Sequence[int]) -> npt.NDArray[np.float16]:
+        """There are none."""
+        raise KeyError(tuple(places))
+
+
+@dataclass(frozen=True)
+class NewSegment:
+    """A segment to be stored, without its vector."""
+
+    start_s: float | None = None
+    end_s: float | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class NewDocument:
+    """A document to be stored in place of the one at ``path`` of ``root``, if there is one.
+
+    ``root`` is a folder, or ``dataset:NAME`` where nothing need lie at the path. ``hash`` names the bytes: documents
+    with equal ones share their segments, whose order is that of their vectors.
+    """
+
+    path: str
+    modality: Modality
+    hash: bytes
+    segments: Sequence[NewSegment] = (NewSegment(),)
+    root: str = "dataset:store"
+    info: MediaInfo = field(default_factory=MediaInfo)
+    size: int = 0
+    mtime_ns: int = 0
+    caption: str | None = None
+
+
+class Store(ABC):
+    """An index's documents, segments and vectors, of one encoder, in one version. Any number of threads may read at
+    once; `refresh` sees what was committed since.
+    """
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where it is, for messages."""
+
+    @property
+    @abstractmethod
+    def spec(self) -> EncoderSpec:
+        """The encoder whose vectors are searched."""
+
+    @property
+    @abstractmethod
+    def version(self) -> Hashable:
+        """What this object reads. Whatever changes what a search may give changes it; ids are valid for one version."""
+
+    @property
+    @abstractmethod
+    def recipe(self) -> str:
+        """How vectors are searched: ``"exact"``, where asking for more costs little, or what approximates that."""
+
+    @property
+    @abstractmethod
+    def modalities(self) -> frozenset[Modality]:
+        """Of which kinds there are segments."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """How many segments have come so far, those among them that are in no document any more."""
+
+    @property
+    @abstractmethod
+    def metadata(self) -> dict[str, Any]:
+        """Plain values that describe it: ``name``, ``recipe``, and the numbers of ``documents`` and ``segments``."""
+
+    @abstractmethod
+    def refresh(self) -> None:
+        """Reads the version that is committed now."""
+
+    @abstractmethod
+    def is_stale(self) -> bool:
+        """Whether the ids of this version can no longer be resolved: segments were renumbered, or vectors are gone."""
+
+    def prepare(self) -> None:  # noqa: B027  (what opens quickly need not do anything)
+        """Starts to open what the first search needs, where that takes long; returns at once."""
+
+    # Vectors
+
+    @abstractmethod
+    def search(
+        self,
+        vectors: FloatArray,
+        k: int,
+        where: Where | None = None,
+        *,
+        kind: QueryKind = "text",
+        pool: int = 0,
+        adjust: Adjust | None = None,
+    ) -> list[Nearest]:
+        """The nearest segments to each of ``vectors`` (q, dim) of length 1, that satisfy ``where``.
+
+        At least ``k`` of them, whenever so many exist: a segment satisfies where one of its documents does. Of the
+        ``pool`` nearest of all at least are looked at. Without ``where`` that many come; with it, the search may end as
+        soon as it has ``k``, and goes through the pool in the order of ``adjust``, which is not called without one.
+        """
+
+    @abstractmethod
+    def fetch(self, ids: Sequence[int], where: Where | None = None) -> list[Segment]:
+        """Segments by id, once for each of their documents that satisfies ``where``, in no order."""
+
+    @abstractmethod
+    def vectors(self, ids: IdArray) -> FloatArray:
+        """Their vectors, float32 (n, dim), in the order of ``ids``."""
+
+    @abstractmethod
+    def sample(self, n: int, modalities: Sequence[Modality], seed: int = 0) -> IdArray:
+        """At most ``n`` ids of segments of some kinds, ascending: chance decides, always in the same way."""
+
+    @abstractmethod
+    def blocks(self, start: int = 0) -> Iterator[Block]:
+        """All segments but the first ``start``, a few thousand at once."""
+
+    # Documents
+
+    @abstractmethod
+    def segments(
+        self, documents: Sequence[int], modalities: Sequence[Modality] | None = None
+    ) -> tuple[IdArray, IdArray]:
+        """The segments of some documents, of some kinds: ids of documents and of segments, side by side."""
+
+    @abstractmethod
+    def matching(self, documents: Sequence[int], where: Where) -> set[int]:
+        """Which of some documents satisfy it."""
+
+    @abstractmethod
+    def count(self, where: Where | None = None) -> int:
+        """How many documents satisfy it."""
+
+    @abstractmethod
+    def newest(self, where: Where | None, limit: int, offset: int = 0) -> list[Segment]:
+        """The first segments of the documents that satisfy it, with their dates: newest first, ties by id."""
+
+    @abstractmethod
+    def find(self, path: str) -> Document | None:
+        """The document at an absolute path (of an imported one, as it was given)."""
+
+    @abstractmethod
+    def scan(self, prefix: str = "") -> Iterator[Document]:
+        """All documents at or below an absolute path, by id; all there are without one."""
+
+    @abstractmethod
+    def looks(self, documents: Sequence[int]) -> dict[int, Look]:
+        """Sizes and dates of documents, by id."""
+
+    # Words
+
+    @abstractmethod
+    def words(self, terms: Sequence[Sequence[str]], limit: int) -> list[Holders]:
+        """Who has each of ``terms``, given as the forms of one word, most usual first; see `Holders` for ``limit``."""
+
+    @abstractmethod
+    def written(self, document: int) -> dict[str, str]:
+        """What is known of a document in words: path, folder, caption and description, where it has them."""
+
+    @abstractmethod
+    def lines(self, ids: Sequence[int]) -> dict[int, str]:
+        """The lines that were read in pictures, by id of the segment; those without any are left out."""
+
+    # What others keep with it
+
+    @abstractmethod
+    def columns(self, ids: IdArray) -> Columns:
+        """What calibration has measured of segments."""
+
+    @abstractmethod
+    def calibration(self) -> tuple[Mapping[str, npt.NDArray[Any]], int]:
+        """What `keep_calibration` kept, as far as it is of this version's vectors, and how many segments, the first
+        ones, it covers; nothing and 0 where there is none.
+        """
+
+    @abstractmethod
+    def keep_calibration(self, values: Mapping[str, npt.NDArray[Any]], columns: Columns, start: int) -> None:
+        """Keeps ``values``, and ``columns`` of all segments but the first ``start``: for this object, and with
+        the store where that can be written to.
+        """
+
+    @abstractmethod
+    def tokens(self, reranker: RerankerSpec, ids: Sequence[int]) -> CachedTokens:
+        """What is kept of pictures for a reranker."""
+
+    # Changes
+
+    @abstractmethod
+    def upsert(self, documents: Sequence[NewDocument], vectors: FloatArray) -> None:
+        """Stores documents, and ``vectors`` (n, dim) of their segments one after another; all of them or none.
+
+        Raises:
+            VectorError: another shape, or values that are not finite.
+        """
+
+    @abstractmethod
+    def delete(self, where: Where | None) -> int:
+        """Removes the documents that satisfy it (``None``: all); returns how many."""
+
+    @abstractmethod
+    def switch(self, spec: EncoderSpec, name: str) -> None:
+        """Lets the vectors of another encoder be searched, which must be there; ``name`` opens it.
+
+        Raises:
+            UsageError: there are none of it, or not of all documents.
+        """
+
+
+def scores_of(store: Store, ids: IdArray, vectors: Sequence[FloatArray]) -> list[FloatArray]:
+    """Cosines of some segments with each of a few vectors, (n,) each, a part of the segments at a time."""
+    scores = [np.zeros(len(ids), dtype=np.float32) for _ in vectors]
+    for start in range(0, len(ids), 8192):
+        block = store.vectors(ids[start : start + 8192])
+        for each, vector in zip(scores, vectors, strict=True):
+            each[start : start + 8192] = block @ vector
+    return scores

@@ -1,0 +1,506 @@
+"""An index directory as a store: ids are rows of its vector file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import zipfile
+import zlib
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import astuple
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mmsearch.core.errors import UsageError, VectorError
+from mmsearch.core.letters import sought_letters
+from mmsearch.core.modalities import names_in
+from mmsearch.core.types import EncoderSpec, Modality
+from mmsearch.filters import And, OneOf, Where
+from mmsearch.models.rerankers.base import RerankerSpec
+from mmsearch.store.base import (
+    Adjust,
+    Block,
+    CachedTokens,
+    Columns,
+    Document,
+    FloatArray,
+    Holders,
+    IdArray,
+    Look,
+    Nearest,
+    NewDocument,
+    QueryKind,
+    Segment,
+    Store,
+)
+from mmsearch.store.local.catalogue import Root, RowOwners, Space
+from mmsearch.store.local.catalogue.checksums import digest_of_rows
+from mmsearch.store.local.catalogue.coverage import coverage
+from mmsearch.store.local.catalogue.matching import (
+    Condition,
+    contents_of_documents,
+    count_where,
+    documents_where,
+    documents_with_words,
+    find_rows_where,
+    list_by_date,
+    looks_of_documents,
+    match_phrase,
+    revision,
+    scan_documents,
+    words_of_document,
+)
+from mmsearch.store.local.catalogue.read_text import has_readings, pictures_with, texts_of_rows
+from mmsearch.store.local.catalogue.rows import Found
+from mmsearch.store.local.commit import Batch, EncodedContent, PlacedDocument, commit
+from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.store.local.reranker_cache import tokens_at_hand
+from mmsearch.store.local.searching import Restriction, Search
+from mmsearch.store.local.vectors import Vectors
+from mmsearch.store.local.where import register_functions, to_condition
+
+BLOCK = 4096
+NOTHING = Condition("TRUE", {})
+DECODING = "store"
+"""Of contents whose segments were given, not read from a file."""
+
+
+class LocalStore(Store):
+    """The vectors of one space of an index directory (by default of the one that is searched), with the catalogue."""
+
+    def __init__(self, directory: IndexDirectory, space: Space | None = None) -> None:
+        self.directory = directory
+        self._given = space
+        self._guard = threading.Lock()
+        self._connections = threading.local()
+        self.refresh()
+
+    @classmethod
+    def open(cls, path: Path) -> LocalStore:
+        """That of the index directory at ``path``; see `IndexDirectory.open` for errors."""
+        return cls(IndexDirectory.open(path))
+
+    def close(self) -> None:
+        """Closes the index directory."""
+        self.directory.close()
+
+    def refresh(self) -> None:
+        """Reads the version that is committed now."""
+        if self._given is not None:
+            self.space = self.directory.space_of(self._given.spec) or self._given
+        else:
+            self.directory.refresh()
+            self.space = self.directory.space()
+        self._version = self._committed()
+        self._dead = self.directory.catalogue.dead_rows(self.space.id)
+        self._modalities = frozenset(self.directory.catalogue.modalities(self.space.id))
+        self._opened: Vectors | None = None
+        self._owned: RowOwners | None = None
+        self._matrix = self.directory.matrix(self.space)
+        self._calibration: tuple[dict[str, Any], Columns] | None = None
+
+    def _committed(self) -> Hashable:
+        catalogue = self.directory.catalogue
+        return (*catalogue.state(self.space.id), self.space.file, revision(catalogue))
+
+    # What it is
+
+    @property
+    def place(self) -> str:
+        """The index directory."""
+        return str(self.directory.path)
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """The encoder whose vectors are searched."""
+        return self.space.spec
+
+    @property
+    def version(self) -> Hashable:
+        """Of the rows that this object reads."""
+        return self._version
+
+    @property
+    def recipe(self) -> str:
+        """The name of the recipe that is searched with."""
+        return self._vectors.recipe
+
+    @property
+    def modalities(self) -> frozenset[Modality]:
+        """Of which kinds there are segments."""
+        return self._modalities
+
+    @property
+    def size(self) -> int:
+        """Rows of the vector file."""
+        return self.space.row_count
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """See `Store.metadata`."""
+        return {
+            "name": self.directory.manifest.model,
+            "recipe": self.recipe,
+            "documents": self.count(),
+            "segments": self.size - len(self._dead),
+        }
+
+    def is_stale(self) -> bool:
+        """Whether a compaction has renumbered the rows, or dropped the space."""
+        space = self.directory.space_of(self.spec)
+        return space is None or space.file != self.space.file
+
+    def prepare(self) -> None:
+        """Starts to read the vector index."""
+        _ = self._vectors
+
+    @property
+    def _vectors(self) -> Vectors:
+        with self._guard:
+            if self._opened is None:
+                self._opened = Vectors(self.directory, self.space)
+                self._matrix = self._opened.matrix  # a second map of the file would count its pages twice
+            return self._opened
+
+    def _owners(self) -> RowOwners:
+        """Whose the rows are; read at first need."""
+        with self._guard:
+            if self._owned is None:
+                space = self.space
+                self._owned = self.directory.catalogue.row_owners(space.id, space.row_count, self._dead)
+            return self._owned
+
+    def _restriction(self, where: Where | None) -> Restriction:
+        """What `where` says; the kinds that all of it demands are told by rows, without the catalogue."""
+        if where is None:
+            return Restriction(None, None)
+        parts = where.parts if isinstance(where, And) else (where,)
+        kinds = [part for part in parts if isinstance(part, OneOf) and part.field == "modality"]
+        others = tuple(part for part in parts if part not in kinds)
+        condition = self._condition(And(others)) if others else None
+        if not kinds:
+            return Restriction(condition, None)
+        modalities = (name for name in kinds[0].values if all(name in part.values for part in kinds))
+        return Restriction(condition, tuple(modalities))
+
+    def _condition(self, where: Where | None) -> Condition:
+        """It as a condition of the catalogue."""
+        self._register_functions()
+        return NOTHING if where is None else to_condition(where)
+
+    def _register_functions(self) -> None:
+        """Teaches this thread's connection the functions of the filters, once."""
+        connection = self.directory.catalogue.sql
+        if getattr(self._connections, "taught", None) is not connection:
+            register_functions(connection)
+            self._connections.taught = connection
+
+    # Vectors
+
+    def search(
+        self,
+        vectors: FloatArray,
+        k: int,
+        where: Where | None = None,
+        *,
+        kind: QueryKind = "text",
+        pool: int = 0,
+        adjust: Adjust | None = None,
+    ) -> list[Nearest]:
+        """See `Store.search`. With a filter, ``k`` counts documents, which are known by then."""
+        restriction = self._restriction(where)
+        if restriction.modalities is not None:
+            allowed: dict[str, Any] = {"only": self._owners().of_modalities(restriction.modalities)}
+        else:
+            allowed = {"without": self._dead} if len(self._dead) else {}
+        if restriction.condition is None:
+            wanted = max(k, pool)
+            found = self._vectors.search(vectors, wanted, kind=kind, **allowed)
+            return [Nearest(near.rows, near.scores, len(near) < wanted) for near in found]
+        return [
+            Search(
+                self.directory.catalogue, self._vectors, self._owners, self._fetch, restriction, allowed, vector, k,
+                kind, adjust,
+            ).run(pool) for vector in vectors
+        ]  # fmt: skip
+
+    def fetch(self, ids: Sequence[int], where: Where | None = None) -> list[Segment]:
+        """See `Store.fetch`."""
+        return self._fetch(ids, self._restriction(where).condition)
+
+    def _fetch(self, rows: Sequence[int], condition: Condition | None) -> list[Segment]:
+        catalogue, space = self.directory.catalogue, self.space.id
+        if condition is None:
+            return self._segments(catalogue.find_rows(space, rows))
+        return self._segments(find_rows_where(catalogue, space, rows, condition))
+
+    def _segments(self, found: Sequence[Found]) -> list[Segment]:
+        path_of = self.directory.path_of
+        return [Segment(one.row, one.document_id, path_of(one), *one[5:]) for one in found]
+
+    def vectors(self, ids: IdArray) -> FloatArray:
+        """See `Store.vectors`."""
+        rows: FloatArray = self._matrix[ids].astype(np.float32)
+        return rows
+
+    def sample(self, n: int, modalities: Sequence[Modality], seed: int = 0) -> IdArray:
+        """See `Store.sample`."""
+        rows = self._owners().of_modalities(modalities)
+        if len(rows) > n:
+            rows = np.sort(np.random.default_rng(seed).choice(rows, n, replace=False))
+        return rows
+
+    def blocks(self, start: int = 0) -> Iterator[Block]:
+        """See `Store.blocks`."""
+        catalogue, count = self.directory.catalogue, self.space.row_count
+        texts = catalogue.rows_of_modalities(self.space.id, names_in("text", catalogue.modality_names()))
+        is_text, is_dead = (np.zeros(count, dtype=bool) for _ in range(2))
+        for marks, rows in ((is_text, texts), (is_dead, catalogue.rows_given_up(self.space.id))):
+            marks[rows[rows < count]] = True
+        for first in range(start, self.space.row_count, BLOCK):
+            part = slice(first, min(first + BLOCK, self.space.row_count))
+            ids = np.arange(part.start, part.stop, dtype=np.int64)
+            yield Block(ids, self._matrix[part].astype(np.float32), is_text[part], is_dead[part])
+
+    # Documents
+
+    def segments(
+        self, documents: Sequence[int], modalities: Sequence[Modality] | None = None
+    ) -> tuple[IdArray, IdArray]:
+        """See `Store.segments`."""
+        holders, contents = contents_of_documents(self.directory.catalogue, documents)
+        owners = self._owners()
+        places, rows = owners.of_contents(contents)
+        holders = holders[places]
+        if modalities is not None:
+            inside = owners.are_of_modalities(rows, modalities)
+            holders, rows = holders[inside], rows[inside]
+        return holders, rows
+
+    def matching(self, documents: Sequence[int], where: Where) -> set[int]:
+        """See `Store.matching`."""
+        return documents_where(self.directory.catalogue, self._condition(where), documents)
+
+    def count(self, where: Where | None = None) -> int:
+        """See `Store.count`."""
+        return count_where(self.directory.catalogue, None if where is None else self._condition(where))
+
+    def newest(self, where: Where | None, limit: int, offset: int = 0) -> list[Segment]:
+        """See `Store.newest`."""
+        condition = self._condition(where)
+        found = list_by_date(self.directory.catalogue, self.space.id, condition, limit, offset)
+        return self._segments(found)
+
+    def find(self, path: str) -> Document | None:
+        """See `Store.find`."""
+        for root, name in self._places(Path(path)):
+            found = scan_documents(self.directory.catalogue, "d.root_id = ? AND d.path = ?", [root.id, name])
+            for row in found:
+                return self._document(root, *row)
+        return None
+
+    def scan(self, prefix: str = "") -> Iterator[Document]:
+        """See `Store.scan`."""
+        roots = {root.id: root for root in self.directory.catalogue.roots()}
+        below = prefix.rstrip("/")
+        for row in scan_documents(self.directory.catalogue):
+            document = self._document(roots[row[1]], *row)
+            if not prefix or document.path == below or document.path.startswith(below + "/"):
+                yield document
+
+    def _places(self, path: Path) -> Iterator[tuple[Root, str]]:
+        """Where in the roots a path may lie."""
+        for root in self.directory.catalogue.roots():
+            folder = Path("/") if root.is_dataset else self.directory.root_path(root)
+            if root.is_dataset:
+                yield root, str(path)
+            elif folder in path.parents:
+                yield root, path.relative_to(folder).as_posix()
+
+    def _document(self, root: Root, id_: int, root_id: int, name: str, *rest: Any) -> Document:
+        return Document(id_, self.directory.place(root.path, root.is_relative, name), name, *rest)
+
+    def looks(self, documents: Sequence[int]) -> dict[int, Look]:
+        """See `Store.looks`."""
+        return looks_of_documents(self.directory.catalogue, documents)
+
+    # Words
+
+    def words(self, terms: Sequence[Sequence[str]], limit: int) -> list[Holders]:
+        """See `Store.words`."""
+        are_read = bool(terms) and has_readings(self.directory.catalogue)
+        return [self._holders(forms, limit, are_read) for forms in terms]
+
+    def _holders(self, forms: Sequence[str], limit: int, are_read: bool) -> Holders:
+        catalogue, match = self.directory.catalogue, " OR ".join(match_phrase(form) for form in forms)
+        written = documents_with_words(catalogue, match, limit)
+        if written is None:
+            return Holders((), (), limit + 1)
+        letters = sought_letters(forms[0])
+        read = pictures_with(catalogue, self.space.id, match, letters, limit) if are_read else []
+        count = len({*written, *(document for document, _ in read)})
+        return Holders(written, read, count) if count <= limit else Holders((), (), limit + 1)
+
+    def written(self, document: int) -> dict[str, str]:
+        """See `Store.written`."""
+        return words_of_document(self.directory.catalogue, document)
+
+    def lines(self, ids: Sequence[int]) -> dict[int, str]:
+        """See `Store.lines`."""
+        return texts_of_rows(self.directory.catalogue, self.space.id, ids)
+
+    # What others keep with it
+
+    def columns(self, ids: IdArray) -> Columns:
+        """See `Store.columns`."""
+        kept = self._kept()[1]
+        if not len(ids) or int(ids.max()) < len(kept.hubness):
+            return Columns(kept.hubness[ids], kept.crowd[ids], kept.is_text[ids])
+        columns = Columns(np.zeros(len(ids), np.float32), np.zeros(len(ids), np.float32), np.zeros(len(ids), bool))
+        known = ids < len(kept.hubness)
+        for column, of_all in zip(columns, kept, strict=True):
+            column[known] = of_all[ids[known]]
+        return columns
+
+    def calibration(self) -> tuple[Mapping[str, npt.NDArray[Any]], int]:
+        """See `Store.calibration`. It lies in a file beside the vectors, a cache."""
+        values, columns = self._kept()
+        return values, len(columns.hubness)
+
+    def keep_calibration(self, values: Mapping[str, npt.NDArray[Any]], columns: Columns, start: int) -> None:
+        """See `Store.keep_calibration`."""
+        before = self._kept()[1]
+        grown = Columns(*(np.concatenate([old[:start], new]) for old, new in zip(before, columns, strict=True)))
+        self._calibration = (dict(values), grown)
+        path = self.directory.background_file(self.space)
+        draft = path.with_name(f"{path.name}.{os.getpid()}.new")
+        mark = np.array(self._marks(len(grown.hubness))[0])
+        arrays: dict[str, Any] = {**values, **grown._asdict(), "mark": mark}
+        with contextlib.suppress(OSError):  # a cache that cannot be written is done without
+            try:
+                with draft.open("wb") as file:
+                    np.savez(file, **arrays)
+                draft.replace(path)
+            finally:
+                draft.unlink(missing_ok=True)
+
+    def _kept(self) -> tuple[dict[str, Any], Columns]:
+        if self._calibration is None:
+            self._calibration = self._read_calibration()
+        return self._calibration
+
+    def _read_calibration(self) -> tuple[dict[str, Any], Columns]:
+        none = np.zeros(0, dtype=np.float32)
+        nothing = Columns(none, none, none.astype(bool))
+        try:
+            with (
+                self.directory.background_file(self.space).open("rb") as file,
+                np.load(file, allow_pickle=False) as stored,
+            ):
+                values = {name: stored[name] for name in stored.files}
+            columns = Columns(*(values.pop(name) for name in Columns._fields))
+            mark = str(values.pop("mark"))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+            return {}, nothing
+        covered = len(columns.hubness)
+        if covered > self.space.row_count or mark not in self._marks(covered):
+            columns = nothing
+        return values, columns
+
+    def _marks(self, rows: int) -> list[str]:
+        """What the first ``rows`` rows of the vector file may be called, best name first: other vectors, or the same
+        in other rows, have others. The first is of the checksums of all of them, if they have any; the other, which an
+        older mmsearch wrote, is of three rows.
+        """
+        of_all = digest_of_rows(self.directory.catalogue.sql, self.space.file, rows)
+        of_three = _mark(self._matrix[:rows])
+        return [of_three] if of_all is None else [f"all {of_all}", of_three]
+
+    def tokens(self, reranker: RerankerSpec, ids: Sequence[int]) -> CachedTokens:
+        """See `Store.tokens`."""
+        return tokens_at_hand(self.directory, self.space, reranker, ids)
+
+    # Changes
+
+    def upsert(self, documents: Sequence[NewDocument], vectors: FloatArray) -> None:
+        """See `Store.upsert`, and `mmsearch.store.local.commit`."""
+        counts = [len(document.segments) for document in documents]
+        if vectors.shape != (sum(counts), self.spec.dim) or not np.isfinite(vectors).all():
+            raise VectorError(
+                f"{len(documents)} documents have {sum(counts)} segments: expected vectors of shape "
+                f"({sum(counts)}, {self.spec.dim}), all finite, got {vectors.shape}"
+            )
+        parts = np.split(vectors, np.cumsum(counts)[:-1]) if documents else []
+        with self.directory.writing(encoder=self.spec) as writer:
+            catalogue, batch = writer.catalogue, Batch(writer.space().id)
+            roots = {root.path: root.id for root in catalogue.roots()}
+            with catalogue.transaction():
+                for name in {document.root for document in documents} - roots.keys():
+                    roots[name] = catalogue.add_root(name, is_relative=False).id
+            new: dict[bytes, EncodedContent] = {}
+            for one, part in zip(documents, parts, strict=True):
+                known = catalogue.find_content(one.hash, DECODING, batch.space_id)
+                if known is None:
+                    segments = [astuple(segment) for segment in one.segments]
+                    new[one.hash] = EncodedContent((one.hash, DECODING), one.modality, one.info, segments, part)
+                content = (one.hash, DECODING) if known is None else known[0]
+                batch.documents.append(
+                    PlacedDocument(
+                        roots[one.root], one.path, one.modality, one.size, one.mtime_ns, content, one.caption
+                    )
+                )
+            batch.contents = list(new.values())
+            commit(writer, batch)
+            with catalogue.transaction():
+                catalogue.drop_unused_contents()
+        self.refresh()
+
+    def delete(self, where: Where | None) -> int:
+        """See `Store.delete`; rows of segments that no document has any more are dead, until `optimize` drops them."""
+        condition = self._condition(where)
+        with self.directory.writing() as writer:
+            register_functions(writer.catalogue.sql)
+            with writer.catalogue.transaction():
+                gone = [
+                    (row[0], row[1], row[2])
+                    for row in scan_documents(writer.catalogue, condition.sql, condition.parameters)
+                ]
+                removed = writer.catalogue.remove_documents(gone)
+                writer.catalogue.drop_unused_contents()
+        self.refresh()
+        return removed
+
+    def switch(self, spec: EncoderSpec, name: str) -> None:
+        """See `Store.switch`; filling in the vectors of an encoder is `mmsearch.switch`."""
+        with self.directory.writing() as writer:
+            space = writer.space_of(spec)
+            counts = None if space is None else coverage(writer.catalogue, space.id)
+            if counts is None or counts.covered < counts.documents:
+                raise UsageError(f"the index lacks vectors of {spec.describe()}: fill them in with `mmsearch switch`")
+            writer.with_manifest(model=name, encoder=spec, recipe="exact", vector_index=None)
+        self._given = None
+        self.refresh()
+
+
+def _mark(matrix: npt.NDArray[np.float16]) -> str:
+    """Of the first, middle and last row."""
+    if not len(matrix):
+        return ""
+    rows = np.ascontiguousarray(matrix[[0, len(matrix) // 2, len(matrix) - 1]])
+    return sha256(rows.tobytes()).hexdigest()[:16]
+
+
+def is_calibration_damaged(directory: IndexDirectory, space: Space) -> bool:
+    """Whether there is one in the index directory that is not what was written; each part of it has a checksum."""
+    try:
+        with zipfile.ZipFile(directory.background_file(space)) as file:
+            return file.testzip() is not None
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, EOFError, zlib.error):
+        return True
