@@ -7,17 +7,13 @@ imported vectors, codes, a graph, a calibration.
 
 from __future__ import annotations
 
-import argparse
 import shutil
-import sys
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
-from environment import write_result
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from common.output import command_line, write_result
 
 from mmsearch.store.local.files import codes as code_file
 from tests.support.bit_flips import flip, make_index, results
@@ -25,7 +21,7 @@ from tests.support.bit_flips import flip, make_index, results
 
 def main() -> None:
     """Turns bits and prints what came of it."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--flips", type=int, default=2000)
     arguments = parser.parse_args()
     code_file.BLOCK = 128
@@ -42,7 +38,8 @@ def main() -> None:
     missed = sum(count for (_, outcome), count in outcomes.items() if outcome == "MISSED")
     print(f"{missed} of {arguments.flips} missed, {time.perf_counter() - started:.0f} s")
     rows = [{"file": name, "outcome": outcome, "count": count} for (name, outcome), count in sorted(outcomes.items())]
-    write_result("bit_flips", {"flips": arguments.flips, "missed": missed, "outcomes": rows})
+    if not arguments.no_write:
+        write_result("bit_flips", {"flips": arguments.flips, "missed": missed, "outcomes": rows}, arguments.results)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Makes `mmsearch/query/calibrate/reference.npz` anew: run it when the built-in weights or the captions have changed.
+"""Makes `query/calibrate/reference.npz` anew: run it when the built-in weights or the captions have changed.
 
 ``$MMSEARCH_TEST_DATA`` names a folder with ``flickr8k/`` (images, train.txt), of which every sixth photo is taken.
 Run ``scripts/caption_bank.py`` and ``scripts/caption_centroids.py`` before.

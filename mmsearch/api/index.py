@@ -102,8 +102,8 @@ class Index:
 
     @property
     def path(self) -> Path:
-        """The directory of the index."""
-        return self._directory.path
+        """The directory of the index, also after it was closed."""
+        return self._session.path
 
     @property
     def encoder_spec(self) -> EncoderSpec:

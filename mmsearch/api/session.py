@@ -27,6 +27,7 @@ class Session:
 
     def __init__(self, directory: IndexDirectory, encoder: Encoder | None, options: EncoderOptions) -> None:
         self._directory, self.options = directory, options
+        self.path = directory.path
         self._is_closed = False
         self._lock = threading.Lock()
         self.encoder = IndexEncoder(directory, encoder, options, self._lock)
@@ -41,7 +42,7 @@ class Session:
             UsageError: the index was closed.
         """
         if self._is_closed:
-            raise UsageError(f"the index {self._directory.path} was closed: open it again")
+            raise UsageError(f"the index {self.path} was closed: open it again")
         return self._directory
 
     def run(

@@ -130,11 +130,12 @@ def _missing_scopes(index: IndexDirectory, path: Path) -> list[Scope]:
 
 
 def _existing(path: Path) -> Path:
-    path = path.expanduser()
+    given, path = path, path.expanduser()
     real = os.path.realpath(path)
     shown = os.fsencode(real).decode("utf-8", "backslashreplace")
     if not os.path.exists(real):  # noqa: PTH110  (Path.exists raises where it may not look)
-        raise UsageError(f"there is no file or folder {shown}, or it lies where you may not look: check the spelling")
+        named = os.fsencode(given).decode("utf-8", "backslashreplace")
+        raise UsageError(f"there is no file or folder {named}, or it lies where you may not look: check the spelling")
     if shown != real:
         raise UsageError(f"the path {shown} is not valid UTF-8: rename the folder or file to index it")
     return Path(real)
