@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from environment import write_result
+from common.output import write_result
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
