@@ -8,15 +8,12 @@ imported vectors, codes, a graph, a calibration.
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
 from common.output import command_line, write_result
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mmsearch.store.local.files import codes as code_file
 from tests.support.bit_flips import flip, make_index, results
