@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -244,3 +245,40 @@ def test_both_tables_of_documents_have_the_same_columns(index: Index) -> None:
 
 def test_report_is_plain() -> None:
     assert Report().absent == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("debris", [False, True], ids=["", "with a file below the mount point"])
+@pytest.mark.parametrize("at", [".", "share", "a/b/share"])
+def test_a_disk_that_is_really_unmounted(
+    index: Index, encoder: ColourEncoder, tmp_path: Path, at: str, debris: bool
+) -> None:
+    library, image = tmp_path / "lib", tmp_path / "disk.img"
+    place = library / at
+    place.mkdir(parents=True)
+    if debris:
+        (place / "readme.md").write_text("the disk is not mounted here")
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+
+    def run(*command: object) -> bool:
+        try:
+            return subprocess.run([str(part) for part in command], capture_output=True, check=False).returncode == 0
+        except FileNotFoundError:
+            return False
+
+    if not (run("mkfs.ext4", "-q", image) and run("mount", "-o", "loop", image, place)):
+        pytest.skip("nothing can be mounted here")
+    try:
+        for number, colour in enumerate(COLOURS):
+            save_colour(place / f"{colour}.png", colour, seed=number)
+        index.add(library)
+        for unmounted in (lambda: index.add(library), lambda: index.add(place), lambda: index.verify(mend=True)):
+            assert run("umount", place)
+            unmounted()
+            assert index.status()["documents"]["absent"] == len(COLOURS)
+            assert run("mount", "-o", "loop", image, place)
+            assert index.add(library).back == len(COLOURS)
+        assert encoder.encoded_images == len(COLOURS)
+    finally:
+        run("umount", place)

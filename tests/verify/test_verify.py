@@ -202,8 +202,8 @@ def test_a_stray_vector_file_is_named_and_kept(index: Index, photos: Path, endin
 
 def test_a_damaged_database_is_not_touched(index: Index, photos: Path) -> None:
     index.add(photos)
-    index.close()
     path = index.path / "catalogue.sqlite"
+    index.close()
     database = sqlite3.connect(path)  # not in the schema itself, or the index cannot even be opened
     tables = ("documents", "segments", "vectors", "contents")
     roots = [database.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [table]) for table in tables]
@@ -213,7 +213,7 @@ def test_a_damaged_database_is_not_touched(index: Index, photos: Path) -> None:
     for page in pages:
         data[(page - 1) * 4096 : (page - 1) * 4096 + 64] = b"\xff" * 64
     path.write_bytes(data)
-    with Index.open(index.path, encoder=ColourEncoder()) as opened:
+    with Index.open(path.parent, encoder=ColourEncoder()) as opened:
         assert kinds(opened.verify()).keys() == {"damaged database"}
         with pytest.raises(IndexDamaged, match="cannot be mended"):
             opened.verify(mend=True)
@@ -282,9 +282,10 @@ def test_a_copy_on_a_medium_without_write_access_can_be_verified(
     index: Index, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index.add(photos)
+    path = index.path
     index.close()
     copy = tmp_path / "copy"
-    shutil.copytree(index.path, copy)
+    shutil.copytree(path, copy)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with Index.open(copy, encoder=ColourEncoder()) as opened:
         assert opened.verify().clean

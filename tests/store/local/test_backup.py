@@ -101,11 +101,12 @@ def test_an_older_log_beside_a_newer_catalogue_is_not_believed(index: Index, tmp
     add(index, 70, "second")
     with index._directory.writing() as writable, writable.catalogue.transaction():
         writable.catalogue.sql.execute("UPDATE documents SET caption = 'new'")
+    place = index.path
     index.close()
-    log = index.path / "catalogue.sqlite-wal"
+    log = place / "catalogue.sqlite-wal"
     assert not log.exists() or log.stat().st_size == 0
     copy = tmp_path / "copy"
-    shutil.copytree(index.path, copy)
+    shutil.copytree(place, copy)
     (copy / "catalogue.sqlite-shm").unlink(missing_ok=True)
     shutil.copy(tmp_path / "older-log", copy / "catalogue.sqlite-wal")
     with Index.open(copy, encoder=ColourEncoder()) as opened:
