@@ -197,7 +197,8 @@ def test_paths_that_are_none_and_closed_indexes_are_errors_of_mmsearch(index: In
         with pytest.raises(MmsearchError):
             call()
     index.close()
-    for call in (lambda: index.search("red"), index.status, lambda: index.add(photos), lambda: index.path):
+    assert index.path.is_dir()
+    for call in (lambda: index.search("red"), index.status, lambda: index.add(photos)):
         with pytest.raises(UsageError, match="was closed: open it again"):
             call()
     index.close()
