@@ -108,7 +108,7 @@ def _documents(context: Context, near: Nearest, need: int, judged: _Judged) -> l
     places = places[~shows[places]]
     candidates: list[Candidate] = []
     documents: set[int] = set()
-    is_fetched = len(near.segments) >= len(near)
+    is_fetched = near.segments.keys() >= set(near.ids.tolist())  # many queries share what is fetched first of each
     start, step = 0, len(places) if is_fetched else need + AHEAD
     while start < len(places) and len(documents) < need:
         part = places[start : start + step]
