@@ -55,8 +55,8 @@ def test_commands(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_cut_off_keeps_its_figures(tmp_path: Path) -> None:
-    """Parts are ended when their time is spent; here after about two seconds, in which FAISS has been imported."""
+    """Parts are ended when their time is spent; here after some milliseconds, in which no process ends by itself."""
     started = time.monotonic()
-    result = run(tmp_path, "--only", "vectors", "--budget", "0.012")
+    result = run(tmp_path, "--only", "vectors", "--budget", "0.0001")
     assert result["cut_off"] == ["vectors"] and result["done"] == result["failed"] == []
     assert result["vectors"]["part_s"] < 10 and time.monotonic() - started < 30
