@@ -55,9 +55,9 @@ def index_command(
 ) -> None:
     """Indexes folders of photos, videos and texts, or brings their index up to date."""
     from mmsearch.api import Index
-    from mmsearch.core.home import locate_index
     from mmsearch.media.ocr import open_text_reader
     from mmsearch.store.local.directory import IndexDirectory
+    from mmsearch.store.registry import local_path
 
     options = replace(
         options,
@@ -69,7 +69,10 @@ def index_command(
         raise UsageError("--reranker says whose tokens --keep-tokens keeps: give both")
     if options.forget_missing and watch:
         raise UsageError("--forget-missing confirms what is missing now, --watch goes on: give one of them")
-    if not IndexDirectory.exists(locate_index(index)):  # one that exists may know a path that is not there now
+    place = local_path(index)
+    if place is None:
+        raise UsageError(f"files are indexed into a directory, and {index} is another store: give --index NAME or PATH")
+    if not IndexDirectory.exists(place):  # one that exists may know a path that is not there now
         _check_paths(paths)
     with Index.open(index, create=True, encoder=model, options=encoder) as opened:
         if keep_tokens is False:
@@ -114,7 +117,8 @@ def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
     print(f"search     {_search_line(values)}")
     if values["tokens"] is not None:
         print(f"tokens     {_tokens_line(values['tokens'])}")
-    print(f"size       {bytes_of(values['bytes'])}")
+    if values["bytes"] is not None:
+        print(f"size       {bytes_of(values['bytes'])}")
     for root in values["roots"]:
         print(f"folder     {root}")
 
@@ -164,7 +168,7 @@ def import_command(
     with Index.open(index, create=True, encoder=model, options=encoder) as opened:
         with progress_bar(hidden=json_) as progress:
             report = opened.import_folder(folder, options=options, progress=progress)
-        print_report(report, opened.path, as_json=json_)
+        print_report(report, opened.place, as_json=json_)
     if report.interrupted:
         fail("interrupted: what was complete is saved; run the same command again to go on", code=130)
 
@@ -258,7 +262,7 @@ def _search_line(values: dict[str, Any]) -> str:
     """Which vector search answers, and what is known of its recall."""
     built = values["vector_index"]
     if built is None:
-        return "exact (finds everything)"
+        return "exact (finds everything)" if values["recipe"] == "exact" else str(values["recipe"])
     from mmsearch.store.local.optimize import describe_tuned
 
     lines = [f"{built['recipe']} over {built['rows']:,} vectors, the others exactly"]

@@ -37,6 +37,7 @@ from mmsearch.store.base import (
     QueryKind,
     Segment,
     Store,
+    StoreFamily,
 )
 from mmsearch.store.local.catalogue import Root, RowOwners, Space
 from mmsearch.store.local.catalogue.checksums import digest_of_rows
@@ -63,6 +64,7 @@ from mmsearch.store.local.reranker_cache import tokens_at_hand
 from mmsearch.store.local.searching import Restriction, Search
 from mmsearch.store.local.vectors import Vectors
 from mmsearch.store.local.where import register_functions, to_condition
+from mmsearch.store.registry import local_path
 
 BLOCK = 4096
 NOTHING = Condition("TRUE", {})
@@ -485,6 +487,29 @@ class LocalStore(Store):
             writer.with_manifest(model=name, encoder=spec, recipe="exact", vector_index=None)
         self._given = None
         self.refresh()
+
+
+class LocalFamily(StoreFamily):
+    """Index directories: by name, by path, or as ``local:`` and either."""
+
+    def exists(self, address: str) -> bool:
+        """See `StoreFamily.exists`."""
+        return IndexDirectory.exists(self._path(address))
+
+    def open(self, address: str) -> LocalStore:
+        """See `StoreFamily.open`."""
+        return LocalStore.open(self._path(address))
+
+    def create(self, address: str, name: str, spec: EncoderSpec) -> LocalStore:
+        """See `StoreFamily.create`."""
+        IndexDirectory.create(self._path(address), name, spec)
+        return self.open(address)
+
+    def _path(self, address: str) -> Path:
+        path = local_path(address)
+        if path is None:
+            raise UsageError(f"{address} is no name and no path of an index")
+        return path
 
 
 def _mark(matrix: npt.NDArray[np.float16]) -> str:
