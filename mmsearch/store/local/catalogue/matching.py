@@ -8,14 +8,12 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from mmsearch.store.base import Look
 from mmsearch.store.local.catalogue.catalogue import Catalogue
 from mmsearch.store.local.catalogue.row_owners import RowArray
 from mmsearch.store.local.catalogue.rows import FOUND, Found
 
-Scores = npt.NDArray[np.float32]
 _MANY = 10_000
 _ASKED_AFTER, _STEPS_PER_FOUND = 200, 64
 """Steps of SQLite's machine."""
