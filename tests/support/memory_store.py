@@ -16,7 +16,7 @@ from mmsearch.core.types import EncoderSpec, Modality
 from mmsearch.filters import Where, holds
 from mmsearch.models.rerankers.base import RerankerSpec
 from mmsearch.store import base
-from mmsearch.store.base import Block, Columns, Document, Holders, Look, Nearest, NewDocument, Segment, Store
+from mmsearch.store.base import Block, Columns, Document, Exported, Holders, Look, Nearest, NewDocument, Segment, Store
 
 
 @dataclass
@@ -159,6 +159,13 @@ class MemoryStore(Store):
         for one in map(self.document, sorted(self.documents)):
             if not prefix or (one.path + "/").startswith(prefix.rstrip("/") + "/"):
                 yield one
+
+    def export(self, where: Where | None = None) -> Iterator[Exported]:
+        for id_, one in list(self.documents.items()):
+            if self.satisfies(id_, where):
+                parts = [each for each in self.stored if each.hash == one.hash]
+                ids, vectors = np.array([each.id for each in parts]), np.stack([each.vector for each in parts])
+                yield Exported([one], ids, vectors)
 
     def looks(self, documents: Sequence[int]) -> dict[int, Look]:
         infos = {id_: self.documents[id_].info for id_ in documents}
