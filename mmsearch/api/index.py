@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
 
+    from mmsearch.api.contents import IndexedDocument
     from mmsearch.evaluate import EvaluationOptions, Run
     from mmsearch.ingest import IngestOptions
     from mmsearch.ingest.datasets import ImportOptions
+    from mmsearch.ingest.exchange import ExportReport
     from mmsearch.models.rerankers.base import Reranker
     from mmsearch.query import Question, Searcher, SearchOptions
     from mmsearch.query.explain import Explanation
@@ -235,6 +237,21 @@ class Index:
 
         chosen = options or ImportOptions()
         return self._after_importing(import_folder(self._target(), _path(folder), chosen, progress))
+
+    def import_parquet(self, folder: PathLike, *, progress: Callable[[Progress], None] = lambda _: None) -> Report:
+        """Takes in documents with their vectors from Parquet files; see `mmsearch.ingest.exchange.import_parquet`."""
+        from mmsearch.ingest.exchange import import_parquet
+
+        return self._after_importing(import_parquet(self._session.store(), _path(folder), progress))
+
+    def export_parquet(
+        self, folder: PathLike, filters: str = "", *, progress: Callable[[Progress], None] = lambda _: None
+    ) -> ExportReport:
+        """Writes what ``filters`` allow as Parquet files; see `mmsearch.ingest.exchange.export_parquet`."""
+        from mmsearch.api.contents import where_of_text
+        from mmsearch.ingest.exchange import export_parquet
+
+        return export_parquet(self._session.store(), _path(folder), where_of_text(filters), progress)
 
     def verify(
         self, *, mend: bool = False, read_bytes: bool = False, progress: Callable[[Progress], None] = lambda _: None
@@ -580,6 +597,20 @@ class Index:
         return self._session.run(task, lambda: self.encoder(texts_only=True))
 
     # State
+
+    def documents(self, filters: str = "") -> Iterator[IndexedDocument]:
+        """All documents that ``filters`` allow (``"type:image after:2021"``), in the order in which they came."""
+        from mmsearch.api.contents import documents
+
+        return documents(self._session.store(), filters)
+
+    def vectors(self, filters: str = "") -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """The vectors of the documents that ``filters`` allow, for clustering, maps and the like: ids int64 (n,), and
+        float32 (n, dim) of length 1. The segments of `documents` have the same ids; equal files share one.
+        """
+        from mmsearch.api.contents import vectors
+
+        return vectors(self._session.store(), filters)
 
     def modality_of(self, path: PathLike) -> Modality | None:
         """Of the document at ``path``, also of a member of an archive; ``None`` where the index has none there."""

@@ -145,29 +145,53 @@ def remove(
         print(f"removed {count_of(removed, 'document')} from the index")
 
 
-@with_options("folder model index")
+@with_options("folder parquet model index")
 def import_command(
-    folder: Annotated[Path, typer.Argument(help="A folder that `clip-retrieval inference` wrote.", show_default=False)],
+    folder: Annotated[
+        Path | None, typer.Argument(help="A folder that `clip-retrieval inference` wrote.", show_default=False)
+    ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(help="Instead: files that `mmsearch export` wrote.", show_default=False)
+    ] = None,
     model: Annotated[
-        str, typer.Option(help="The model that made the vectors; see `mmsearch models`.", autocompletion=model_names)
-    ],
+        str | None,
+        typer.Option(
+            help="The model that made the vectors; see `mmsearch models`.",
+            autocompletion=model_names,
+            show_default=False,
+        ),
+    ] = None,
     index: IndexOption = "default",
     *,
     options: ImportOptions,
     encoder: Annotated[EncoderOptions, Only(("device",))],
     json_: JsonOption = False,
 ) -> None:
-    """Takes in embeddings that clip-retrieval made (npy and parquet), without embedding anything again.
+    """Takes in embeddings that clip-retrieval made (npy and parquet), or what `mmsearch export` wrote, without
+    embedding anything again.
 
-    Pictures go to a dataset that is called as the folder, captions that have vectors to NAME/captions.
+    Pictures of clip-retrieval go to a dataset that is called as the folder, captions that have vectors to
+    NAME/captions; its files do not say which model made them, so --model must.
     """
     from mmsearch.api import Index
     from mmsearch.ingest.datasets import find_parts
+    from mmsearch.ingest.exchange import describe
 
-    find_parts(folder.expanduser(), captions=options.captions)  # before an index is made
+    if (folder is None) == (parquet is None):
+        raise UsageError("give either a folder that clip-retrieval wrote, or --parquet with one of `mmsearch export`")
+    exported = None if parquet is None else parquet.expanduser()
+    if folder is not None:
+        if model is None:
+            raise UsageError("say with --model which model made the vectors: `mmsearch models` lists them")
+        find_parts(folder.expanduser(), captions=options.captions)  # before an index is made
+    elif exported is not None and model is None and (described := describe(exported)) is not None:
+        model = described.model
     with Index.open(index, create=True, encoder=model, options=encoder) as opened:
         with progress_bar(hidden=json_) as progress:
-            report = opened.import_folder(folder, options=options, progress=progress)
+            if folder is not None:
+                report = opened.import_folder(folder, options=options, progress=progress)
+            elif exported is not None:
+                report = opened.import_parquet(exported, progress=progress)
         print_report(report, opened.place, as_json=json_)
     if report.interrupted:
         fail("interrupted: what was complete is saved; run the same command again to go on", code=130)
@@ -282,5 +306,5 @@ def register(app: typer.Typer) -> None:
     app.command("index", short_help="Index folders, or bring their index up to date")(index_command)
     app.command(short_help="Show what an index holds")(status)
     app.command(short_help="Drop folders or files from an index")(remove)
-    app.command("import", short_help="Take in embeddings made by clip-retrieval")(import_command)
+    app.command("import", short_help="Take in embeddings made elsewhere")(import_command)
     app.command(short_help="Prove that index and disk agree; mend")(verify)

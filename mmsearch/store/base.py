@@ -169,6 +169,16 @@ class NewDocument:
     caption: str | None = None
 
 
+class Exported(NamedTuple):
+    """Documents as `Store.upsert` takes them, with the ids (n,) of their segments and their vectors, float32 (n, dim),
+    one document after another.
+    """
+
+    documents: Sequence[NewDocument]
+    ids: IdArray
+    vectors: FloatArray
+
+
 class Store(ABC):
     """An index's documents, segments and vectors, of one encoder, in one version. Any number of threads may read at
     once; `refresh` sees what was committed since.
@@ -288,6 +298,12 @@ class Store(ABC):
     @abstractmethod
     def scan(self, prefix: str = "") -> Iterator[Document]:
         """All documents at or below an absolute path, by id; all there are without one."""
+
+    @abstractmethod
+    def export(self, where: Where | None = None) -> Iterator[Exported]:
+        """Everything that makes a store of the documents that satisfy it, a few thousand segments at once: what was
+        committed when it began, less what is removed meanwhile.
+        """
 
     @abstractmethod
     def looks(self, documents: Sequence[int]) -> dict[int, Look]:

@@ -15,7 +15,7 @@ from mmsearch.core.errors import UsageError, VectorError
 from mmsearch.core.types import EncoderSpec, Modality
 from mmsearch.filters import Where, holds
 from mmsearch.store import base
-from mmsearch.store.base import Block, Columns, Document, Holders, Look, Nearest, NewDocument, Segment, Store
+from mmsearch.store.base import Block, Columns, Document, Exported, Holders, Look, Nearest, NewDocument, Segment, Store
 
 
 @dataclass
@@ -145,6 +145,13 @@ class MemoryStore(Store):
     def scan(self, prefix: str = "") -> Iterator[Document]:
         everything, below = map(self.document, sorted(self.documents)), prefix.rstrip("/") + "/"
         return (one for one in everything if not prefix or (one.path + "/").startswith(below))
+
+    def export(self, where: Where | None = None) -> Iterator[Exported]:
+        for id_, one in list(self.documents.items()):
+            if self.satisfies(id_, where):
+                parts = [each for each in self.stored if each.hash == one.hash]
+                ids, vectors = np.array([each.id for each in parts]), np.stack([each.vector for each in parts])
+                yield Exported([one], ids, vectors)
 
     def looks(self, documents: Sequence[int]) -> dict[int, Look]:
         return {id_: Look(i.width, i.height, i.taken_at) for id_ in documents for i in [self.documents[id_].info]}
