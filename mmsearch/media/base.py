@@ -82,6 +82,14 @@ class Decoder(ABC):
         """
         return f"{self.modality}/{self.version}"
 
+    def describe(self, path: Path, options: DecodeOptions) -> MediaInfo | None:
+        """What `decode` would say of a file, from its header alone; ``None``: no older version has said less.
+
+        Raises:
+            MediaError: as `decode`.
+        """
+        return None
+
     @abstractmethod
     def decode(self, path: Path, options: DecodeOptions, data: bytes | None = None) -> Decoded:
         """Opens ``path``, or reads ``data``: the bytes of the file, where they are at hand. Then nothing need lie at
