@@ -60,7 +60,8 @@ DIGIKAM = packet(
 )  # fmt: skip
 DARKTABLE = packet(
     spoken("dc:title", x_default="Pier") + spoken("dc:description", x_default="Evening at the pier")
-    + bag("dc:subject", "sea", "Norway", kind="Seq") + bag("lr:hierarchicalSubject", "Places|Norway|Bergen", kind="Seq"),
+    + bag("dc:subject", "sea", "Norway", kind="Seq")
+    + bag("lr:hierarchicalSubject", "Places|Norway|Bergen", kind="Seq"),
     'xmp:Rating="4" exif:DateTimeOriginal="2019:05:06 07:08:09.000" exif:GPSLatitude="60,23.5000N" '
     'exif:GPSLongitude="5,19.2000E" tiff:Make="NIKON CORPORATION" tiff:Model="NIKON D750" aux:Lens="24-70 mm f/2.8"',
 )  # fmt: skip

@@ -65,7 +65,7 @@ def test_somebody_else_may_be_writing(old: Path) -> None:
 def dump(
     sql: sqlite3.Connection, before: dict[str, list[tuple[Any, ...]]] | None = None
 ) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows of all tables that are no search engine's own, of a table in ``before`` the columns that it had there."""
+    """All rows of all tables that are no search engine's own; of one in ``before`` the columns that it had there."""
     tables = [
         name for (name,) in sql.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE '%fts5%'")
         if not name.startswith(("document_words", "segment_words", "picture_"))
@@ -77,8 +77,8 @@ def dump(
 
 
 def schema(sql: sqlite3.Connection) -> set[tuple[str, str]]:
-    """Name and statement of everything, as they were before `m010_any_modality` but for the lists of modalities, and for
-    columns that came later.
+    """Name and statement of everything, as they were before `m010_any_modality` but for the lists of modalities, and
+    for columns that came later.
     """
     rows = sql.execute("SELECT name, coalesce(sql, '') FROM sqlite_master").fetchall()
     later = r",\s+(rating INTEGER|is_described INTEGER NOT NULL DEFAULT 0|(taken_at|camera|lens) TEXT|l\w+itude REAL)"
