@@ -49,10 +49,14 @@ class ExifTags:
         return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def exif_of(image: ImageFile) -> ExifTags:
-    """The EXIF tags of an opened image, as much of them as can be read."""
+def exif_of(image: ImageFile, *, header_alone: bool = False) -> ExifTags:
+    """The EXIF tags of an opened image, as much of them as can be read. They may stand behind the picture of a PNG, so
+    Pillow decodes that first, unless ``header_alone``.
+    """
+    from PIL.Image import Image
+
     try:
-        exif = image.getexif()
+        exif = Image.getexif(image) if header_alone else image.getexif()
         return ExifTags(dict(exif), dict(exif.get_ifd(EXIF_IFD)), dict(exif.get_ifd(GPS_IFD)))
     except Exception:  # metadata is a bonus: whatever is wrong with it, the picture is still worth having
         return ExifTags()

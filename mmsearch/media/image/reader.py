@@ -78,7 +78,7 @@ class ImageDecoder(Decoder):
             if _is_raw(format_, path):
                 return _describe_raw(stream, options)
             with pillow_guard(format_.name), open_image(stream, format_) as image:
-                exif = exif_of(image)
+                exif = exif_of(image, header_alone=True)
                 return media_info(exif, _upright_size(image, exif), image)
 
 

@@ -254,9 +254,9 @@ class Catalogue(AbsenceTables):
         return rows.fetchall()
 
     def describe(self, content_id: int, info: MediaInfo | None) -> None:
-        """What a content says of itself, all but its sizes, as read now; ``None``: it stays as it was."""
+        """What a content says of itself, all but its sizes, as read now. What it does not say stays as it was."""
         row = {} if info is None else {name: getattr(info, name) for name in (*BESIDE_COLUMNS, "description")}
-        changes = "".join(f"{name} = ?, " for name in row)
+        changes = "".join(f"{name} = COALESCE(?, {name}), " for name in row)
         self.sql.execute(f"UPDATE contents SET {changes}is_described = 1 WHERE id = ?", [*row.values(), content_id])
 
     # Skipped files
