@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmsearch.core.errors import UsageError, VectorError
+from mmsearch.core.letters import has_tokens, part_of_name, tokens_of
 from mmsearch.core.types import EncoderSpec, Modality
 from mmsearch.filters import Where, holds
 from mmsearch.models.rerankers.base import RerankerSpec
@@ -27,11 +26,6 @@ class Stored:
     hash: bytes
     ordinal: int
     vector: base.FloatArray
-
-
-def words_of(text: str) -> list[str]:
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
-    return re.findall(r"[^\W_]+", plain)
 
 
 class MemoryStore(Store):
@@ -170,7 +164,12 @@ class MemoryStore(Store):
             texts = {id_: [*self.written(id_).values()] for id_ in self.documents}
             for id_, one in self.documents.items():
                 texts[id_] += [segment.text or "" for segment in one.segments]
-            held = sorted(id_ for id_ in texts if any({*words_of(t)} & {*forms} for t in texts[id_]))
+            wanted = [tokens_of(form) for form in forms]
+            held = sorted(
+                id_ for id_ in texts if any(has_tokens(tokens_of(t), form) for t in texts[id_] for form in wanted)
+            )
+            if not held and (part := part_of_name(forms[0])) is not None:
+                held = [id_ for id_ in texts if part in " ".join(tokens_of(self.documents[id_].path))]
             found.append(Holders(held, (), len(held)) if len(held) <= limit else Holders((), (), limit + 1))
         return found
 

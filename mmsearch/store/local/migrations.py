@@ -351,6 +351,71 @@ def m012_checksums(db: Database) -> None:
     )
 
 
+def m013_plain_words(db: Database) -> None:
+    """The full text holds what `mmsearch.core.letters.tokens_of` makes of texts, so that words are found inside of runs
+    of scripts without spaces, and whichever way they are written. ``name_parts`` finds parts of the words of paths.
+
+    The functions are those of `mmsearch.store.local.catalogue.database.register_words`. To the tokenizer ``ascii``, a
+    word is whatever stands between spaces. A document whose words stay the same keeps its rows.
+    """
+    words = """SELECT d.id, mmsearch_tokens(d.path),
+            mmsearch_tokens(replace(r.path, rtrim(r.path, replace(r.path, '/', '')), '')), mmsearch_tokens(d.caption),
+            mmsearch_tokens(c.description)
+            FROM documents d JOIN contents c ON c.id = d.content_id JOIN roots r ON r.id = d.root_id"""
+    insert = f"INSERT INTO document_words (rowid, path, root, caption, description) {words}"
+    names = "INSERT INTO name_parts (rowid, name) SELECT id, mmsearch_tokens(path) FROM documents"
+    for trigger in ("new_document", "changed_document", "gone_document", "changed_content", "new_segment"):
+        db.execute(f"DROP TRIGGER words_of_{trigger}")
+    for table, columns, tokenizer in (
+        ("document_words", "path, root, caption, description", "ascii"),
+        ("segment_words", "text", "ascii"),
+        ("picture_words", "text", "ascii"),
+        ("picture_letters", "letters", "trigram"),
+        ("name_parts", "name", "trigram"),
+    ):
+        db.execute(f"DROP TABLE IF EXISTS {table}")
+        db.execute(f"CREATE VIRTUAL TABLE {table} USING fts5({columns}, tokenize = '{tokenizer}')")
+    for statement in (
+        insert,
+        names,
+        "INSERT INTO segment_words (rowid, text) SELECT id, mmsearch_tokens(text) FROM segments WHERE text IS NOT NULL",
+        "INSERT INTO picture_words (rowid, text) SELECT segment_id, mmsearch_tokens(text) FROM segment_readings",
+        "INSERT INTO picture_letters (rowid, letters) SELECT segment_id, mmsearch_letters(text) FROM segment_readings",
+        f"""CREATE TRIGGER words_of_new_document AFTER INSERT ON documents BEGIN
+            DELETE FROM document_words WHERE rowid = NEW.id;
+            DELETE FROM name_parts WHERE rowid = NEW.id;
+            {insert} WHERE d.id = NEW.id;
+            {names} WHERE id = NEW.id;
+            UPDATE revision SET number = number + 1;
+        END""",
+        f"""CREATE TRIGGER words_of_changed_document AFTER UPDATE ON documents
+            WHEN (OLD.id, OLD.root_id, OLD.path, OLD.caption, OLD.content_id)
+                IS NOT (NEW.id, NEW.root_id, NEW.path, NEW.caption, NEW.content_id) BEGIN
+            DELETE FROM document_words WHERE rowid = OLD.id;
+            DELETE FROM name_parts WHERE rowid = OLD.id;
+            {insert} WHERE d.id = NEW.id;
+            {names} WHERE id = NEW.id;
+        END""",
+        """CREATE TRIGGER revision_of_changed_document AFTER UPDATE ON documents BEGIN
+            UPDATE revision SET number = number + 1;
+        END""",
+        """CREATE TRIGGER words_of_gone_document AFTER DELETE ON documents BEGIN
+            DELETE FROM document_words WHERE rowid = OLD.id;
+            DELETE FROM name_parts WHERE rowid = OLD.id;
+            UPDATE revision SET number = number + 1;
+        END""",
+        f"""CREATE TRIGGER words_of_changed_content AFTER UPDATE OF description ON contents BEGIN
+            DELETE FROM document_words WHERE rowid IN (SELECT id FROM documents WHERE content_id = NEW.id);
+            {insert} WHERE c.id = NEW.id;
+            UPDATE revision SET number = number + 1;
+        END""",
+        """CREATE TRIGGER words_of_new_segment AFTER INSERT ON segments WHEN NEW.text IS NOT NULL BEGIN
+            INSERT INTO segment_words (rowid, text) VALUES (NEW.id, mmsearch_tokens(NEW.text));
+        END""",
+    ):
+        db.execute(statement)
+
+
 STEPS: tuple[Callable[[Database], None], ...] = (
     m001_documents_and_vectors,
     m002_captions_scopes_archives,
@@ -364,6 +429,7 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m010_any_modality,
     m011_what_vanished,
     m012_checksums,
+    m013_plain_words,
 )
 
 
