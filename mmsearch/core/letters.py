@@ -31,8 +31,8 @@ _ALSO_WRITTEN = str.maketrans(
 _ASCII_RUN = re.compile("[a-z0-9]+")
 _RUN = re.compile(f"[{_SPACELESS}]+|[^ {_SPACELESS}]+")
 # A number stands alone even where letters touch it: IMG2043 is IMG_2043. Short ones are parts of names (mp4, x1).
-_ASCII_TOKEN = re.compile("[0-9]{3,}|(?:(?![0-9]{3})[a-z0-9])+")
-_TOKEN = re.compile(f"[{_SPACELESS}]|[0-9]{{3,}}|(?:(?![0-9]{{3}})[^ {_SPACELESS}])+")
+_ASCII_TOKEN = re.compile("(?:[a-z]+|[0-9]{1,2}(?![0-9]))+|[0-9]{3,}")
+_TOKEN = re.compile(f"[{_SPACELESS}]|(?:[^ 0-9{_SPACELESS}]+|[0-9]{{1,2}}(?![0-9]))+|[0-9]{{3,}}")
 _OF_SPACELESS = re.compile(f"[{_SPACELESS}]")
 
 

@@ -136,7 +136,7 @@ class Within(Where):
 @dataclass(frozen=True)
 class Phrase(Where):
     """These words in a row stand in what is written about the document (its path, folder, caption, description or
-    text), or were read in its pictures; or they have a digit and are a part of its path (see
+    text), or were read in its pictures; or they have a digit and are a part of its file's path (see
     `mmsearch.core.letters.part_of_name`). Case and accents do not count.
     """
 
@@ -155,7 +155,7 @@ def modalities_named(parts: Iterable[Where]) -> tuple[str, ...]:
 def holds(where: Where, document: Mapping[str, Any]) -> bool:
     """Whether the tree is true of a document, given as its fields; a missing field is one that nobody knows.
 
-    ``Phrase`` looks at the texts under ``words``, a sequence, and at the ``path``.
+    ``Phrase`` looks at the texts under ``words``, a sequence, and for parts at a ``name``, the path of a file.
     """
     match where:
         case And(parts):
@@ -229,7 +229,7 @@ def _folded(text: str) -> str:
 
 def _has_phrase(document: Mapping[str, Any], phrase: str) -> bool:
     wanted, part = tokens_of(phrase), part_of_name(phrase) if has_digit(phrase) else None
-    if part is not None and part in " ".join(tokens_of(document["path"])):
+    if part is not None and part in " ".join(tokens_of(document.get("name") or "")):
         return True
     return any(has_tokens(tokens_of(text), wanted) for text in document.get("words", ()))
 

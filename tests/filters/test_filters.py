@@ -514,7 +514,7 @@ def test_the_conditions_fit_the_catalogue() -> None:
     connection.close()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     captions=st.lists(st.lists(st.sampled_from(CAPTION_WORDS), max_size=5), max_size=6),
     phrase=st.lists(st.sampled_from(PHRASE_WORDS), min_size=1, max_size=3),
@@ -543,7 +543,7 @@ def test_phrases_in_the_catalogue_equal_python(captions: list[list[str]], phrase
     where = Phrase(space.join(phrase))
     names = [f"{i}-{space.join(words)}.x" for i, words in enumerate(captions)]
     texts = [[name, " ".join(words)] for name, words in zip(names, captions, strict=True)]
-    expected = [i for i, both in enumerate(texts) if holds(where, {"path": both[0], "words": both})]
+    expected = [i for i, both in enumerate(texts) if holds(where, {"name": both[0], "words": both})]
     assert found(connection, where) == [number + 1 for number in expected]
     rest = set(range(1, len(captions) + 1)) - {number + 1 for number in expected}
     assert found(connection, Not(where)) == sorted(rest)

@@ -98,7 +98,10 @@ class MemoryStore(Store):
     def satisfies(self, id_: int, where: Where | None) -> bool:
         one = self.documents[id_]
         texts = [*self.written(id_).values(), *(segment.text or "" for segment in one.segments)]
-        return where is None or holds(where, asdict(one) | asdict(one.info) | {"words": texts})
+        return where is None or holds(where, asdict(one) | asdict(one.info) | {"words": texts, "name": self.name(one)})
+
+    def name(self, document: NewDocument) -> str:
+        return "" if document.root.startswith("dataset:") else document.path
 
     def vectors(self, ids: base.IdArray) -> base.FloatArray:
         by_id = {one.id: one.vector for one in self.stored}
@@ -169,7 +172,7 @@ class MemoryStore(Store):
                 id_ for id_ in texts if any(has_tokens(tokens_of(t), form) for t in texts[id_] for form in wanted)
             )
             if not held and (part := part_of_name(forms[0])) is not None:
-                held = [id_ for id_ in texts if part in " ".join(tokens_of(self.documents[id_].path))]
+                held = [id_ for id_ in texts if part in " ".join(tokens_of(self.name(self.documents[id_])))]
             found.append(Holders(held, (), len(held)) if len(held) <= limit else Holders((), (), limit + 1))
         return found
 

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,8 +146,9 @@ def register_words(connection: sqlite3.Connection) -> None:
         connection.create_function(name, 1, function, deterministic=True)
 
 
+@lru_cache(maxsize=64)
 def _tokens(text: str | None) -> str | None:
-    """`tokens_of` a text between spaces, as the full text holds it."""
+    """`tokens_of` a text between spaces, as the full text holds it. A root's name comes with each of its documents."""
     return None if text is None else " ".join(tokens_of(text))
 
 
