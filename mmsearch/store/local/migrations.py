@@ -354,7 +354,7 @@ def m012_checksums(db: Database) -> None:
 def m013_plain_words(db: Database) -> None:
     """The full text holds what `mmsearch.core.letters.tokens_of` makes of texts, so that words are found inside of runs
     of scripts without spaces, and whichever way they are written. ``name_parts`` finds parts of the words of files'
-    paths; imported rows have none, whose paths nobody gave them by hand: it would be an eighth of the time of an import.
+    paths; imported rows have none, whose paths nobody typed: it would be an eighth of the time of an import.
 
     The functions are those of `mmsearch.store.local.catalogue.database.register_words`. To the tokenizer ``ascii``, a
     word is whatever stands between spaces. A document whose words stay the same keeps its rows.
