@@ -16,6 +16,7 @@ from mmsearch.api.session import Session, name_to_open, opened
 from mmsearch.core.errors import EncoderError, IndexMissing, UsageError
 from mmsearch.core.home import DEFAULT_INDEX, default_model, expanded, locate_index
 from mmsearch.core.options import from_keywords
+from mmsearch.core.shortage import errors_said, says_errors
 from mmsearch.core.types import EncoderSpec, Hit, Modality, Progress, Report
 from mmsearch.models.encoders.base import Encoder, EncoderOptions
 from mmsearch.store.local.directory import IndexDirectory
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 
+@says_errors
 class Index:
     """An index of photos, videos and texts that can be searched by meaning.
 
@@ -79,6 +81,11 @@ class Index:
             EncoderError: the encoder cannot be opened.
         """
         place = locate_index(path)
+        with errors_said(place):
+            return cls._open(place, encoder, options, create=create)
+
+    @classmethod
+    def _open(cls, place: Path, encoder: str | Encoder | None, options: EncoderOptions, *, create: bool) -> Index:
         if not IndexDirectory.exists(place):
             if not create:
                 raise IndexMissing(f"there is no index at {place}: make one with `mmsearch index FOLDER`")

@@ -16,6 +16,7 @@ from mmsearch.cli.options import IndexOption, JsonOption, Only, with_options
 from mmsearch.cli.output import Style, print_hits, print_json
 from mmsearch.core.errors import UsageError
 from mmsearch.core.options import EncoderOptions
+from mmsearch.core.shortage import sentence_of
 from mmsearch.query.options import SearchOptions
 
 DeviceOnly = Annotated[EncoderOptions, Only(("device",))]
@@ -116,7 +117,7 @@ def _lines(path: Path) -> list[str]:
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as a text file: {error}") from error
+        raise UsageError(f"{path} cannot be read as a text file: {sentence_of(error) or error}") from error
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise UsageError(f"{path} holds no queries: one a line is expected")

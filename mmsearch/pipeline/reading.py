@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.errors import MediaError, MmsearchError
-from mmsearch.core.shortage import shortage_of
+from mmsearch.core.shortage import TRIED_AGAIN, shortage_of
 from mmsearch.core.types import MediaInfo, Modality
 from mmsearch.media.archive import ArchiveReading, shown_by
 from mmsearch.media.base import DecodedSegment, DecodeOptions
@@ -219,7 +219,7 @@ def _failed(item: ContentKey | None, work: Work | ArchiveWork, error: Exception)
     reason = str(error) if is_media else f"it could not be read ({type(error).__name__}: {error})"
     short = shortage_of(error)
     if short is not None:
-        reason = f"{short}: it will be tried again at the next run"
+        reason = f"{short}: {TRIED_AGAIN}"
     is_ours = isinstance(error, MmsearchError) and not is_media
     is_fault = item is not None or (is_media and isinstance(work, ArchiveWork))
     return Failed(item, work, reason, lasting=is_fault and short is None and not is_ours)
