@@ -9,7 +9,6 @@ from functools import lru_cache
 
 from mmsearch.core.errors import UsageError
 
-
 LONGEST = 4096
 """Characters of a pattern: no path is longer."""
 

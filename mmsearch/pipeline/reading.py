@@ -152,12 +152,16 @@ class Reader:
         `Failed`. Ends without a last message once ``stopped`` says so.
         """
         spent, item = Seconds() if seconds is None else seconds, None
-        if work.file.sidecars:
-            work = replace(work, caption=read_sidecar(work.path))
         try:
+            if work.file.sidecars:
+                work = replace(work, caption=read_sidecar(work.path))
             with spent.of("hash"):
                 data, hash_ = _hash(work, data, stopped)
             item = (hash_, work.decoding)
+            if (
+                not work.file.size
+            ):  # also what the system makes up as it is read: it says of no such file how long it is
+                raise MediaError("empty file")
             known = look(item)
             if known is None:
                 yield from self._decode(item, work, data, stopped, spent)
@@ -229,6 +233,7 @@ def _hash(work: Work, data: bytes | None, stopped: Callable[[], bool]) -> tuple[
     """The bytes of the file, if the decoder need not read them again, and the content hash."""
     if data is not None:
         return data, hash_of(data)
+    work.decoder.check_size(work.path, work.file.size)
     if work.decoder.modality == "image" and work.file.size <= _SMALL_FILE:
         return read_whole(work.path, work.file)
     return None, content_hash(work.path, work.file, stopped)
