@@ -41,7 +41,8 @@ def recipe_names(incomplete: str) -> list[str]:
 IndexOption = Annotated[
     str,
     typer.Option(
-        "--index", help="Name of an index in the data directory, or a path to one.", envvar="MMSEARCH_INDEX",
+        "--index", "--store", envvar=["MMSEARCH_INDEX", "MMSEARCH_STORE"],
+        help="Name of an index in the data directory, a path to one, or the address SCHEME:REST of another store.",
         autocompletion=index_names,
     ),
 ]  # fmt: skip

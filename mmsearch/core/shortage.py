@@ -8,6 +8,7 @@ import contextlib
 import errno
 import functools
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -102,7 +103,7 @@ def sentence_of(error: BaseException) -> str | None:
 
 
 @contextlib.contextmanager
-def errors_said(index: Path) -> Iterator[None]:
+def errors_said(index: str | os.PathLike[str] | None) -> Iterator[None]:
     """Turns errors of the system that the block meets into one sentence each; others pass.
 
     Raises:
@@ -133,7 +134,7 @@ Class = TypeVar("Class", bound=type)
 
 
 def says_errors(kind: Class) -> Class:
-    """Lets all public methods of a class whose objects have a ``path`` say errors of the system: see `errors_said`."""
+    """Lets all public methods of a class whose objects have a ``place`` say errors of the system: see `errors_said`."""
     for name, method in list(vars(kind).items()):
         if inspect.isfunction(method) and not name.startswith("_"):
             setattr(kind, name, _saying(method))
@@ -143,13 +144,16 @@ def says_errors(kind: Class) -> Class:
 def _saying(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def said(self: Any, *arguments: Any, **named: Any) -> Any:
-        with errors_said(self.path):
+        with errors_said(self.place):
             return method(self, *arguments, **named)
 
     return said
 
 
-def _is_there(index: Path) -> bool:
+def _is_there(index: str | os.PathLike[str] | None) -> bool:
+    """Also where it is in no folder, or cannot be looked for."""
+    if index is None or not os.path.isabs(index):
+        return True
     with contextlib.suppress(OSError):
-        return index.is_dir() and any(index.iterdir())
+        return Path(index).is_dir() and any(Path(index).iterdir())
     return True

@@ -58,6 +58,18 @@ def test_import_needs_a_model_and_a_folder_that_fits(home: Path, tmp_path: Path)
     assert "removed 2 documents" in run("remove", "dataset:laion", "--index", "laion", home=home).stdout
 
 
+def test_export_and_import_as_parquet(home: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="Parquet takes pyarrow")
+    line = json.loads(run("export", "type:image", "--parquet", tmp_path / "out", "--json", home=home).stdout)
+    assert line["documents"] == line["segments"] >= 3 and line["files"] == 1
+    assert "new or empty" in run("export", "--parquet", tmp_path / "out", home=home, code=2).stderr
+    assert "either" in run("import", home=home, code=2).stderr
+    copied = json.loads(run("import", "--parquet", tmp_path / "out", "--index", "copy", "--json", home=home).stdout)
+    assert copied["indexed"] == line["documents"]
+    asked = ("query", "red", "-k", "3", "--paths")
+    assert run(*asked, home=home).stdout == run(*asked, "--index", "copy", home=home).stdout
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGINT")
 def test_watching_ends_with_ctrl_c(home: Path, tmp_path: Path) -> None:
     save_colour(tmp_path / "photos" / "red.png", "red", (300, 300))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,22 @@ class Contract:
         assert document is not None and document.name == "a/3.jpg" and store.find("/photos/a") is None
         assert store.looks([document.id])[document.id] == (40, 30, "2003-05-06T07:08:09")
         assert store.written(document.id)["path"] == "a/3.jpg"
+
+    @pytest.mark.parametrize("name", ["none", "a third", "one", "nothing", "phrase"])
+    def test_what_is_exported_makes_the_same_store(self, filled: tuple[Store, MemoryStore], name: str) -> None:
+        store, oracle = filled
+        where, copy = FILTERS[name], MemoryStore(SPEC)
+        for part in store.export(where):
+            np.testing.assert_array_equal(store.vectors(part.ids), part.vectors)
+            copy.upsert(part.documents, part.vectors)
+        expected = {(one.path, one.root): one for id_, one in oracle.documents.items() if oracle.satisfies(id_, where)}
+        for one in copy.documents.values():
+            same = expected.pop((one.path, one.root))
+            assert replace(one, segments=()) == replace(same, segments=()) and [*one.segments] == [*same.segments]
+        assert not expected
+        [near], [truth] = copy.search(queries(1), 10**6), oracle.search(queries(1), 10**6, where)
+        assert names(copy, near.ids) == names(oracle, truth.ids, where)
+        np.testing.assert_array_equal(near.scores, truth.scores)
 
     def test_words_are_found_where_they_are_written(self, filled: tuple[Store, MemoryStore]) -> None:
         store, oracle = filled

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mmsearch.core.types import MediaInfo
 from mmsearch.store.base import Look
+from mmsearch.store.local.catalogue.bulk import INFO_COLUMNS
 from mmsearch.store.local.catalogue.catalogue import Catalogue
 from mmsearch.store.local.catalogue.row_owners import RowArray
 from mmsearch.store.local.catalogue.rows import FOUND, Found
@@ -185,6 +187,35 @@ def scan_documents(
         f"""SELECT d.id, d.root_id, d.path, d.modality, d.size, d.mtime_ns, d.caption, c.description
             FROM documents d JOIN contents c ON c.id = d.content_id WHERE {condition} ORDER BY d.id""",
         parameters,
+    )
+
+
+def whole_documents(
+    catalogue: Catalogue, condition: Condition, after: int, limit: int
+) -> list[tuple[int, int, int, str, str, bytes, int, int, str | None, MediaInfo]]:
+    """The next documents with ids above ``after``, by id: id, content id, root id, path, modality, hash, size,
+    mtime_ns, caption, and what their sources say of themselves.
+    """
+    rows = catalogue.sql.execute(
+        f"""SELECT d.id, c.id, d.root_id, d.path, d.modality, c.hash, d.size, d.mtime_ns, d.caption,
+            {", ".join(f"c.{name}" for name in INFO_COLUMNS)}
+            FROM documents d JOIN contents c ON c.id = d.content_id
+            WHERE d.id > :after AND ({condition.sql}) ORDER BY d.id LIMIT :limit""",
+        {**condition.parameters, "after": after, "limit": limit},
+    )
+    return [(*row[:9], MediaInfo(*row[9:])) for row in rows]
+
+
+def segments_of_contents(
+    catalogue: Catalogue, space_id: int, contents: Iterable[int]
+) -> Iterator[tuple[int, float | None, float | None, str | None, int | None]]:
+    """Content id, start, end, text and row (``None``: it has no vector in the space) of segments, in their order."""
+    marks = ", ".join(str(int(content)) for content in contents)
+    return catalogue.sql.execute(
+        f"""SELECT s.content_id, s.start_s, s.end_s, s.text, v.row
+            FROM segments s LEFT JOIN vectors v ON v.segment_id = s.id AND v.space_id = ?
+            WHERE s.content_id IN ({marks}) ORDER BY s.content_id, s.ordinal""",
+        [space_id],
     )
 
 
