@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mmsearch.query import Question, Searcher, SearchOptions
     from mmsearch.query.explain import Explanation
     from mmsearch.query.rerank import Reranking
+    from mmsearch.store.base import Document
     from mmsearch.store.local.backup import BackupReport
     from mmsearch.store.local.catalogue import Space
     from mmsearch.store.local.directory import IndexDirectory
@@ -624,10 +625,14 @@ class Index:
 
     def modality_of(self, path: PathLike) -> Modality | None:
         """Of the document at ``path``, also of a member of an archive; ``None`` where the index has none there."""
+        document = self.document_at(path)
+        return None if document is None else document.modality
+
+    def document_at(self, path: PathLike) -> Document | None:
+        """What the index knows of the file at ``path``; ``None`` where it has none there."""
         from mmsearch.query.explain import find_document
 
-        document = find_document(self._session.store(), Path(path))
-        return None if document is None else document.modality
+        return find_document(self._session.store(), Path(path))
 
     def status(self) -> dict[str, Any]:
         """What the index holds, as plain values: counts of documents, encoder, roots, bytes on disk.

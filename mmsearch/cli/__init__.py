@@ -6,7 +6,7 @@ import gc
 import sys
 
 from mmsearch.cli.commands import app
-from mmsearch.cli.failures import failures_said, settle_streams
+from mmsearch.cli.failures import end_at_third_interrupt, failures_said, settle_streams
 from mmsearch.cli.output import fail
 from mmsearch.core.errors import MmsearchError
 
@@ -14,6 +14,7 @@ from mmsearch.core.errors import MmsearchError
 def main() -> None:
     """Runs the command line; errors become one line and exit code 2."""
     settle_streams()
+    end_at_third_interrupt()
     try:
         try:
             with failures_said():

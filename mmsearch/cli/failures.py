@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 
 from mmsearch.core.errors import MmsearchError
@@ -29,6 +31,30 @@ def settle_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the terminal's letters cannot say is escaped, and no error
             stream.reconfigure(errors="backslashreplace")
+
+
+def end_at_third_interrupt() -> None:
+    """Lets the third Ctrl-C end the program at once, whatever it is doing: the first finishes what is at hand and saves
+    it, and either may have to wait for a library or a disk that does not answer. Nothing that was committed can be lost
+    by it, as by a ``kill -9``.
+
+    Python itself hears of an interrupt only between two steps of its own, so a thread listens.
+    """
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # no descriptors, no threads: then as always
+        heard, said = os.pipe()
+        os.set_blocking(said, False)
+        signal.set_wakeup_fd(said, warn_on_full_buffer=False)
+        threading.Thread(target=_listen, args=(heard,), name="mmsearch-interrupts", daemon=True).start()
+
+
+def _listen(heard: int) -> None:
+    interrupts = 0
+    while numbers := os.read(heard, 1):
+        interrupts += numbers[0] == signal.SIGINT
+        if interrupts >= 3:
+            with contextlib.suppress(OSError):
+                os.write(2, b"\nmmsearch: ended at once: what was committed is kept\n")
+            os._exit(130)
 
 
 @contextlib.contextmanager

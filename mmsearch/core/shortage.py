@@ -152,7 +152,7 @@ def _saying(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def _is_there(index: str | os.PathLike[str] | None) -> bool:
     """Also where it is in no folder, or cannot be looked for."""
-    if index is None or not os.path.isabs(index):
+    if index is None or not Path(index).is_absolute():
         return True
     with contextlib.suppress(OSError):
         return Path(index).is_dir() and any(Path(index).iterdir())

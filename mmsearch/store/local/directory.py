@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
@@ -188,7 +189,7 @@ class IndexDirectory:
                 "give a new or empty folder for the index"
             )
         with shortages_said(path):
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _writer_lock(path), shortages_said(path):
             if cls.exists(path):
                 return
@@ -200,6 +201,7 @@ class IndexDirectory:
             catalogue.close()
             check_encoder(str(path), space.spec, encoder)
             Manifest(model, encoder).write(path)
+            keep_private(path)
 
     @contextlib.contextmanager
     def writing(
@@ -232,6 +234,7 @@ class IndexDirectory:
                 yield writer
             finally:
                 writer.close()
+                keep_private(self.path)
 
     def seal(self) -> None:
         """Writes down the checksums that an older mmsearch did not, of everything."""
@@ -274,8 +277,8 @@ class IndexDirectory:
             IndexMissing: the index was removed, or another one was put in its place.
         """
         try:
-            stat = (self.path / MANIFEST).stat()
-            written = (stat.st_mtime_ns, stat.st_ino)
+            found = (self.path / MANIFEST).stat()
+            written = (found.st_mtime_ns, found.st_ino)
         except FileNotFoundError:
             written = (0, 0)
         if written != self._written:
@@ -373,6 +376,20 @@ class IndexDirectory:
 def _has_rows(path: Path) -> bool:
     """Whether there is more than a crash at the creation of an index leaves: a catalogue, and vectors."""
     return (path / CATALOGUE).exists() and any(path.glob("vectors-*.f16"))
+
+
+def keep_private(path: Path) -> None:
+    """Of a folder that only its owner may enter, as indexes are made, lets nobody else read the files either: they hold
+    paths, captions and what was read in pictures. A folder that its owner has opened to others stays as it is.
+    """
+    with contextlib.suppress(OSError):
+        if os.name != "posix" or path.stat().st_mode & 0o077:
+            return
+        with os.scandir(path) as entries:
+            for entry in entries:
+                mode = entry.stat(follow_symlinks=False).st_mode
+                if stat.S_ISREG(mode) and mode & 0o077:
+                    os.chmod(entry.path, stat.S_IMODE(mode) & 0o700)  # noqa: PTH101  (as fast as can be)
 
 
 def _digest_of(content: Mapping[str, Any]) -> str:
