@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.errors import IndexBusy, UsageError, VectorError
-from mmsearch.core.letters import sought_letters
+from mmsearch.core.letters import part_of_name, sought_letters
 from mmsearch.core.modalities import names_in
 from mmsearch.core.types import EncoderSpec, Modality
 from mmsearch.filters import And, OneOf, Where
@@ -49,6 +49,7 @@ from mmsearch.store.local.catalogue.matching import (
     contents_of_documents,
     count_where,
     documents_where,
+    documents_with_part,
     documents_with_words,
     find_rows_where,
     list_by_date,
@@ -381,6 +382,10 @@ class LocalStore(Store):
             return Holders((), (), limit + 1)
         letters = sought_letters(forms[0])
         read = pictures_with(catalogue, self.space.id, match, letters, limit) if are_read else []
+        if not written and not read and (part := part_of_name(forms[0])) is not None:
+            written = documents_with_part(catalogue, part, limit)
+            if written is None:
+                return Holders((), (), limit + 1)
         count = len({*written, *(document for document, _ in read)})
         return Holders(written, read, count) if count <= limit else Holders((), (), limit + 1)
 
