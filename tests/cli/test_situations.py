@@ -159,7 +159,7 @@ SITUATIONS = {
     "11 descriptors: index": Situation(INDEX, ["too many"], [(OPEN, 11)]),
     "480 MB of memory: index": Situation(INDEX, ["memory"], [(MEMORY, 480 << 20)]),
     "a read-only index: index": Situation(
-        INDEX, ["written"], before=lambda at: (at / "index").chmod(0o555), as_user=True
+        INDEX, ["permission"], before=lambda at: (at / "index").chmod(0o555), as_user=True
     ),
     "a read-only place: new index": Situation(
         ("index", "{}/photos", "--index", "{}/fixed/new"), ["permission"], before=as_folder("fixed"), as_user=True
