@@ -313,7 +313,10 @@ class Store(ABC):
 
     @abstractmethod
     def words(self, terms: Sequence[Sequence[str]], limit: int) -> list[Holders]:
-        """Who has each of ``terms``, given as the forms of one word, most usual first; see `Holders` for ``limit``."""
+        """Who has each of ``terms``, given as the forms of one word, most usual first: as tokens in a row (see
+        `mmsearch.core.letters`); where nobody has, as a part of a word of a file's path in its root (`part_of_name` of
+        the first form; not of an imported row's). See `Holders` for ``limit``.
+        """
 
     @abstractmethod
     def written(self, document: int) -> dict[str, str]:

@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.errors import IndexBusy, UsageError, VectorError
-from mmsearch.core.letters import sought_letters
+from mmsearch.core.letters import part_of_name, sought_letters
 from mmsearch.core.modalities import names_in
 from mmsearch.core.types import EncoderSpec, Modality
 from mmsearch.filters import And, OneOf, Where
+from mmsearch.media.metadata.sidecars import Beside
 from mmsearch.models.rerankers.base import RerankerSpec
 from mmsearch.store.base import (
     Adjust,
@@ -49,6 +50,7 @@ from mmsearch.store.local.catalogue.matching import (
     contents_of_documents,
     count_where,
     documents_where,
+    documents_with_part,
     documents_with_words,
     find_rows_where,
     list_by_date,
@@ -63,7 +65,7 @@ from mmsearch.store.local.catalogue.matching import (
 from mmsearch.store.local.catalogue.read_text import has_readings, pictures_with, texts_of_rows
 from mmsearch.store.local.catalogue.rows import Found
 from mmsearch.store.local.commit import Batch, EncodedContent, PlacedDocument, commit
-from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.store.local.directory import IndexDirectory, keep_private
 from mmsearch.store.local.reranker_cache import tokens_at_hand
 from mmsearch.store.local.searching import Restriction, Search
 from mmsearch.store.local.vectors import Vectors
@@ -381,6 +383,10 @@ class LocalStore(Store):
             return Holders((), (), limit + 1)
         letters = sought_letters(forms[0])
         read = pictures_with(catalogue, self.space.id, match, letters, limit) if are_read else []
+        if not written and not read and (part := part_of_name(forms[0])) is not None:
+            written = documents_with_part(catalogue, part, limit)
+            if written is None:
+                return Holders((), (), limit + 1)
         count = len({*written, *(document for document, _ in read)})
         return Holders(written, read, count) if count <= limit else Holders((), (), limit + 1)
 
@@ -424,6 +430,7 @@ class LocalStore(Store):
                 with draft.open("wb") as file:
                     np.savez(file, **arrays)
                 draft.replace(path)
+                keep_private(self.directory.path)
             finally:
                 draft.unlink(missing_ok=True)
 
@@ -489,7 +496,7 @@ class LocalStore(Store):
                 content = (one.hash, DECODING) if known is None else known[0]
                 batch.documents.append(
                     PlacedDocument(
-                        roots[one.root], one.path, one.modality, one.size, one.mtime_ns, content, one.caption
+                        roots[one.root], one.path, one.modality, one.size, one.mtime_ns, content, Beside(one.caption)
                     )
                 )
             batch.contents = list(new.values())
