@@ -89,6 +89,14 @@ class Decoder(ABC):
         """
         return f"{self.modality}/{self.version}"
 
+    def describe(self, path: Path, options: DecodeOptions) -> MediaInfo | None:
+        """What `decode` would say of a file, from its header alone; ``None``: no older version has said less.
+
+        Raises:
+            MediaError: as `decode`.
+        """
+        return None
+
     def check_size(self, path: Path, size: int) -> None:
         """Refuses what cannot be a file of this family before all its bytes are read for their hash.
 

@@ -22,9 +22,9 @@ from mmsearch.core.shortage import TRIED_AGAIN, shortage_of
 from mmsearch.core.types import MediaInfo, Modality
 from mmsearch.media.archive import ArchiveReading, shown_by
 from mmsearch.media.base import DecodedSegment, DecodeOptions
-from mmsearch.media.text.reader import read_sidecar
+from mmsearch.media.metadata.sidecars import Beside, read_sidecars
 from mmsearch.pipeline.plan import ArchiveWork, Work
-from mmsearch.sources import FileEntry, content_hash, hash_of, read_whole
+from mmsearch.sources import FileEntry, content_hash, hash_of, names_in, read_whole
 from mmsearch.store.local.commit import ContentKey
 
 if TYPE_CHECKING:
@@ -84,9 +84,11 @@ class Finished:
 
 @dataclass(frozen=True)
 class Known:
-    """The file's bytes need not be read: they are those of a content of the index."""
+    """The file's bytes need not be read: they are those of a content of the index. ``item`` is ``None`` where not even
+    their hash was needed to know that.
+    """
 
-    item: ContentKey
+    item: ContentKey | None
     work: Work
     content_id: int
     modality: Modality
@@ -154,7 +156,10 @@ class Reader:
         spent, item = Seconds() if seconds is None else seconds, None
         try:
             if work.file.sidecars:
-                work = replace(work, caption=read_sidecar(work.path))
+                work = replace(work, beside=read_sidecars(work.path, names_in(work.file.sidecars)))
+            if work.content is not None and data is None:
+                yield Known(None, work, *work.content)
+                return
             with spent.of("hash"):
                 data, hash_ = _hash(work, data, stopped)
             item = (hash_, work.decoding)
@@ -185,7 +190,8 @@ class Reader:
                 paths.add(path)
                 file = FileEntry(path, len(member.data), member.mtime_ns, 0)
                 signature = decoder.signature(self.options)
-                yield Work(archive.scope, file, decoder, signature, None, member.caption, archive), member.data
+                beside = Beside(member.caption)
+                yield Work(archive.scope, file, decoder, signature, None, beside, archive), member.data
             problem = reading.problem() or (None if paths else "there is no picture or video in it")
             yield ArchiveEnd(archive, frozenset(paths), problem)
         except Exception as error:

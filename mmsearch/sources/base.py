@@ -15,7 +15,7 @@ ARCHIVE_SUFFIX = ".tar"
 class FileEntry(NamedTuple):
     """A regular file; ``path`` is POSIX and relative to the root.
 
-    ``sidecars`` names the captions that lie beside it, with sizes and times: it changes when they do.
+    ``sidecars`` names what lies beside it and is about it, with sizes and times: it changes when they do.
     """
 
     path: str

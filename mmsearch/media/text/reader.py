@@ -1,4 +1,4 @@
-"""Texts: passages of prose and Markdown, rows of caption tables, sidecar captions."""
+"""Texts: passages of prose and Markdown, rows of caption tables."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ from itertools import chain
 from pathlib import Path
 
 from mmsearch.core.errors import MediaError
-from mmsearch.core.shortage import shortage_of
 from mmsearch.core.types import MediaInfo, Modality
 from mmsearch.media.base import TRUSTED_BYTES, Decoded, DecodedSegment, DecodeOptions, Decoder, opened
 from mmsearch.media.formats import format_by_suffix
-from mmsearch.media.image.metadata import read_xmp
 from mmsearch.media.text.caption_table import Row, table_rows
 from mmsearch.media.text.encoding import decode_text
 from mmsearch.media.text.passages import cut, markdown_to_text, passages
 
 MAX_PROSE_BYTES = 20_000_000
 MAX_ROWS = 1_000_000
-MAX_SIDECAR_BYTES = 65_536
-MAX_XMP_SIDECAR_BYTES = 1_000_000
 
 
 class TextDecoder(Decoder):
@@ -121,34 +117,3 @@ class _TableReading:
 def _decode_table(path: Path, options: DecodeOptions, data: bytes | None) -> Decoded:
     reading = _TableReading(path, options, data)
     return Decoded(MediaInfo(), reading.segments(), reading.info)
-
-
-def read_sidecar(path: Path) -> str | None:
-    """The caption that stands beside a photo or video, or ``None``.
-
-    For ``photo.jpg`` these are looked at, the first with text counts: ``photo.jpg.txt``, ``photo.txt``,
-    ``photo.jpg.xmp``, ``photo.xmp``. Text may have up to 64 KB; of XMP the title, description and keywords are
-    taken. A sidecar that cannot be read is none, and so is a longer text: it stands for itself.
-    """
-    for suffix in (".txt", ".xmp"):
-        for sidecar in (path.with_name(path.name + suffix), path.with_suffix(suffix)):
-            caption = _read_sidecar_file(sidecar) if sidecar != path else None
-            if caption:
-                return caption
-    return None
-
-
-def _read_sidecar_file(sidecar: Path) -> str | None:
-    if not sidecar.is_file():
-        return None
-    try:
-        if sidecar.suffix == ".xmp":
-            xmp = read_xmp(_read_bytes(sidecar, MAX_XMP_SIDECAR_BYTES))
-            lines = [*xmp.get("title", ()), *xmp.get("description", ()), ", ".join(xmp.get("subject", ()))]
-            return "\n".join(line for line in lines if line) or None
-        data = _read_bytes(sidecar, MAX_SIDECAR_BYTES + 1)
-        return (decode_text(data).strip() or None) if len(data) <= MAX_SIDECAR_BYTES else None
-    except MediaError as error:
-        if shortage_of(error) is not None:  # or it would be taken for one that is not there, from now on
-            raise
-        return None

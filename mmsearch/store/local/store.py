@@ -21,6 +21,7 @@ from mmsearch.core.letters import part_of_name, sought_letters
 from mmsearch.core.modalities import names_in
 from mmsearch.core.types import EncoderSpec, Modality
 from mmsearch.filters import And, OneOf, Where
+from mmsearch.media.metadata.sidecars import Beside
 from mmsearch.models.rerankers.base import RerankerSpec
 from mmsearch.store.base import (
     Adjust,
@@ -495,7 +496,7 @@ class LocalStore(Store):
                 content = (one.hash, DECODING) if known is None else known[0]
                 batch.documents.append(
                     PlacedDocument(
-                        roots[one.root], one.path, one.modality, one.size, one.mtime_ns, content, one.caption
+                        roots[one.root], one.path, one.modality, one.size, one.mtime_ns, content, Beside(one.caption)
                     )
                 )
             batch.contents = list(new.values())
