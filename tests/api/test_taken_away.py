@@ -59,7 +59,7 @@ def test_damaged_files_to_import(tmp_path: Path, photos: Path, content: bytes) -
 
 
 def test_what_libraries_say_of_memory_is_a_shortage() -> None:
-    class RuntimeException(Exception):  # noqa: N818  (as ONNX Runtime's is called)
+    class RuntimeException(Exception):
         pass
 
     for error in (
