@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from mmsearch.cli.options import IndexOption, JsonOption, Only, with_options
 from mmsearch.cli.output import Style, print_hits, print_json
 from mmsearch.core.errors import UsageError
 from mmsearch.core.options import EncoderOptions
+from mmsearch.core.shortage import sentence_of
 from mmsearch.query.options import SearchOptions
 
 DeviceOnly = Annotated[EncoderOptions, Only(("device",))]
@@ -111,12 +113,19 @@ def _each_once() -> Callable[[str], None]:
     return note
 
 
+MOST_TEXT = 50_000_000
+"""Characters of a file of queries."""
+
+
 def _lines(path: Path) -> list[str]:
     """The queries of a file, one a line, without empty lines."""
     try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        with contextlib.nullcontext(sys.stdin) if str(path) == "-" else path.open(encoding="utf-8") as file:
+            text = file.read(MOST_TEXT + 1)
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as a text file: {error}") from error
+        raise UsageError(f"{path} cannot be read as a text file: {sentence_of(error) or error}") from error
+    if len(text) > MOST_TEXT:
+        raise UsageError(f"{path} has more than {MOST_TEXT:,} characters: split it into several files of queries")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise UsageError(f"{path} holds no queries: one a line is expected")

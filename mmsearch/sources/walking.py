@@ -10,8 +10,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
+from mmsearch.core.regular import NOT_REGULAR
 from mmsearch.sources.base import ARCHIVE_SUFFIX, FileEntry, Unreadable, WalkRules, reason_of
-from mmsearch.sources.ignoring import Ignore
+from mmsearch.sources.ignoring import IGNORE_FILE, Ignore
 from mmsearch.sources.sidecars import SUFFIXES as SIDECAR_SUFFIXES
 from mmsearch.sources.sidecars import Sidecars, joined, stamp_of
 
@@ -79,7 +80,11 @@ def walk(
     ``folders`` takes what was seen of each folder that could be listed, by its path relative to the root.
     """
     start = root / below if below else root
-    ignore = Ignore(rules, root, below)
+    try:
+        ignore = Ignore(rules, root, below)
+    except OSError as error:
+        yield Unreadable(below, _ignore_reason(error), is_directory=True)
+        return
     if not os.path.isdir(start):  # noqa: PTH112  (Path.is_dir raises where it may not look)
         try:
             status = start.stat()
@@ -89,6 +94,9 @@ def walk(
             return
         except OSError as error:
             yield Unreadable(below, reason_of(error), is_directory=False)
+            return
+        if not stat.S_ISREG(status.st_mode):
+            yield Unreadable(below, NOT_REGULAR, is_directory=False)
             return
         stamps = _sidecars_in(start.parent, captioned).get(start.name, "")
         yield FileEntry(below, status.st_size, status.st_mtime_ns, status.st_ctime_ns, stamps)
@@ -105,7 +113,10 @@ def is_left_out(root: Path, rules: WalkRules, below: str) -> bool:
         is_directory = depth < len(parts) or os.path.isdir(place)  # noqa: PTH112
         if (name.startswith(".") and not rules.hidden) or is_system_folder(name):
             return True
-        if Ignore(rules, root, path).matches(path, is_directory) or (is_directory and _is_index(str(place))):
+        with contextlib.suppress(OSError):  # an ignore file that cannot be read: the walk says so
+            if Ignore(rules, root, path).matches(path, is_directory):
+                return True
+        if is_directory and _is_index(str(place)):
             return True
         if is_directory and place.is_symlink():
             return True
@@ -144,7 +155,11 @@ class _Walker:
             yield Unreadable(_shown(relative), reason_of(error), is_directory=True)
             return
         self._see(directory, relative, len(entries))
-        ignore = ignore.with_file_in(directory, relative)
+        try:
+            ignore = ignore.with_file_in(directory, relative)
+        except OSError as error:
+            yield Unreadable(_shown(relative), _ignore_reason(error), is_directory=True)
+            return
         prefix = relative + "/" if relative else ""
         entries = [entry for entry in entries if self._counts(entry, prefix, ignore)]
         sidecars, captions = _sidecars(entries, self._captioned)
@@ -245,8 +260,12 @@ def _file(entry: os.DirEntry[str], path: str, sidecars: str) -> FileEntry | Unre
     except OSError as error:
         return Unreadable(path, reason_of(error), is_directory=False)
     if not stat.S_ISREG(status.st_mode):
-        return Unreadable(path, "not a regular file", is_directory=False)
+        return Unreadable(path, NOT_REGULAR, is_directory=False)
     return FileEntry(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, sidecars)
+
+
+def _ignore_reason(error: OSError) -> str:
+    return f"its {IGNORE_FILE} cannot be read ({reason_of(error)}), so nothing says what is to be left out there"
 
 
 def _shown(path: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from mmsearch.core.errors import MediaError
+from mmsearch.core.shortage import shortage_of
 from mmsearch.core.types import MediaInfo
 from mmsearch.media.base import opened
 from mmsearch.media.metadata.takeout import read_takeout
@@ -85,7 +86,9 @@ def _read(sidecar: Path) -> tuple[str | None, MediaInfo, DateRule]:
             return None, MediaInfo(), "always"
         if suffix == ".txt":
             return decode_text(data).strip() or None, MediaInfo(), "always"
-    except MediaError:
+    except MediaError as error:
+        if shortage_of(error) is not None:  # or it would be taken for one that is not there, from now on
+            raise
         return None, MediaInfo(), "always"
     if suffix == ".json":
         info = read_takeout(data) or MediaInfo()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmsearch.core.errors import MediaError
 from mmsearch.core.types import MediaInfo, Modality
-from mmsearch.media.base import Decoded, DecodedSegment, DecodeOptions, Decoder, opened
+from mmsearch.media.base import TRUSTED_BYTES, Decoded, DecodedSegment, DecodeOptions, Decoder, opened
 from mmsearch.media.formats import format_by_suffix
 from mmsearch.media.text.caption_table import Row, table_rows
 from mmsearch.media.text.encoding import decode_text
@@ -31,10 +31,15 @@ class TextDecoder(Decoder):
 
     modality: Modality = "text"
 
+    def check_size(self, path: Path, size: int) -> None:
+        """See :meth:`Decoder.check_size`."""
+        super().check_size(path, size)
+        if size > TRUSTED_BYTES and _form(path) != "table":
+            raise MediaError(_too_large(size))
+
     def decode(self, path: Path, options: DecodeOptions, data: bytes | None = None) -> Decoded:
         """See :meth:`Decoder.decode`."""
-        format_ = format_by_suffix(path.suffix)
-        form = "prose" if format_ is None else format_.reader
+        form = _form(path)
         if form == "table":
             return _decode_table(path, options, data)
         text = _read_prose(path, data)
@@ -53,10 +58,17 @@ def _read_prose(path: Path, data: bytes | None) -> str:
         raise MediaError("empty file")
     if len(found) > MAX_PROSE_BYTES:
         size = path.stat().st_size if data is None else len(data)
-        raise MediaError(
-            f"too large: {size / 1e6:.1f} MB of text, the limit is {MAX_PROSE_BYTES // 10**6} MB; split the file"
-        )
+        raise MediaError(_too_large(size))
     return decode_text(found).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _form(path: Path) -> str:
+    format_ = format_by_suffix(path.suffix)
+    return "prose" if format_ is None else format_.reader
+
+
+def _too_large(size: int) -> str:
+    return f"too large: {size / 1e6:.1f} MB of text, the limit is {MAX_PROSE_BYTES // 10**6} MB; split the file"
 
 
 def _read_bytes(path: Path, limit: int, data: bytes | None = None) -> bytes:

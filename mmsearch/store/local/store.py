@@ -65,7 +65,7 @@ from mmsearch.store.local.catalogue.matching import (
 from mmsearch.store.local.catalogue.read_text import has_readings, pictures_with, texts_of_rows
 from mmsearch.store.local.catalogue.rows import Found
 from mmsearch.store.local.commit import Batch, EncodedContent, PlacedDocument, commit
-from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.store.local.directory import IndexDirectory, keep_private
 from mmsearch.store.local.reranker_cache import tokens_at_hand
 from mmsearch.store.local.searching import Restriction, Search
 from mmsearch.store.local.vectors import Vectors
@@ -430,6 +430,7 @@ class LocalStore(Store):
                 with draft.open("wb") as file:
                     np.savez(file, **arrays)
                 draft.replace(path)
+                keep_private(self.directory.path)
             finally:
                 draft.unlink(missing_ok=True)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from datetime import datetime
 
@@ -80,9 +80,9 @@ class _Rendering:
         """True where the node holds; false or NULL elsewhere."""
         match where:
             case And(parts):
-                return " AND ".join(f"({self.sql(part)})" for part in parts) or "TRUE"
+                return _joined(" AND ", [f"({self.sql(part)})" for part in parts]) or "TRUE"
             case Or(parts):
-                return " OR ".join(f"({self.sql(part)})" for part in parts) or "FALSE"
+                return _joined(" OR ", [f"({self.sql(part)})" for part in parts]) or "FALSE"
             case Not(part):
                 return f"({self.sql(part)}) IS NOT TRUE"
             case Compare("date", operator, datetime() as moment):
@@ -158,6 +158,14 @@ class _Rendering:
             return
         west, east = (west + 360, east) if west < -180 else (west, east - 360)
         yield f"({longitude} >= {self._add(west)} OR {longitude} <= {self._add(east)})"
+
+
+def _joined(operator: str, parts: Sequence[str]) -> str:
+    """Many parts in halves of halves: SQLite takes a chain for a tree that is as deep as it is long, and refuses it."""
+    if len(parts) <= 64:
+        return operator.join(parts)
+    middle = len(parts) // 2
+    return f"({_joined(operator, parts[:middle])}){operator}({_joined(operator, parts[middle:])})"
 
 
 def _column(field: str) -> str:
