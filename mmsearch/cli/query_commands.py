@@ -89,7 +89,7 @@ def query(
     with Index.open(index, options=replace(encoder, few_texts=queries is None)) as opened:
         results = opened.search_many(parsed, options=options, note=_each_once())
         is_silent = any(results) or json_ or queries is not None
-        reason = None if is_silent else _why_nothing(opened, options, parsed)
+        reason = None if is_silent else results[0].reason or _why_nothing(opened, options, parsed)
     for number, hits in enumerate(results, start=1):
         print_hits(hits, style, number if queries is not None else None)
     _extras(results, sheet, open_)
