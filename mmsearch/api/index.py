@@ -16,6 +16,7 @@ from mmsearch.api.session import Live, Session, live_at, make_live, name_to_open
 from mmsearch.core.errors import EncoderError, IndexMissing, UsageError
 from mmsearch.core.home import DEFAULT_INDEX, default_model, expanded
 from mmsearch.core.options import from_keywords
+from mmsearch.core.shortage import errors_said, says_errors
 from mmsearch.core.types import EncoderSpec, Hit, Modality, Progress, Report
 from mmsearch.filters import OneOf
 from mmsearch.models.encoders.base import Encoder, EncoderOptions
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mmsearch.query.explain import Explanation
     from mmsearch.query.nothing import Hits
     from mmsearch.query.rerank import Reranking
+    from mmsearch.store.base import Document
     from mmsearch.store.local.backup import BackupReport
     from mmsearch.store.local.catalogue import Space
     from mmsearch.store.local.directory import IndexDirectory
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 
+@says_errors
 class Index:
     """An index of photos, videos and texts that can be searched by meaning.
 
@@ -86,6 +89,14 @@ class Index:
             EncoderError: the encoder cannot be opened.
             UsageError: an address whose scheme nobody knows.
         """
+        place = None if isinstance(path, Store) else local_path(path)
+        with errors_said(place):
+            return cls._open(path, encoder, options, create=create)
+
+    @classmethod
+    def _open(
+        cls, path: PathLike | Store, encoder: str | Encoder | None, options: EncoderOptions, *, create: bool
+    ) -> Index:
         made = None
         if isinstance(path, Store):
             live = Live(path)
@@ -620,10 +631,14 @@ class Index:
 
     def modality_of(self, path: PathLike) -> Modality | None:
         """Of the document at ``path``, also of a member of an archive; ``None`` where the index has none there."""
+        document = self.document_at(path)
+        return None if document is None else document.modality
+
+    def document_at(self, path: PathLike) -> Document | None:
+        """What the index knows of the file at ``path``; ``None`` where it has none there."""
         from mmsearch.query.explain import find_document
 
-        document = find_document(self._session.store(), Path(path))
-        return None if document is None else document.modality
+        return find_document(self._session.store(), Path(path))
 
     def status(self) -> dict[str, Any]:
         """What the index holds, as plain values: counts of documents, encoder, roots, bytes on disk.

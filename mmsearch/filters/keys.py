@@ -346,6 +346,24 @@ class Duration(FilterKey):
         return _out_of_span(name, value, cls.where(value), held)
 
 
+class Rating(FilterKey):
+    """Documents by stars, 1 to 5, that somebody gave them; 0 where a program wrote that nobody has.
+
+    A number is just that many stars; ``>`` ``>=`` ``<`` ``<=`` and ``a..b`` compare as `Size` does.
+    """
+
+    meaning, example = "stars, from XMP or EXIF", "rating:>=4"
+
+    @staticmethod
+    def where(value: Value) -> Where:
+        """The stars compare so."""
+        if re.fullmatch("[0-9]", value.text):
+            return Compare("rating", "=", int(value.text))
+        if re.search("[a-z]", value.text, re.IGNORECASE):
+            raise BadValueError(f'"{value.text}" is no number of stars; write rating:5, rating:>=4 or rating:2..4')
+        return compared(value, {"": ("rating", 1)}, "rating:5, rating:>=4 or rating:2..4")
+
+
 KEYS: Registry[type[FilterKey]] = Registry(
     "mmsearch.filters",
     "filter",
@@ -360,6 +378,7 @@ KEYS: Registry[type[FilterKey]] = Registry(
         "lens": Lens,
         "size": Size,
         "duration": Duration,
+        "rating": Rating,
     },
 )
 

@@ -9,6 +9,9 @@ from functools import lru_cache
 
 from mmsearch.core.errors import UsageError
 
+LONGEST = 4096
+"""Characters of a pattern: no path is longer."""
+
 
 def path_regex(names: list[str], *, below: bool = False) -> str:
     """A regular expression for the whole of a path, from patterns of its names; ``**`` is any folders. With ``below``,
@@ -69,6 +72,8 @@ def names_of(pattern: str) -> list[str]:
     Raises:
         UsageError: there is none, or nothing in them.
     """
+    if len(pattern) > LONGEST:
+        raise UsageError(f"the path pattern has {len(pattern):,} characters; expected at most {LONGEST:,}")
     names = [name for name in pattern.split("/") if name]
     if not "".join(character for character, _ in pattern_characters(pattern)).strip():
         raise UsageError("the path pattern is empty")

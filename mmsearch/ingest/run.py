@@ -20,6 +20,7 @@ from mmsearch.media.ocr import TextReader, open_text_reader
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.pipeline.artefacts import RerankerCache, TextInPictures, lacks_tokens, open_cache
 from mmsearch.pipeline.compute import shares_inputs
+from mmsearch.pipeline.descriptions import describe_again
 from mmsearch.pipeline.executor import Executor, ThreadExecutor
 from mmsearch.pipeline.fill import Artefact, fill
 from mmsearch.pipeline.new_files import NewFiles
@@ -97,6 +98,10 @@ class _Run:
             cache = self._open_cache(None)
         new, executor = self._new_files(plan, cache), self._executor()
         interrupted = self._fill(new, executor)
+        if not interrupted:
+            with self._seconds.of("describe"):
+                threads = self._options.readers or usable_cores()
+                interrupted = describe_again(self._index, scopes, self._decode_options, threads)
         cleaned = Cleaned() if interrupted else self._clean_up(scopes, plan, changes)
         if cache is not None and not interrupted:
             with self._seconds.of("tokens"):

@@ -31,6 +31,8 @@ from typing import NamedTuple
 from mmsearch.core.errors import UsageError
 from mmsearch.filters import KEYS, BadValueError, Held, Not, Value, Where
 
+MOST_PARTS = 5_000
+"""Filters, exact phrases and exclusions of one query."""
 _SPECIAL = frozenset('"\\:-*?,')
 _KEY = re.compile(r"([A-Za-z]{2,}):(?=[^\s:/])")
 _OWN_KEY = re.compile(rf"({'|'.join(KEYS.own)}):", re.IGNORECASE | re.ASCII)
@@ -127,7 +129,10 @@ class _Reader:
             if "\ud800" <= character <= "\udfff":
                 raise QueryError("this character is not valid Unicode", self.query, position)
         while self._skip_space():
+            start = self.at
             self._token()
+            if len(self.filters) + len(self.exact) + len(self.excluded) > MOST_PARTS:
+                raise QueryError(f"more than {MOST_PARTS:,} filters, phrases and exclusions", self.query, start)
         text = " ".join(" ".join(self.words).split())
         filters = tuple(one.where for one in self.filters)
         return ParsedQuery(text, tuple(self.excluded), tuple(self.exact), filters, tuple(self.filters))

@@ -27,8 +27,8 @@ from mmsearch.ingest import IngestOptions
 from mmsearch.media import ocr
 from mmsearch.media.ocr import TextReader, has_text_reader, open_text_reader
 from mmsearch.store.local.catalogue import read_text
-from tests.cli.test_query import run
 from tests.support.colours import COLOURS, ColourEncoder
+from tests.support.program import run_program as run
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 "
 CELL = 16

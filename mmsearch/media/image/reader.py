@@ -6,8 +6,8 @@ reduced DCT scale) → eight bits, no transparency → smaller by a whole factor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -65,12 +65,27 @@ class ImageDecoder(Decoder):
         """See :meth:`Decoder.decode`."""
         with opened(path, data) as stream:
             format_ = _format(stream)
-            named = format_by_suffix(path.suffix)
-            if format_.reader == RAW or (format_ is TIFF and named is not None and named.reader == RAW):
+            if _is_raw(format_, path):
                 info, segments = _decode_raw(stream, format_, options)
             else:
                 info, segments = _decode_whole(stream, format_, options)
         return Decoded(info, iter(segments))
+
+    def describe(self, path: Path, options: DecodeOptions) -> MediaInfo:
+        """See :meth:`Decoder.describe`."""
+        with opened(path, None) as stream:
+            format_ = _format(stream)
+            if _is_raw(format_, path):
+                return _describe_raw(stream, options)
+            with pillow_guard(format_.name), open_image(stream, format_) as image:
+                exif = exif_of(image, header_alone=True)
+                return media_info(exif, _upright_size(image, exif), image)
+
+
+def _is_raw(format_: Format, path: Path) -> bool:
+    """Most camera RAW is TIFF by its content: there the suffix decides."""
+    named = format_by_suffix(path.suffix)
+    return format_.reader == RAW or (format_ is TIFF and named is not None and named.reader == RAW)
 
 
 def _format(stream: IO[bytes]) -> Format:
@@ -257,15 +272,31 @@ def _decode_raw(stream: IO[bytes], format_: Format, options: DecodeOptions) -> t
 def _decode_preview(
     stream: IO[bytes], raw: RawFile, preview: Preview, options: DecodeOptions
 ) -> tuple[MediaInfo, list[DecodedSegment]]:
+    with _opened_preview(stream, raw, preview) as (image, exif, info):
+        _check_size(image.size, options)
+        picture = _picture(image, exif.orientation, options)
+    return info, _still(picture, options)
+
+
+@contextmanager
+def _opened_preview(
+    stream: IO[bytes], raw: RawFile, preview: Preview
+) -> Iterator[tuple[ImageFile, ExifTags, MediaInfo]]:
     """The RAW file's tags count; where it has none, those of the preview."""
     from PIL.ContainerIO import ContainerIO
 
     stream.seek(0, 2)
     window = ContainerIO(stream, preview.offset, stream.tell() - preview.offset)
     with pillow_guard("JPEG preview"), open_image(window, FORMATS["JPEG"]) as image:
-        _check_size(image.size, options)
         exif = raw.exif if raw.exif.main else exif_of(image)
         size = max(raw.size, image.size, key=lambda size: size[0] * size[1])
-        picture = _picture(image, exif.orientation, options)
-        info = media_info(exif, size[::-1] if exif.orientation >= 5 else size, image)
-    return info, _still(picture, options)
+        yield image, exif, media_info(exif, size[::-1] if exif.orientation >= 5 else size, image)
+
+
+def _describe_raw(stream: IO[bytes], options: DecodeOptions) -> MediaInfo:
+    with pillow_guard("camera RAW"):
+        raw = read_raw(stream, 2 * options.min_side)
+    for preview in raw.previews[:_MAX_PREVIEW_TRIES]:
+        with suppress(MediaError), _opened_preview(stream, raw, preview) as (_, _, info):
+            return info
+    raise MediaError("no preview picture in this camera RAW file")

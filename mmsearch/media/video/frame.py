@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.types import MediaInfo
-from mmsearch.media.image.metadata import camera_name, parse_date
+from mmsearch.media.metadata.values import camera_name, parse_date
 from mmsearch.media.video.similarity import THUMBNAIL_SIDE, Thumbnail
 
 if TYPE_CHECKING:

@@ -65,6 +65,7 @@ class VideoDecoder(Decoder):
     """
 
     modality: Modality = "video"
+    max_bytes = 1_000_000_000_000
 
     def signature(self, options: DecodeOptions) -> str:
         """See :meth:`Decoder.signature`: with another interval, a video gives other segments."""

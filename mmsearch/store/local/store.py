@@ -21,6 +21,7 @@ from mmsearch.core.letters import part_of_name, sought_letters
 from mmsearch.core.modalities import names_in
 from mmsearch.core.types import EncoderSpec, Modality
 from mmsearch.filters import And, OneOf, Where
+from mmsearch.media.metadata.sidecars import Beside
 from mmsearch.models.rerankers.base import RerankerSpec
 from mmsearch.store.base import (
     Adjust,
@@ -66,7 +67,7 @@ from mmsearch.store.local.catalogue.matching import (
 from mmsearch.store.local.catalogue.read_text import has_readings, pictures_with, texts_of_rows
 from mmsearch.store.local.catalogue.rows import Found
 from mmsearch.store.local.commit import Batch, EncodedContent, PlacedDocument, commit
-from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.store.local.directory import IndexDirectory, keep_private
 from mmsearch.store.local.reranker_cache import tokens_at_hand
 from mmsearch.store.local.searching import Restriction, Search
 from mmsearch.store.local.vectors import Vectors
@@ -444,6 +445,7 @@ class LocalStore(Store):
                 with draft.open("wb") as file:
                     np.savez(file, **arrays)
                 draft.replace(path)
+                keep_private(self.directory.path)
             finally:
                 draft.unlink(missing_ok=True)
 
@@ -509,7 +511,7 @@ class LocalStore(Store):
                 content = (one.hash, DECODING) if known is None else known[0]
                 batch.documents.append(
                     PlacedDocument(
-                        roots[one.root], one.path, one.modality, one.size, one.mtime_ns, content, one.caption
+                        roots[one.root], one.path, one.modality, one.size, one.mtime_ns, content, Beside(one.caption)
                     )
                 )
             batch.contents = list(new.values())

@@ -33,10 +33,12 @@ from mmsearch.filters.tree import (
     nanoseconds_of,
     shortest_iso,
 )
+from mmsearch.store.local.catalogue.catalogue import BESIDE_COLUMNS
 from mmsearch.store.local.catalogue.matching import DATE_SQL, WORDS_SQL, Condition, match_part, match_phrase
 
 _COLUMNS = {
     **{field.name: f"c.{field.name}" for field in fields(MediaInfo)},
+    **{name: f"COALESCE(d.{name}, c.{name})" for name in BESIDE_COLUMNS},
     **{name: f"d.{name}" for name in ("path", "modality", "size", "mtime_ns")},
     "pixels": "c.width * c.height",
     "long_side": "max(c.width, c.height)",
@@ -82,9 +84,9 @@ class _Rendering:
         """True where the node holds; false or NULL elsewhere."""
         match where:
             case And(parts):
-                return " AND ".join(f"({self.sql(part)})" for part in parts) or "TRUE"
+                return _joined(" AND ", [f"({self.sql(part)})" for part in parts]) or "TRUE"
             case Or(parts):
-                return " OR ".join(f"({self.sql(part)})" for part in parts) or "FALSE"
+                return _joined(" OR ", [f"({self.sql(part)})" for part in parts]) or "FALSE"
             case Not(part):
                 return f"({self.sql(part)}) IS NOT TRUE"
             case Compare("date", operator, datetime() as moment):
@@ -117,8 +119,9 @@ class _Rendering:
         nanoseconds = nanoseconds_of(moment)
         # Beyond 64 bits (the years before 1677 and after 2262) only the order matters, and a float keeps it.
         stamp = nanoseconds if abs(nanoseconds) < 2**63 else float(nanoseconds)
-        taken = f"c.taken_at {operator} {self._add(shortest_iso(moment))}"
-        return f"{taken} OR (c.taken_at IS NULL AND d.mtime_ns {operator} {self._add(stamp)})"
+        date = _COLUMNS["taken_at"]
+        taken = f"{date} {operator} {self._add(shortest_iso(moment))}"
+        return f"{taken} OR ({date} IS NULL AND d.mtime_ns {operator} {self._add(stamp)})"
 
     def _globs(self, glob: Glob) -> Iterator[str]:
         """Any of its paths matches: of the others, what is left of the pattern inside of each root."""
@@ -152,7 +155,8 @@ class _Rendering:
     def _within(self, circle: Within) -> Iterator[str]:
         """Inside a box around the circle, which is cheap, and then inside the circle, which is exact."""
         yield from self._box(circle)
-        place = f"c.latitude, c.longitude, {self._add(circle.latitude)}, {self._add(circle.longitude)}"
+        here = f"{_COLUMNS['latitude']}, {_COLUMNS['longitude']}"
+        place = f"{here}, {self._add(circle.latitude)}, {self._add(circle.longitude)}"
         yield f"mmsearch_distance_km({place}) <= {self._add(circle.radius_km)}"
 
     def _box(self, circle: Within) -> Iterator[str]:
@@ -161,7 +165,8 @@ class _Rendering:
         angle = circle.radius_km / EARTH_RADIUS_KM
         south = circle.latitude - math.degrees(angle) - margin
         north = circle.latitude + math.degrees(angle) + margin
-        yield f"c.latitude BETWEEN {self._add(south)} AND {self._add(north)}"
+        latitude, longitude = _COLUMNS["latitude"], _COLUMNS["longitude"]
+        yield f"{latitude} BETWEEN {self._add(south)} AND {self._add(north)}"
         if south <= -90 or north >= 90:
             return  # a pole is inside, so every meridian is
         ratio = math.sin(angle) / math.cos(math.radians(circle.latitude))
@@ -170,10 +175,18 @@ class _Rendering:
         width = math.degrees(math.asin(ratio)) + margin
         west, east = circle.longitude - width, circle.longitude + width
         if west >= -180 and east <= 180:
-            yield f"c.longitude BETWEEN {self._add(west)} AND {self._add(east)}"
+            yield f"{longitude} BETWEEN {self._add(west)} AND {self._add(east)}"
             return
         west, east = (west + 360, east) if west < -180 else (west, east - 360)
-        yield f"(c.longitude >= {self._add(west)} OR c.longitude <= {self._add(east)})"
+        yield f"({longitude} >= {self._add(west)} OR {longitude} <= {self._add(east)})"
+
+
+def _joined(operator: str, parts: Sequence[str]) -> str:
+    """Many parts in halves of halves: SQLite takes a chain for a tree that is as deep as it is long, and refuses it."""
+    if len(parts) <= 64:
+        return operator.join(parts)
+    middle = len(parts) // 2
+    return f"({_joined(operator, parts[:middle])}){operator}({_joined(operator, parts[middle:])})"
 
 
 def column_of(field: str) -> str:

@@ -8,7 +8,6 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from mmsearch.core.letters import tokens_of
 from mmsearch.core.types import MediaInfo
@@ -18,11 +17,10 @@ from mmsearch.store.local.catalogue.catalogue import Catalogue
 from mmsearch.store.local.catalogue.row_owners import RowArray
 from mmsearch.store.local.catalogue.rows import FOUND, Found
 
-Scores = npt.NDArray[np.float32]
 _MANY = 10_000
 _ASKED_AFTER, _STEPS_PER_FOUND = 200, 64
 """Steps of SQLite's machine."""
-DATE_SQL = "COALESCE(c.taken_at, strftime('%Y-%m-%dT%H:%M:%S', d.mtime_ns / 1000000000, 'unixepoch'))"
+DATE_SQL = "COALESCE(d.taken_at, c.taken_at, strftime('%Y-%m-%dT%H:%M:%S', d.mtime_ns / 1000000000, 'unixepoch'))"
 """The date by which documents are listed: when it was taken, else when the file was last changed (UTC)."""
 
 
