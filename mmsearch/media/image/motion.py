@@ -1,6 +1,6 @@
 """Motion photos: a picture with a short video behind it in the same file, as Google's and Samsung's cameras make them.
 
-Of a JPEG the video stands behind the picture's end (Android's Motion Photo format 1.0; so do MVIMG and Samsung's files),
+Of a JPEG the video stands behind the picture's end (Android's Motion Photo format 1.0, MVIMG, Samsung),
 of a HEIF file in a box ``mpvd``.
 """
 
