@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mmsearch.models.rerankers.base import Reranker
     from mmsearch.query import Question, Searcher, SearchOptions
     from mmsearch.query.explain import Explanation
+    from mmsearch.query.nothing import Hits
     from mmsearch.query.rerank import Reranking
     from mmsearch.store.base import Document
     from mmsearch.store.local.backup import BackupReport
@@ -389,7 +390,7 @@ class Index:
         note: Callable[[str], None] | None = None,
         options: SearchOptions | None = None,
         **chosen: Any,
-    ) -> list[Hit]: ...
+    ) -> Hits: ...
 
     @overload
     def search(
@@ -416,7 +417,8 @@ class Index:
         options: SearchOptions | None = None,
         **chosen: Any,
     ) -> Any:
-        """The ``k`` documents that match best, best first; fewer only if there are fewer.
+        """The ``k`` documents that match best, best first; fewer only if there are fewer. Where there are none, their
+        ``reason`` may name the filter or phrase that nothing meets.
 
         ``text`` is in the query language (`mmsearch.query.language`): ``"lake -people after:2021"``; with ``raw``
         it is taken literally. Several texts and images are one query for what is like all of them, by weight:
@@ -453,11 +455,13 @@ class Index:
         note: Callable[[str], None] | None = None,
         options: SearchOptions | None = None,
         **chosen: Any,
-    ) -> list[list[Hit]]:
+    ) -> list[Hits]:
         """The hits of many queries, in their order: few calls of the encoder, few of the vector search.
 
+        Where there are none because of a filter, a phrase or an empty index, ``reason`` of them says so in a sentence.
         Queries are texts, or `mmsearch.Question` for everything else. See `search` for the rest.
         """
+        from mmsearch.query.nothing import with_reasons
         from mmsearch.query.searcher import run_queries
 
         search = from_keywords(_search_options(), chosen, options)
@@ -466,7 +470,9 @@ class Index:
         needs_encoder = has_images or any(query.texts or query.excluded for query in parsed)
         reranking = self._reranking(reranker or search.reranker, note)
         return self._session.run(
-            lambda encoder, searcher: run_queries(searcher, encoder, parsed, search, reranking),
+            lambda encoder, searcher: with_reasons(
+                searcher.store, parsed, search, run_queries(searcher, encoder, parsed, search, reranking)
+            ),
             (lambda: self.encoder(texts_only=not has_images)) if needs_encoder else None,
         )
 

@@ -91,7 +91,7 @@ def query(
     with Index.open(index, options=replace(encoder, few_texts=queries is None)) as opened:
         results = opened.search_many(parsed, options=options, note=_each_once())
         is_silent = any(results) or json_ or queries is not None
-        reason = None if is_silent else _why_nothing(opened, options, parsed)
+        reason = None if is_silent else _why_nothing(opened, options, parsed, results[0].reason)
     for number, hits in enumerate(results, start=1):
         print_hits(hits, style, number if queries is not None else None)
     _extras(results, sheet, open_)
@@ -132,8 +132,10 @@ def _lines(path: Path) -> list[str]:
     return lines
 
 
-def _why_nothing(index: Any, options: SearchOptions, queries: Sequence[Any]) -> str:
+def _why_nothing(index: Any, options: SearchOptions, queries: Sequence[Any], reason: str | None) -> str:
     """Whether there is nothing at all, or only nothing good enough."""
+    if reason is not None:
+        return f"nothing found: {reason}"
     nearest = replace(options, k=1, min_relevance=None, nothing_below=None)
     if nearest == replace(options, k=1) or not any(index.search_many(queries, options=nearest)):
         return "nothing found: the index holds nothing of that kind"
@@ -153,7 +155,23 @@ def _extras(results: Sequence[Sequence[Any]], sheet: Path | None, open_: int | N
         first = results[0] if results else []
         if open_ > len(first):
             raise UsageError(f"there is no result {open_} to open: there are {len(first)}")
-        typer.launch(first[open_ - 1].path)
+        typer.launch(_file_to_open(Path(first[open_ - 1].path)))
+
+
+def _file_to_open(path: Path) -> str:
+    """The file itself; of a member of an archive a copy, in a private folder that other programs can open it from."""
+    if path.exists():
+        return str(path)
+    import tempfile
+
+    from mmsearch.sources import read_sample
+
+    data = read_sample(path)
+    if data is None:
+        raise UsageError(f"{path} is not there any more: there is nothing to open")
+    copy = Path(tempfile.mkdtemp(prefix="mmsearch-")) / path.name
+    copy.write_bytes(data)
+    return str(copy)
 
 
 _HEAT_SOURCES = {

@@ -108,10 +108,11 @@ class _Endpoints:
         query = Question.of(texts, images, raw=is_on(parameters, "raw"))
         notes: list[str] = []
         options = options_of(SearchOptions, parameters, LIMITS, notes.append)
-        hits = self._index.search_many([query], options=options, note=notes.append)[0]
-        hits = [hit for hit in hits if hit.path not in like] or hits
+        found = self._index.search_many([query], options=options, note=notes.append)[0]
+        hits = [hit for hit in found if hit.path not in like] or found
         is_empty = not hits and options.nothing_below is not None
         values = {"hits": [hit.as_json() for hit in hits], "nothing_matches_well": is_empty, "notes": notes}
+        values["reason"] = found.reason
         return _json(values)
 
     def complete(self, request: Request) -> Response:

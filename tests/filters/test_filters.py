@@ -83,12 +83,13 @@ def matches(where: Where, row: Row) -> bool:
             return row.modality in names
         case Compare("date", operator, datetime() as moment):
             return date_of(row) >= moment if operator == ">=" else date_of(row) < moment
-        case Glob(names, ignore_case):
+        case Glob(names, ignore_case, below):
             path = unicodedata.normalize("NFC", row.path)
             patterns = [unicodedata.normalize("NFC", name) for name in names]
             if ignore_case:
                 path, patterns = path.lower(), [name.lower() for name in patterns]
-            return names_match([*patterns, "*"] if patterns[-1] == "**" else patterns, path.split("/"))
+            names, parts = [*patterns, "*"] if patterns[-1] == "**" else patterns, path.split("/")
+            return any(names_match(names, parts[:n]) for n in range(1 if below else len(parts), len(parts) + 1))
         case Within(latitude, longitude, radius):
             if row.latitude is None or row.longitude is None:
                 return False
@@ -126,14 +127,14 @@ def compares(operator: str, number: float, value: Any) -> bool:
 
 def path_matches(pattern: str, path: str) -> bool:
     pattern, path = unicodedata.normalize("NFC", pattern), unicodedata.normalize("NFC", path)
-    names = [name for name in pattern.split("/") if name]
-    if "/" not in pattern:
+    names, parts = [name for name in pattern.split("/") if name], path.split("/")
+    if "/" not in pattern.removesuffix("/"):
         names = ["**", *names]
     if pattern.endswith("/"):
         names = [*names, "**"]
     if names[-1] == "**":
         names = [*names, "*"]
-    return names_match(names, path.split("/"))
+    return any(names_match(names, parts[:count]) for count in range(1, len(parts) + 1))
 
 
 def names_match(patterns: list[str], names: list[str]) -> bool:
@@ -421,14 +422,18 @@ def test_documents_are_listed_by_the_date_that_filters_use(database: sqlite3.Con
 @pytest.mark.parametrize(
     ("pattern", "yes", "no"),
     [
-        ("*.jpg", ["a.jpg", "x/y/a.jpg", ".jpg"], ["a.JPG", "a.jpg/b", "a.jpgx"]),
+        ("*.jpg", ["a.jpg", "x/y/a.jpg", ".jpg", "a.jpg/b"], ["a.JPG", "a.jpgx"]),
+        ("2018", ["2018/a", "x/2018/y/a", "x/2018"], ["2018-04/a", "2018.jpg"]),
+        ("2018/*", ["2018/2018-04/x.jpg", "2018/x.jpg"], ["2018", "x/2018/a"]),
+        ("2018/2018-*", ["2018/2018-04/x.jpg", "2018/2018-x.jpg"], ["2018/x.jpg"]),
+        ("2018/a.jpg", ["2018/a.jpg"], ["2018/a.jpgx", "2018/a", "x/2018/a.jpg"]),
         ("/*.jpg", ["a.jpg"], ["x/a.jpg"]),
-        ("holiday/*", ["holiday/a"], ["holiday/b/a", "x/holiday/a", "holiday", "Holiday/a"]),
+        ("holiday/*", ["holiday/a", "holiday/b/a"], ["x/holiday/a", "holiday", "Holiday/a"]),
         ("holiday/**", ["holiday/a", "holiday/b/a"], ["holiday", "holidays/a"]),
-        ("holiday/", ["holiday/a", "holiday/b/a"], ["holiday", "x/holiday/a"]),
-        ("**/b/*", ["b/x", "a/b/x", "a/a/b/x"], ["b/x/y", "ab/x"]),
-        ("a/**/z", ["a/z", "a/b/z", "a/b/c/z"], ["a", "a/z/b", "az"]),
-        ("a/**/b/**/*c*d", ["a/b/cd", "a/x/b/y/xcxdcd"], ["a/b/dc", "a/b/cd/x"]),
+        ("holiday/", ["holiday/a", "holiday/b/a", "x/holiday/a"], ["holiday", "holidays/a"]),
+        ("**/b/*", ["b/x", "a/b/x", "a/a/b/x", "b/x/y"], ["ab/x"]),
+        ("a/**/z", ["a/z", "a/b/z", "a/b/c/z", "a/z/b"], ["a", "az"]),
+        ("a/**/b/**/*c*d", ["a/b/cd", "a/x/b/y/xcxdcd", "a/b/cd/x"], ["a/b/dc"]),
         ("**/a/**/a/b", ["a/a/b", "a/x/a/b"], ["a/b"]),
         ("[ab].jpg", ["[ab].jpg"], ["a.jpg"]),
         ("\\*.jpg", ["*.jpg", "x/*.jpg"], ["a.jpg"]),
@@ -446,6 +451,31 @@ def test_path_patterns(database: sqlite3.Connection, pattern: str, yes: list[str
 def test_patterns_of_one_name_are_those_of_fnmatch(database: sqlite3.Connection, pattern: str, name: str) -> None:
     fill(database, [Row(path=name)])
     assert (found(database, path_filter("/" + pattern)) == [0]) == fnmatch.fnmatchcase(name, pattern)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    root=st.lists(st.sampled_from(["a", "b", "ab", "é"]), min_size=1, max_size=4).map("/".join),
+    documents=st.lists(paths, min_size=1, max_size=6),
+    pattern=patterns | st.lists(st.sampled_from(("a", "b", "**", "a*", "é")), min_size=1, max_size=5).map("/".join),
+    of=st.sampled_from([("path",), ("named",), ("absolute",), ("path", "named"), ("path", "absolute")]),
+    below=st.booleans(),
+)
+def test_patterns_that_begin_above_the_root(
+    database: sqlite3.Connection, root: str, documents: list[str], pattern: str, of: Any, below: bool
+) -> None:
+    """What is left of a pattern inside of a root is what the whole pattern says of the whole path."""
+    names = tuple(name for name in pattern.split("/") if name)
+    if not names or not pattern.replace("\\", "").strip("/ "):
+        return
+    where = Glob(names, below=below, of=of)
+    fill(database, [Row(path=path) for path in documents])
+    condition = to_condition(where, lambda: [(1, "/" + root), (2, "/elsewhere/a")])
+    rows = database.execute(f"SELECT d.id FROM {JOINED} WHERE {condition.sql} ORDER BY 1", dict(condition.parameters))
+    spelled = [
+        {"path": path, "named": f"{root.split('/')[-1]}/{path}", "absolute": f"{root}/{path}"} for path in documents
+    ]
+    assert [row[0] for row in rows] == [number for number, one in enumerate(spelled) if holds(where, one)]
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,8 @@ from mmsearch.store.local.catalogue.matching import (
     revision,
     scan_documents,
     segments_of_contents,
+    span_of,
+    values_of,
     whole_documents,
     words_of_document,
 )
@@ -69,7 +71,7 @@ from mmsearch.store.local.directory import IndexDirectory, keep_private
 from mmsearch.store.local.reranker_cache import tokens_at_hand
 from mmsearch.store.local.searching import Restriction, Search
 from mmsearch.store.local.vectors import Vectors
-from mmsearch.store.local.where import register_functions, to_condition
+from mmsearch.store.local.where import column_of, register_functions, to_condition
 from mmsearch.store.registry import local_path
 
 BLOCK = 4096
@@ -201,7 +203,12 @@ class LocalStore(Store):
     def _condition(self, where: Where | None) -> Condition:
         """It as a condition of the catalogue."""
         self._register_functions()
-        return NOTHING if where is None else to_condition(where)
+        return NOTHING if where is None else to_condition(where, self._folders)
+
+    def _folders(self) -> list[tuple[int, str]]:
+        """Ids and absolute paths of the roots that are folders."""
+        roots = (root for root in self.directory.catalogue.roots() if not root.is_dataset)
+        return [(root.id, str(self.directory.root_path(root))) for root in roots]
 
     def _register_functions(self) -> None:
         """Teaches this thread's connection the functions of the filters, once."""
@@ -368,6 +375,14 @@ class LocalStore(Store):
     def looks(self, documents: Sequence[int]) -> dict[int, Look]:
         """See `Store.looks`."""
         return looks_of_documents(self.directory.catalogue, documents)
+
+    def values(self, field: str, limit: int) -> list[tuple[str, int]]:
+        """See `Store.values`."""
+        return values_of(self.directory.catalogue, column_of(field), limit)
+
+    def span(self, field: str) -> tuple[Any, Any] | None:
+        """See `Store.span`."""
+        return span_of(self.directory.catalogue, column_of(field))
 
     # Words
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
 from datetime import datetime
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.letters import has_digit, part_of_name, sought_letters
 from mmsearch.core.types import MediaInfo
-from mmsearch.filters.paths import fixed_beginning, matches_path
+from mmsearch.filters.paths import fixed_beginning, matches_path, rests_inside
 from mmsearch.filters.tree import (
     EARTH_RADIUS_KM,
     And,
@@ -34,7 +34,7 @@ from mmsearch.filters.tree import (
     shortest_iso,
 )
 from mmsearch.store.local.catalogue.catalogue import BESIDE_COLUMNS
-from mmsearch.store.local.catalogue.matching import WORDS_SQL, Condition, match_part, match_phrase
+from mmsearch.store.local.catalogue.matching import DATE_SQL, WORDS_SQL, Condition, match_part, match_phrase
 
 _COLUMNS = {
     **{field.name: f"c.{field.name}" for field in fields(MediaInfo)},
@@ -44,14 +44,17 @@ _COLUMNS = {
     "long_side": "max(c.width, c.height)",
 }
 
+_FOLDER = "rtrim(d.path, replace(d.path, '/', ''))"
+_DERIVED = {"date": DATE_SQL, "folder": f"rtrim({_FOLDER}, '/')", "name": f"substr(d.path, length({_FOLDER}) + 1)"}
 
-def to_condition(where: Where) -> Condition:
-    """The condition that a document satisfies the tree.
+
+def to_condition(where: Where, roots: Callable[[], Sequence[tuple[int, str]]] = tuple) -> Condition:
+    """The condition that a document satisfies the tree. ``roots``: ids and absolute paths of those that are folders.
 
     Raises:
         UsageError: it names a field that documents do not have.
     """
-    rendered = _Rendering()
+    rendered = _Rendering(roots)
     sql = rendered.sql(where)
     return Condition(sql, rendered.values, _only_excludes(where))
 
@@ -73,8 +76,9 @@ def _only_excludes(where: Where) -> bool:
 class _Rendering:
     """One tree on its way to SQL; ``values`` by the names of their parameters."""
 
-    def __init__(self) -> None:
+    def __init__(self, roots: Callable[[], Sequence[tuple[int, str]]]) -> None:
         self.values: dict[str, object] = {}
+        self._roots = roots
 
     def sql(self, where: Where) -> str:
         """True where the node holds; false or NULL elsewhere."""
@@ -88,15 +92,15 @@ class _Rendering:
             case Compare("date", operator, datetime() as moment):
                 return self._dated(operator, moment)
             case Compare(field, operator, value):
-                return f"{_column(field)} {operator} {self._add(value)}"
+                return f"{column_of(field)} {operator} {self._add(value)}"
             case Range(field, low, high):
-                return f"{_column(field)} BETWEEN {self._add(low)} AND {self._add(high)}"
+                return f"{column_of(field)} BETWEEN {self._add(low)} AND {self._add(high)}"
             case OneOf(field, values):
-                return f"{_column(field)} IN ({', '.join(map(self._add, values))})"
+                return f"{column_of(field)} IN ({', '.join(map(self._add, values))})"
             case Contains(field, text):
-                return f"mmsearch_contains({_column(field)}, {self._add(text)})"
+                return f"mmsearch_contains({column_of(field)}, {self._add(text)})"
             case Glob():
-                return self._matching(where)
+                return " OR ".join(f"({part})" for part in self._globs(where)) or "FALSE"
             case Within():
                 return " AND ".join(self._within(where))
             case Phrase(words):
@@ -118,6 +122,23 @@ class _Rendering:
         date = _COLUMNS["taken_at"]
         taken = f"{date} {operator} {self._add(shortest_iso(moment))}"
         return f"{taken} OR ({date} IS NULL AND d.mtime_ns {operator} {self._add(stamp)})"
+
+    def _globs(self, glob: Glob) -> Iterator[str]:
+        """Any of its paths matches: of the others, what is left of the pattern inside of each root."""
+        if "path" in glob.of:
+            yield self._matching(glob)
+        others = [each for each in glob.of if each != "path"]
+        rests = set()
+        for number, place in self._roots() if others else ():
+            names = [name for name in place.replace("\\", "/").split("/") if name]
+            for each in others:
+                folder = names if each == "absolute" else names[-1:]
+                for rest in rests_inside(glob.names, folder, ignore_case=glob.ignore_case, below=glob.below):
+                    if "path" not in glob.of or rest != glob.names:
+                        rests.add((number, rest))
+        for number, rest in sorted(rests):
+            inside = f" AND {self._matching(replace(glob, names=rest))}" if rest else ""
+            yield f"d.root_id = {number:d}{inside}"
 
     def _matching(self, glob: Glob) -> str:
         """The path matches; a range over its fixed beginning lets an index on paths help."""
@@ -168,8 +189,10 @@ def _joined(operator: str, parts: Sequence[str]) -> str:
     return f"({_joined(operator, parts[:middle])}){operator}({_joined(operator, parts[middle:])})"
 
 
-def _column(field: str) -> str:
-    """Of the catalogue, as an expression."""
+def column_of(field: str) -> str:
+    """A field as an expression over the catalogue; ``date``, ``folder`` and ``name`` among them."""
+    if field in _DERIVED:
+        return _DERIVED[field]
     if field not in _COLUMNS:
         raise UsageError(f"documents have no field {field}; there are {', '.join(_COLUMNS)}")
     return _COLUMNS[field]

@@ -193,6 +193,23 @@ def count_where(catalogue: Catalogue, condition: Condition | None) -> int:
     return int(catalogue.sql.execute(sql, values).fetchone()[0])
 
 
+def values_of(catalogue: Catalogue, expression: str, limit: int) -> list[tuple[str, int]]:
+    """The most frequent values of an SQL expression over documents and contents, and how many documents have each."""
+    return catalogue.sql.execute(
+        f"""SELECT {expression} AS value, count(*) FROM documents d JOIN contents c ON c.id = d.content_id
+            GROUP BY 1 HAVING value IS NOT NULL ORDER BY 2 DESC, 1 LIMIT ?""",
+        [limit],
+    ).fetchall()
+
+
+def span_of(catalogue: Catalogue, expression: str) -> tuple[Any, Any] | None:
+    """The least and the greatest value of an SQL expression over documents and contents."""
+    row: tuple[Any, Any] = catalogue.sql.execute(
+        f"SELECT min({expression}), max({expression}) FROM documents d JOIN contents c ON c.id = d.content_id"
+    ).fetchone()
+    return None if row[0] is None else row
+
+
 def scan_documents(
     catalogue: Catalogue, condition: str = "TRUE", parameters: Mapping[str, object] | Sequence[object] = ()
 ) -> Iterator[tuple[Any, ...]]:
