@@ -90,6 +90,17 @@ class VideoDecoder(Decoder):
             return "again" if is_hdr else read_info(container, stream)
 
 
+def look_at_clip(path: Path) -> tuple[float | None, str | None]:
+    """How long a video is, in seconds, and the identifier that Apple's cameras give a photo and its clip.
+
+    Raises:
+        MediaError: as `VideoDecoder.decode`.
+    """
+    with _opened(_Source(path, None), DecodeOptions()) as (container, stream):
+        tags = {name.lower(): value for name, value in container.metadata.items()}
+        return read_info(container, stream).duration_s, tags.get("com.apple.quicktime.content.identifier")
+
+
 @dataclass(frozen=True)
 class _Source:
     """Where a video's bytes are: on the disk, or at hand as ``data``."""
