@@ -67,6 +67,11 @@ class VideoDecoder(Decoder):
     modality: Modality = "video"
     max_bytes = 1_000_000_000_000
 
+    def describe(self, path: Path, options: DecodeOptions) -> MediaInfo:
+        """See :meth:`Decoder.describe`: older versions took a date in UTC for one in local time."""
+        with _opened(_Source(path, None), options) as (container, stream):
+            return read_info(container, stream)
+
     def signature(self, options: DecodeOptions) -> str:
         """See :meth:`Decoder.signature`: with another interval, a video gives other segments."""
         interval = options.frame_interval_s
