@@ -155,7 +155,23 @@ def _extras(results: Sequence[Sequence[Any]], sheet: Path | None, open_: int | N
         first = results[0] if results else []
         if open_ > len(first):
             raise UsageError(f"there is no result {open_} to open: there are {len(first)}")
-        typer.launch(first[open_ - 1].path)
+        typer.launch(_file_to_open(Path(first[open_ - 1].path)))
+
+
+def _file_to_open(path: Path) -> str:
+    """The file itself; of a member of an archive a copy, in a private folder that other programs can open it from."""
+    if path.exists():
+        return str(path)
+    import tempfile
+
+    from mmsearch.sources import read_sample
+
+    data = read_sample(path)
+    if data is None:
+        raise UsageError(f"{path} is not there any more: there is nothing to open")
+    copy = Path(tempfile.mkdtemp(prefix="mmsearch-")) / path.name
+    copy.write_bytes(data)
+    return str(copy)
 
 
 _HEAT_SOURCES = {

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Literal, cast
 
 from mmsearch.core.errors import MediaError
 from mmsearch.core.regular import open_regular
@@ -89,8 +89,9 @@ class Decoder(ABC):
         """
         return f"{self.modality}/{self.version}"
 
-    def describe(self, path: Path, options: DecodeOptions) -> MediaInfo | None:
-        """What `decode` would say of a file, from its header alone; ``None``: no older version has said less.
+    def describe(self, path: Path, options: DecodeOptions) -> MediaInfo | Literal["again"] | None:
+        """What `decode` would say of a file, from its header alone; ``None``: no older version has said less;
+        ``"again"``: an older version showed it otherwise, so it is to be decoded anew.
 
         Raises:
             MediaError: as `decode`.

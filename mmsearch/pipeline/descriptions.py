@@ -1,6 +1,7 @@
 """What contents say of themselves (date, place, keywords …), read again where an older version read less of it.
 
-Only headers are opened: no picture is decoded, nothing is encoded.
+Only headers are opened: no picture is decoded, nothing is encoded. What an older version showed otherwise than it is
+shown now is marked, so that the plan of the same run finds it changed.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 from mmsearch.core.errors import MediaError
 from mmsearch.core.shortage import shortage_of
@@ -44,7 +46,7 @@ def _describe_page(
     """Some contents of a scope; returns the id of the last of them, ``None`` where there are no more."""
     contents = index.catalogue.undescribed(scope.root.id, scope.below, after, PAGE)
 
-    def read(content: tuple[int, str, int, int]) -> tuple[int, MediaInfo | None] | None:
+    def read(content: tuple[int, str, int, int]) -> tuple[int, MediaInfo | Literal["again"] | None] | None:
         id_, path, size, mtime_ns = content
         if archive_of(path) is not None:  # looking for each sample in its archive would take too long
             return id_, None
@@ -62,5 +64,8 @@ def _describe_page(
     found = [one for one in pool.map(read, contents) if one is not None]
     with index.catalogue.transaction():
         for id_, info in found:
-            index.catalogue.describe(id_, info)
+            if info == "again":
+                index.catalogue.mark_outdated(id_)
+            else:
+                index.catalogue.describe(id_, info)
     return contents[-1][0] if contents else None

@@ -16,6 +16,7 @@ from mmsearch.api import Index
 from mmsearch.media.image.reader import ImageDecoder
 from tests.media.metadata.test_sidecars import takeout
 from tests.media.metadata.test_xmp import bag, packet, spoken
+from tests.media.test_hdr import FILES, PQ, coded, light_of, scene
 from tests.support.colours import ColourEncoder
 
 XMP = packet(
@@ -217,3 +218,20 @@ def test_one_that_cannot_be_opened_any_more_is_left_as_it_was(index: Index, tmp_
     for _ in range(2):
         assert index.add(path.parent).unchanged == 1
     assert undescribed(index) == 0
+
+
+def test_what_an_older_version_showed_grey_is_read_again(index: Index, tmp_path: Path, encoder: ColourEncoder) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    signal = coded(light_of(scene()), PQ)
+    for suffix, make in FILES.items():
+        (folder / f"hdr{suffix}").write_bytes(make(signal, (9, PQ)))
+        (folder / f"plain{suffix}").write_bytes(make(signal, (1, 1)))
+    index.add(folder)
+    forget(index)
+    before = encoder.encoded_images
+    report = index.add(folder)
+    assert (report.updated, report.unchanged) == (5, 5)
+    assert encoder.encoded_images - before == 5
+    assert index.verify().clean
+    assert index.add(folder).unchanged == 10

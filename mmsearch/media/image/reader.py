@@ -11,12 +11,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from mmsearch.core.errors import MediaError
 from mmsearch.core.types import MediaInfo, Modality
 from mmsearch.media.base import Decoded, DecodedSegment, DecodeOptions, Decoder, opened
 from mmsearch.media.formats import FORMATS, IMAGE, RAW, Format, format_by_content, format_by_suffix
+from mmsearch.media.image.coding import coding_of
 from mmsearch.media.image.colour import flatten, shrink, to_srgb, upright
 from mmsearch.media.image.mending import mended
 from mmsearch.media.image.metadata import ExifTags, exif_of, media_info
@@ -41,6 +42,8 @@ MAX_PAGES = 16
 """Pages of a TIFF beyond this are not read."""
 
 _MAX_PREVIEW_TRIES = 4
+_CODING = "mmsearch_coding"
+"""Where `Image.info` holds the `Coding` of the colours."""
 TIFF = FORMATS["TIFF"]
 
 
@@ -71,13 +74,16 @@ class ImageDecoder(Decoder):
                 info, segments = _decode_whole(stream, format_, options)
         return Decoded(info, iter(segments))
 
-    def describe(self, path: Path, options: DecodeOptions) -> MediaInfo:
-        """See :meth:`Decoder.describe`."""
+    def describe(self, path: Path, options: DecodeOptions) -> MediaInfo | Literal["again"]:
+        """See :meth:`Decoder.describe`: high dynamic range was shown as if it were plain."""
         with opened(path, None) as stream:
             format_ = _format(stream)
             if _is_raw(format_, path):
                 return _describe_raw(stream, options)
             with pillow_guard(format_.name), open_image(stream, format_) as image:
+                coding = coding_of(image, stream)
+                if coding is not None and coding.is_hdr:
+                    return "again"
                 exif = exif_of(image, header_alone=True)
                 return media_info(exif, _upright_size(image, exif), image)
 
@@ -123,7 +129,7 @@ def _decode(
 ) -> tuple[MediaInfo, list[DecodedSegment]]:
     """``more``: what the plugin could not find in the file."""
     with pillow_guard(format_.name), open_image(stream, format_) as image:
-        image.info.update(more)
+        image.info.update(more, **{_CODING: coding_of(image, stream)})
         _check_size(image.size, options)
         exif = exif_of(image)
         info = media_info(exif, _upright_size(image, exif), image)
@@ -160,8 +166,9 @@ def _picture(image: ImageFile, orientation: int, options: DecodeOptions, turns: 
     # long.
     image.draft("RGB" if image.mode in {"RGB", "YCbCr"} else None, (side, side))
     image.load()
-    profile = image.info.get("icc_profile")
-    picture = upright(to_srgb(shrink(flatten(image), side), profile), orientation)
+    small = shrink(flatten(image), side)
+    coding = image.info.get(_CODING)
+    picture = upright(to_srgb(small, image.info.get("icc_profile"), coding), orientation)
     # Not the opened image itself where it goes on to another frame: its pixels would change under the segment.
     return picture.copy() if picture is image and turns else picture
 

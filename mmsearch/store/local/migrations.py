@@ -425,13 +425,14 @@ def m013_plain_words(db: Database) -> None:
 def m014_what_is_written_beside(db: Database) -> None:
     """What sidecars say of a document's date, camera, lens, place and rating counts before what its content says.
 
-    Pictures that are there already are opened again, for what they say in their headers, by the next `mmsearch index`.
+    Pictures and videos that are there already are opened again, for what they say in their headers, by the next
+    `mmsearch index`.
     """
     beside = ("taken_at TEXT", "camera TEXT", "lens TEXT", "latitude REAL", "longitude REAL", "rating INTEGER")
     for statement in (
         "ALTER TABLE contents ADD COLUMN rating INTEGER",
         "ALTER TABLE contents ADD COLUMN is_described INTEGER NOT NULL DEFAULT 0",
-        "UPDATE contents SET is_described = 1 WHERE modality <> 'image'",
+        "UPDATE contents SET is_described = 1 WHERE modality NOT IN ('image', 'video')",
         "CREATE INDEX undescribed ON contents (id) WHERE is_described = 0",
         *(f"ALTER TABLE documents ADD COLUMN {column}" for column in beside),
         *(f"ALTER TABLE absent_documents ADD COLUMN {column}" for column in beside),

@@ -247,6 +247,12 @@ class Catalogue(AbsenceTables):
         changes = "".join(f"{name} = COALESCE(?, {name}), " for name in row)
         self.sql.execute(f"UPDATE contents SET {changes}is_described = 1 WHERE id = ?", [*row.values(), content_id])
 
+    def mark_outdated(self, content_id: int) -> None:
+        """No decoder makes of a file today what this content is: its documents are read again."""
+        self.sql.execute(
+            "UPDATE contents SET decoding = decoding || ' outdated', is_described = 1 WHERE id = ?", [content_id]
+        )
+
     # Skipped files
 
     def skipped_below(self, root_id: int, prefix: str = "") -> dict[str, list[Any]]:
