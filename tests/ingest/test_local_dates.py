@@ -7,10 +7,8 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-import sqlite_utils
 
 from mmsearch.api import Index
-from mmsearch.store.local import migrations
 from tests.media.video.test_reader import steady, write_clip
 from tests.support.colours import ColourEncoder, save_colour
 from tests.support.zones import zone
@@ -38,9 +36,9 @@ def test_an_evening_is_one_day_for_photos_videos_and_files(tmp_path: Path, name:
         # as an older version left it, which took the moment in UTC for a local one
         with index._directory.writing() as writable, writable.catalogue.transaction():
             writable.catalogue.sql.execute(
-                "UPDATE contents SET taken_at = ? WHERE modality = 'video'", [created.removesuffix("Z")]
+                "UPDATE contents SET taken_at = ?, is_described = 0 WHERE modality = 'video'",  # as `m014` does
+                [created.removesuffix("Z")],
             )
-            migrations.m015_local_dates_of_videos(sqlite_utils.Database(writable.catalogue.sql))
         assert dates(index, "type:video") == {"clip.mp4": created.removesuffix("Z")}
         report = index.add(tmp_path / "photos")
         assert (report.unchanged, report.indexed, report.updated, report.segments) == (2, 0, 0, 0)

@@ -68,11 +68,6 @@ class VideoDecoder(Decoder):
     modality: Modality = "video"
     max_bytes = 1_000_000_000_000
 
-    def describe(self, path: Path, options: DecodeOptions) -> MediaInfo:
-        """See :meth:`Decoder.describe`: older versions took a date in UTC for one in local time."""
-        with _opened(_Source(path, None), options) as (container, stream):
-            return read_info(container, stream)
-
     def signature(self, options: DecodeOptions) -> str:
         """See :meth:`Decoder.signature`: with another interval, a video gives other segments."""
         interval = options.frame_interval_s
@@ -88,7 +83,9 @@ class VideoDecoder(Decoder):
         return Decoded(info, reading.segments(), reading.final_info)
 
     def describe(self, path: Path, options: DecodeOptions) -> MediaInfo | Literal["again"]:
-        """See :meth:`Decoder.describe`: high dynamic range was shown as if it were plain."""
+        """See :meth:`Decoder.describe`: high dynamic range was shown as if it were plain, and a date
+        in UTC taken for one in local time.
+        """
         with _opened(_Source(path, None), options) as (container, stream):
             context = stream.codec_context
             is_hdr = Coding(int(context.color_primaries), int(context.color_trc)).is_hdr

@@ -440,11 +440,6 @@ def m014_what_is_written_beside(db: Database) -> None:
         db.execute(statement)
 
 
-def m015_local_dates_of_videos(db: Database) -> None:
-    """Dates of videos were taken as they stand, most of them in UTC: the next `mmsearch index` reads their headers."""
-    db.execute("UPDATE contents SET is_described = 0 WHERE modality = 'video' AND taken_at IS NOT NULL")
-
-
 STEPS: tuple[Callable[[Database], None], ...] = (
     m001_documents_and_vectors,
     m002_captions_scopes_archives,
@@ -460,7 +455,6 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m012_checksums,
     m013_plain_words,
     m014_what_is_written_beside,
-    m015_local_dates_of_videos,
 )
 
 
