@@ -33,7 +33,11 @@ OWNERS = {
     "sqlite_utils": {"store.local"},
     "typer": {"cli"},
     "rich": {"cli"},
-    "av": {"media.video"},
+    "av": {"media.video", "media.sound"},
+    "pysubs2": {"media.sound"},
+    "charset_normalizer": {"media.sound"},
+    "faster_whisper": {"models.speech"},
+    "ctranslate2": {"models.speech"},
     "torch": {"models", "training"},
     "open_clip": {"models", "training"},
     "rapidocr": {"media.ocr"},
@@ -41,7 +45,8 @@ OWNERS = {
     "starlette": {"server"},
     "uvicorn": {"server"},
 }
-NEVER_AT_IMPORT = {"torch", "open_clip", "transformers", "av", "onnxruntime", "rich", "sqlite_utils", "rapidocr"}
+NEVER_AT_IMPORT = {"torch", "open_clip", "transformers", "av", "onnxruntime", "rich", "sqlite_utils", "rapidocr",
+                   "faster_whisper", "ctranslate2", "pysubs2", "charset_normalizer"}  # fmt: skip
 LOADED_LATE = (
     "mmsearch.training.", "mmsearch.models.encoders.open_clip", "mmsearch.models.encoders.patches",
     "mmsearch.models.rerankers.coca",

@@ -577,6 +577,7 @@ class Index:
         """
         from mmsearch.store.local.catalogue.coverage import describe_spaces
         from mmsearch.store.local.catalogue.read_text import reading_counts
+        from mmsearch.store.local.catalogue.speech import speech_counts
         from mmsearch.store.local.reranker_cache import describe_tokens
 
         directory = self._directory
@@ -593,6 +594,7 @@ class Index:
                 "dead_rows": len(directory.catalogue.rows_given_up(space.id)),
             },
             "ocr": reading_counts(directory.catalogue),
+            "speech": speech_counts(directory.catalogue),
             "vectors": space.row_count,
             "models": describe_spaces(directory.catalogue, space.id, directory.manifest.model),
             "roots": [str(directory.root_path(root)) for root in directory.catalogue.roots()],

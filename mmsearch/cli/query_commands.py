@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from mmsearch.cli.options import IndexOption, JsonOption, Only, with_options
-from mmsearch.cli.output import Style, print_hits, print_json
+from mmsearch.cli.output import Style, moment_of, parts_of, print_hits, print_json, printable
 from mmsearch.core.errors import UsageError
 from mmsearch.core.options import EncoderOptions
 from mmsearch.query.options import SearchOptions
@@ -181,7 +181,8 @@ def explain(
     if png is not None:
         _draw_heat(why, png)
     if json_:
-        values = {name: value for name, value in vars(why).items() if name != "heat"}
+        values = {name: value for name, value in vars(why).items() if name not in ("heat", "said")}
+        values["said"] = None if why.said is None else why.said.as_json()
         heat = None if why.heat is None else [[round(float(cell), 3) for cell in row] for row in why.heat]
         print_json({**values, "score": why.score, "heat": heat})
         return
@@ -192,6 +193,12 @@ def explain(
         print(f"{'relevance':12} {why.relevance:.3f}")
     for place, words in why.words.items():
         print(f"words in {place}: {', '.join(words)}")
+    if why.said is not None:
+        print(f"said at {moment_of(why.said)}: {printable(why.said.text or '')}")
+        relevance = "" if why.said.relevance is None else f", relevance {why.said.relevance:.3f}"
+        print(f"  {parts_of(why.said)}{relevance}")
+        if why.said_words:
+            print(f"  words in it: {', '.join(why.said_words)}")
     if why.excluded:
         print(f"left out, because it shows: {', '.join(why.excluded)}")
     if why.heat_source is not None:

@@ -14,9 +14,11 @@ from mmsearch.core.types import Skip
 from mmsearch.media import DECODERS
 from mmsearch.media.archive import archive_decoding
 from mmsearch.media.base import DecodeOptions, Decoder
+from mmsearch.media.formats import SOUND, VIDEO, suffixes_of
 from mmsearch.sources import (
     ARCHIVE_SUFFIX,
     IGNORE_FILE,
+    SUBTITLES,
     FileEntry,
     FolderSeen,
     Unreadable,
@@ -29,6 +31,9 @@ from mmsearch.store.local.directory import IndexDirectory
 
 CAPTIONED = frozenset(suffix for decoder in DECODERS if has_pictures(decoder.modality) for suffix in decoder.suffixes)
 """Photos and videos: a text or XMP file of the same name beside them is their caption."""
+
+SUBTITLED = suffixes_of(VIDEO, SOUND)
+"""Videos and recordings: subtitles of the same name beside them belong to them."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Work:
     caption: str | None = None
     archive: ArchiveWork | None = None
     """What it is a sample of."""
+    hash: bytes | None = None
+    """Of its content, where size and time say that it has not changed since that was known."""
 
     @property
     def path(self) -> Path:
@@ -144,13 +151,13 @@ def _existing(path: Path) -> Path:
 def resolve_changes(index: IndexDirectory, paths: Sequence[Path], rules: WalkRules) -> list[Scope]:
     """Scopes of places where something changed, may be to nothing: those that are to be kept up to date.
 
-    A text or XMP file may be the caption of a photo beside it, and an ignore file rules a folder: for them, the
-    folder is looked at.
+    A text or XMP file may be the caption of a photo beside it, subtitles belong to a video, and an
+    ignore file rules a folder: for them, the folder is looked at.
     """
     kept = [scope for scope, _ in kept_scopes(index)]
     found: dict[Path, Scope] = {}
     for path in paths:
-        place = path.parent if path.suffix.lower() in (".txt", ".xmp") or path.name == IGNORE_FILE else path
+        place = path.parent if path.suffix.lower() in (".txt", ".xmp", *SUBTITLES) or path.name == IGNORE_FILE else path
         for scope in kept:
             outer = scope.folder / scope.below
             if outer not in (place, *place.parents):
@@ -231,7 +238,7 @@ def _side_by_side(
     folders: dict[str, FolderSeen] = {}
     last_folder: str | None = None
     is_there = os.path.lexists(scope.folder)
-    for met in walk(scope.folder, rules, scope.below, CAPTIONED, folders) if is_there else ():
+    for met in walk(scope.folder, rules, scope.below, CAPTIONED, folders, subtitled=SUBTITLED) if is_there else ():
         if removed and any(met.path == path or met.path.startswith(path + "/") for path in removed):
             continue
         while document is not None and document.path < met.path:
@@ -288,6 +295,8 @@ class _Sorter:
         decoder, decoding = self._decoders.get(suffix.lower(), (None, ""))
         if decoder is None:
             reason = f"files of type {suffix} are not supported" if suffix else "it has no file suffix"
+            if suffix.lower() in SUBTITLES:
+                reason = "subtitles, and there is no video or recording of that name beside them"
             self._plan.skipped.append(Skip(str(self._scope.folder / met.path), reason))
             if known is not None:
                 self._plan.gone.append((known.id, self._scope.root.id, known.path))

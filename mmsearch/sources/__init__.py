@@ -4,7 +4,7 @@ base      what a walk gives and what it leaves out      walking   the walk itsel
 ignoring  patterns of what is passed over               contents  bytes and their hash
 """
 
-from mmsearch.sources.base import ARCHIVE_SUFFIX, FileEntry, Unreadable, WalkRules
+from mmsearch.sources.base import ARCHIVE_SUFFIX, SUBTITLES, FileEntry, Unreadable, WalkRules
 from mmsearch.sources.contents import content_hash, hash_of, read_sample, read_whole
 from mmsearch.sources.ignoring import IGNORE_FILE
 from mmsearch.sources.walking import (
@@ -13,11 +13,12 @@ from mmsearch.sources.walking import (
     MAX_SIDECAR_BYTES,
     FolderSeen,
     is_left_out,
+    subtitles_beside,
     walk,
 )
 
 __all__ = [
-    "ALWAYS_IGNORED", "ALWAYS_IGNORED_PATTERNS", "ARCHIVE_SUFFIX", "IGNORE_FILE", "MAX_SIDECAR_BYTES", "FileEntry",
-    "FolderSeen", "Unreadable", "WalkRules", "content_hash", "hash_of", "is_left_out", "read_sample", "read_whole",
-    "walk",
+    "ALWAYS_IGNORED", "ALWAYS_IGNORED_PATTERNS", "ARCHIVE_SUFFIX", "IGNORE_FILE", "MAX_SIDECAR_BYTES", "SUBTITLES",
+    "FileEntry", "FolderSeen", "Unreadable", "WalkRules", "content_hash", "hash_of", "is_left_out", "read_sample",
+    "read_whole", "subtitles_beside", "walk",
 ]  # fmt: skip

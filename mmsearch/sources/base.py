@@ -10,11 +10,14 @@ from mmsearch.core.options import Options, option
 ARCHIVE_SUFFIX = ".tar"
 """An archive is walked like a file, but sorts like a folder, because its samples lie below its name."""
 
+SUBTITLES = (".srt", ".vtt", ".ass", ".ssa", ".lrc")
+"""Suffixes of files that hold what is said in a video or recording beside them."""
+
 
 class FileEntry(NamedTuple):
     """A regular file; ``path`` is POSIX and relative to the root.
 
-    ``sidecars`` names the captions that lie beside it, with sizes and times: it changes when they do.
+    ``sidecars`` names the captions and subtitles that lie beside it, with sizes and times: it changes when they do.
     """
 
     path: str

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
-from mmsearch.sources.base import ARCHIVE_SUFFIX, FileEntry, Unreadable, WalkRules, reason_of
+from mmsearch.sources.base import ARCHIVE_SUFFIX, SUBTITLES, FileEntry, Unreadable, WalkRules, reason_of
 from mmsearch.sources.ignoring import Ignore
 
 ALWAYS_IGNORED = frozenset(
@@ -64,7 +64,7 @@ class _Below(NamedTuple):
 
 def walk(
     root: Path, rules: WalkRules, below: str = "", captioned: frozenset[str] = frozenset(),
-    folders: dict[str, FolderSeen] | None = None,
+    folders: dict[str, FolderSeen] | None = None, *, subtitled: frozenset[str] = frozenset(),
 ) -> Iterator[FileEntry | Unreadable]:  # fmt: skip
     """Files of ``root`` (at or below the relative path ``below``), ascending by path in code point order.
 
@@ -73,7 +73,8 @@ def walk(
     root is met under its own name, and a loop ends where it starts.
 
     A file whose suffix is in ``captioned`` may have sidecars: ``photo.jpg.txt``, ``photo.txt``, ``photo.jpg.xmp``
-    and ``photo.xmp`` belong to ``photo.jpg`` in the same folder, and are not met as files of their own.
+    and ``photo.xmp`` belong to ``photo.jpg`` in the same folder, and are not met as files of their own. So do subtitles
+    to one whose suffix is in ``subtitled``: ``film.srt``, ``film.mp4.srt``, ``film.de.srt``, ``film.de.forced.srt``.
 
     ``folders`` takes what was seen of each folder that could be listed, by its path relative to the root.
     """
@@ -90,9 +91,11 @@ def walk(
             yield Unreadable(below, reason_of(error), is_directory=False)
             return
         found = [_stamp(name, start.parent / name) for name in _sidecar_names(start.name, captioned)]
+        if start.suffix.lower() in subtitled:
+            found += [_stamp(name, start.parent / name) for name in subtitles_beside(start)]
         yield FileEntry(below, status.st_size, status.st_mtime_ns, status.st_ctime_ns, "/".join(filter(None, found)))
         return
-    yield from _Walker(root, rules, captioned, folders).walk(str(start), below, ignore)
+    yield from _Walker(root, rules, captioned, folders, subtitled).walk(str(start), below, ignore)
 
 
 def is_left_out(root: Path, rules: WalkRules, below: str) -> bool:
@@ -115,9 +118,10 @@ class _Walker:
     """One walk: remembers which folders were entered through links."""
 
     def __init__(
-        self, root: Path, rules: WalkRules, captioned: frozenset[str], folders: dict[str, FolderSeen] | None
-    ) -> None:
-        self._captioned = captioned
+        self, root: Path, rules: WalkRules, captioned: frozenset[str], folders: dict[str, FolderSeen] | None,
+        subtitled: frozenset[str],
+    ) -> None:  # fmt: skip
+        self._captioned, self._subtitled = captioned, subtitled
         self._folders = folders
         self._real_root = os.path.realpath(root)
         self._hidden = rules.hidden
@@ -177,8 +181,6 @@ class _Walker:
 
     def _sidecars(self, entries: list[os.DirEntry[str]]) -> tuple[dict[str, str], set[str]]:
         """Name of a file → what stands for its sidecars; and the names of all sidecars."""
-        if not self._captioned:
-            return {}, set()
         possible = {entry.name: entry for entry in entries if entry.name.endswith(_SIDECAR_SUFFIXES)}
         stamps: dict[str, str] = {}
         captions: set[str] = set()
@@ -188,7 +190,27 @@ class _Walker:
             if found and not _is_directory(entry):
                 stamps[entry.name] = "/".join(found.values())
                 captions.update(found)
+        for name, entry in self._subtitles(entries):
+            stamps[name] = "/".join(filter(None, (stamps.get(name), _stamp(entry.name, entry))))
+            captions.add(entry.name)
         return stamps, captions
+
+    def _subtitles(self, entries: list[os.DirEntry[str]]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """Names of videos and recordings, each with a file of its subtitles, in the order of these."""
+        possible = [entry for entry in entries if entry.name.lower().endswith(SUBTITLES) and not _is_directory(entry)]
+        if not possible or not self._subtitled:
+            return
+        owners: dict[str, list[str]] = {}
+        for entry in entries:
+            stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122
+            if suffix.lower() in self._subtitled:
+                for called in (entry.name, stem):
+                    owners.setdefault(called, []).append(entry.name)
+        for entry in possible:
+            for called in _subtitled_names(entry.name):
+                if called in owners:
+                    yield from ((name, entry) for name in owners[called] if _stamp(entry.name, entry))
+                    break
 
     def _refusal_of_link(self, entry: os.DirEntry[str]) -> str | None:
         if not entry.is_symlink():
@@ -211,6 +233,27 @@ def _sidecar_names(name: str, captioned: frozenset[str]) -> Iterator[str]:
         for other in _SIDECAR_SUFFIXES:
             yield name + other
             yield stem + other
+
+
+def _subtitled_names(name: str) -> list[str]:
+    """What the video or recording may be called, without its suffix or with it, that subtitles of this name belong to:
+    the longest name first.
+    """
+    found = [name.rpartition(".")[0]]
+    for _ in range(2):
+        stem, dot, _ = found[-1].rpartition(".")
+        found += [stem] if dot else []
+    return found
+
+
+def subtitles_beside(path: Path) -> list[str]:
+    """The names of the files of subtitles that belong to a video or recording, in their order."""
+    own = {path.name, path.stem}
+    try:
+        names = sorted(name for name in os.listdir(path.parent) if name.lower().endswith(SUBTITLES))  # noqa: PTH208
+    except OSError:
+        return []
+    return [name for name in names if own & set(_subtitled_names(name))]
 
 
 def _stamp(name: str, entry: os.DirEntry[str] | Path) -> str:
