@@ -38,6 +38,7 @@ OWNERS = {
     "charset_normalizer": {"media.sound"},
     "faster_whisper": {"models.speech"},
     "ctranslate2": {"models.speech"},
+    "matplotlib": {"evaluate"},
     "torch": {"models", "training"},
     "open_clip": {"models", "training"},
     "rapidocr": {"media.ocr"},
@@ -45,8 +46,21 @@ OWNERS = {
     "starlette": {"server"},
     "uvicorn": {"server"},
 }
-NEVER_AT_IMPORT = {"torch", "open_clip", "transformers", "av", "onnxruntime", "rich", "sqlite_utils", "rapidocr",
-                   "faster_whisper", "ctranslate2", "pysubs2", "charset_normalizer"}  # fmt: skip
+NEVER_AT_IMPORT = {
+    "torch",
+    "open_clip",
+    "transformers",
+    "av",
+    "onnxruntime",
+    "rich",
+    "sqlite_utils",
+    "rapidocr",
+    "matplotlib",
+    "faster_whisper",
+    "ctranslate2",
+    "pysubs2",
+    "charset_normalizer",
+}
 LOADED_LATE = (
     "mmsearch.training.", "mmsearch.models.encoders.open_clip", "mmsearch.models.encoders.patches",
     "mmsearch.models.rerankers.coca",

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from mmsearch import __version__
 from mmsearch.cli import (
-    backup_command,
+    copy_commands,
     eval_commands,
     index_commands,
     model_commands,
@@ -57,7 +57,7 @@ for commands in (
     train_commands,
     vector_commands,
     switch_command,
-    backup_command,
+    copy_commands,
 ):
     commands.register(app)
 

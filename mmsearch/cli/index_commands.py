@@ -63,9 +63,9 @@ def index_command(
 ) -> None:
     """Indexes folders of photos, videos, recordings and texts, or brings their index up to date."""
     from mmsearch.api import Index
-    from mmsearch.core.home import locate_index
     from mmsearch.media.ocr import open_text_reader
     from mmsearch.store.local.directory import IndexDirectory
+    from mmsearch.store.registry import local_path
 
     if speech_model is not None and not speech:
         raise UsageError("--speech-model says what --speech recognises with: give both")
@@ -80,7 +80,10 @@ def index_command(
         raise UsageError("--reranker says whose tokens --keep-tokens keeps: give both")
     if options.forget_missing and watch:
         raise UsageError("--forget-missing confirms what is missing now, --watch goes on: give one of them")
-    if not IndexDirectory.exists(locate_index(index)):  # one that exists may know a path that is not there now
+    place = local_path(index)
+    if place is None:
+        raise UsageError(f"files are indexed into a directory, and {index} is another store: give --index NAME or PATH")
+    if not IndexDirectory.exists(place):  # one that exists may know a path that is not there now
         _check_paths(paths)
     with Index.open(index, create=True, encoder=model, options=encoder) as opened:
         if keep_tokens is False:
@@ -137,7 +140,8 @@ def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
     print(f"search     {_search_line(values)}")
     if values["tokens"] is not None:
         print(f"tokens     {_tokens_line(values['tokens'])}")
-    print(f"size       {bytes_of(values['bytes'])}")
+    if values["bytes"] is not None:
+        print(f"size       {bytes_of(values['bytes'])}")
     for root in values["roots"]:
         print(f"folder     {root}")
 
@@ -164,30 +168,54 @@ def remove(
         print(f"removed {count_of(removed, 'document')} from the index")
 
 
-@with_options("folder model index")
+@with_options("folder parquet model index")
 def import_command(
-    folder: Annotated[Path, typer.Argument(help="A folder that `clip-retrieval inference` wrote.", show_default=False)],
+    folder: Annotated[
+        Path | None, typer.Argument(help="A folder that `clip-retrieval inference` wrote.", show_default=False)
+    ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(help="Instead: files that `mmsearch export` wrote.", show_default=False)
+    ] = None,
     model: Annotated[
-        str, typer.Option(help="The model that made the vectors; see `mmsearch models`.", autocompletion=model_names)
-    ],
+        str | None,
+        typer.Option(
+            help="The model that made the vectors; see `mmsearch models`.",
+            autocompletion=model_names,
+            show_default=False,
+        ),
+    ] = None,
     index: IndexOption = "default",
     *,
     options: ImportOptions,
     encoder: Annotated[EncoderOptions, Only(("device",))],
     json_: JsonOption = False,
 ) -> None:
-    """Takes in embeddings that clip-retrieval made (npy and parquet), without embedding anything again.
+    """Takes in embeddings that clip-retrieval made (npy and parquet), or what `mmsearch export` wrote, without
+    embedding anything again.
 
-    Pictures go to a dataset that is called as the folder, captions that have vectors to NAME/captions.
+    Pictures of clip-retrieval go to a dataset that is called as the folder, captions that have vectors to
+    NAME/captions; its files do not say which model made them, so --model must.
     """
     from mmsearch.api import Index
     from mmsearch.ingest.datasets import find_parts
+    from mmsearch.ingest.exchange import describe
 
-    find_parts(folder.expanduser(), captions=options.captions)  # before an index is made
+    if (folder is None) == (parquet is None):
+        raise UsageError("give either a folder that clip-retrieval wrote, or --parquet with one of `mmsearch export`")
+    exported = None if parquet is None else parquet.expanduser()
+    if folder is not None:
+        if model is None:
+            raise UsageError("say with --model which model made the vectors: `mmsearch models` lists them")
+        find_parts(folder.expanduser(), captions=options.captions)  # before an index is made
+    elif exported is not None and model is None and (described := describe(exported)) is not None:
+        model = described.model
     with Index.open(index, create=True, encoder=model, options=encoder) as opened:
         with progress_bar(hidden=json_) as progress:
-            report = opened.import_folder(folder, options=options, progress=progress)
-        print_report(report, opened.path, as_json=json_)
+            if folder is not None:
+                report = opened.import_folder(folder, options=options, progress=progress)
+            elif exported is not None:
+                report = opened.import_parquet(exported, progress=progress)
+        print_report(report, opened.place, as_json=json_)
     if report.interrupted:
         fail("interrupted: what was complete is saved; run the same command again to go on", code=130)
 
@@ -288,7 +316,7 @@ def _search_line(values: dict[str, Any]) -> str:
     """Which vector search answers, and what is known of its recall."""
     built = values["vector_index"]
     if built is None:
-        return "exact (finds everything)"
+        return "exact (finds everything)" if values["recipe"] == "exact" else str(values["recipe"])
     from mmsearch.store.local.optimize import describe_tuned
 
     lines = [f"{built['recipe']} over {built['rows']:,} vectors, the others exactly"]
@@ -308,5 +336,5 @@ def register(app: typer.Typer) -> None:
     app.command("index", short_help="Index folders, or bring their index up to date")(index_command)
     app.command(short_help="Show what an index holds")(status)
     app.command(short_help="Drop folders or files from an index")(remove)
-    app.command("import", short_help="Take in embeddings made by clip-retrieval")(import_command)
+    app.command("import", short_help="Take in embeddings made elsewhere")(import_command)
     app.command(short_help="Prove that index and disk agree; mend")(verify)

@@ -20,6 +20,7 @@ from operator import eq, ge, gt, le, lt
 from typing import Any, Literal
 
 from mmsearch.core.errors import UsageError
+from mmsearch.core.letters import has_digit, has_tokens, part_of_name, tokens_of
 from mmsearch.filters.paths import matches_path, path_regex
 
 Operator = Literal["<", "<=", "=", ">=", ">"]
@@ -135,7 +136,8 @@ class Within(Where):
 @dataclass(frozen=True)
 class Phrase(Where):
     """These words in a row stand in what is written about the document (its path, folder, caption, description or
-    text), or were read in its pictures. Case and accents do not count.
+    text), or were read in its pictures; or they have a digit and are a part of its file's path (see
+    `mmsearch.core.letters.part_of_name`). Case and accents do not count.
     """
 
     words: str
@@ -163,7 +165,7 @@ def modalities_named(parts: Iterable[Where]) -> tuple[str, ...]:
 def holds(where: Where, document: Mapping[str, Any]) -> bool:
     """Whether the tree is true of a document, given as its fields; a missing field is one that nobody knows.
 
-    ``Phrase`` looks at the texts under ``words``, a sequence; runs of letters and digits are its words.
+    ``Phrase`` looks at the texts under ``words``, a sequence, and for parts at a ``name``, the path of a file.
     """
     match where:
         case And(parts):
@@ -189,15 +191,13 @@ def holds(where: Where, document: Mapping[str, Any]) -> bool:
         case Within(latitude, longitude, radius_km):
             distance = distance_or_null(document.get("latitude"), document.get("longitude"), latitude, longitude)
             return distance is not None and distance <= radius_km
-        case Spoken(words, language):
-            run = _words(words or "")
+        case Spoken(said, language):
             return any(
-                (not run or _has_run(_words(text), run)) and (language is None or own == language)
+                (said is None or has_tokens(tokens_of(text), tokens_of(said))) and (language is None or own == language)
                 for text, own in document.get("spoken", ())
             )
         case Phrase(words):
-            run = _words(words)
-            return bool(run) and any(_has_run(_words(text), run) for text in document.get("words", ()))
+            return _has_phrase(document, words)
     raise TypeError(f"{type(where).__name__} is no node of a filter")
 
 
@@ -242,13 +242,11 @@ def _folded(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
-def _words(text: str) -> list[str]:
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
-    return "".join(c if c.isalnum() else " " for c in plain).split()
-
-
-def _has_run(words: list[str], wanted: list[str]) -> bool:
-    return any(words[at : at + len(wanted)] == wanted for at in range(len(words) - len(wanted) + 1))
+def _has_phrase(document: Mapping[str, Any], phrase: str) -> bool:
+    wanted, part = tokens_of(phrase), part_of_name(phrase) if has_digit(phrase) else None
+    if part is not None and part in " ".join(tokens_of(document.get("name") or "")):
+        return True
+    return any(has_tokens(tokens_of(text), wanted) for text in document.get("words", ()))
 
 
 def distance_km(latitude_a: float, longitude_a: float, latitude_b: float, longitude_b: float) -> float:

@@ -36,6 +36,7 @@ from mmsearch.filters import (
 )
 from mmsearch.filters.tree import distance_km
 from mmsearch.query.language import parse_query
+from mmsearch.store.local.catalogue.database import register_words
 from mmsearch.store.local.catalogue.matching import DATE_SQL
 from mmsearch.store.local.where import register_functions, to_condition
 
@@ -490,10 +491,20 @@ def test_a_fixed_beginning_uses_an_index_on_paths(database: sqlite3.Connection) 
     assert "mmsearch_glob" not in to_condition(path_filter("holiday/**")).sql, "the range says it all"
 
 
+CAPTION_WORDS = (
+    "red", "Car", "cars", "café", "7", "a-b", "IMG_2043", "20180312", "猫の写真", "北京烤鸭店", "東京 ga", "ภาพถ่ายแมว",
+    "사진을",
+)  # fmt: skip
+PHRASE_WORDS = (
+    "red", "car", "CAFE", "7", "a", "b", "a b", "2043", "2018", "IMG_20", "猫", "写真", "京烤", "แมว", "사진", "!", "",
+)  # fmt: skip
+
+
 def test_the_conditions_fit_the_catalogue() -> None:
     sqlite_utils = pytest.importorskip("sqlite_utils")
     migrations = pytest.importorskip("mmsearch.store.local.migrations")
     connection = sqlite3.connect(":memory:")
+    register_words(connection)
     migrations.migrate(sqlite_utils.Database(connection))
     register_functions(connection)
     for _, query, _ in filter_help():
@@ -503,17 +514,19 @@ def test_the_conditions_fit_the_catalogue() -> None:
     connection.close()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
-    captions=st.lists(st.lists(st.sampled_from(["red", "Car", "cars", "café", "7", "a-b"]), max_size=5), max_size=6),
-    phrase=st.lists(st.sampled_from(["red", "car", "CAFE", "7", "a", "b", "a b"]), min_size=1, max_size=3),
+    captions=st.lists(st.lists(st.sampled_from(CAPTION_WORDS), max_size=5), max_size=6),
+    phrase=st.lists(st.sampled_from(PHRASE_WORDS), min_size=1, max_size=3),
+    space=st.sampled_from([" ", ""]),
 )
-def test_phrases_in_the_catalogue_equal_python(captions: list[list[str]], phrase: list[str]) -> None:
+def test_phrases_in_the_catalogue_equal_python(captions: list[list[str]], phrase: list[str], space: str) -> None:
     import sqlite_utils
 
     from mmsearch.store.local.migrations import migrate
 
     connection = sqlite3.connect(":memory:")
+    register_words(connection)
     migrate(sqlite_utils.Database(connection))
     register_functions(connection)
     connection.execute("INSERT INTO roots (path, is_relative) VALUES ('/nowhere', 0)")
@@ -521,14 +534,16 @@ def test_phrases_in_the_catalogue_equal_python(captions: list[list[str]], phrase
         content = connection.execute(
             "INSERT INTO contents (hash, decoding, modality) VALUES (?, 'x', 'image')", [bytes([number])]
         ).lastrowid
-        document = [f"{number}.x", "image", 1, 1, content, " ".join(words)]
+        document = [f"{number}-{space.join(words)}.x", "image", 1, 1, content, " ".join(words)]
         connection.execute(
             "INSERT INTO documents (root_id, path, modality, size, mtime_ns, content_id, caption) "
             "VALUES (1, ?, ?, ?, ?, ?, ?)",
             document,
         )
-    where = Phrase(" ".join(phrase))
-    expected = [i for i, words in enumerate(captions) if holds(where, {"words": [f"{i}.x", " ".join(words)]})]
+    where = Phrase(space.join(phrase))
+    names = [f"{i}-{space.join(words)}.x" for i, words in enumerate(captions)]
+    texts = [[name, " ".join(words)] for name, words in zip(names, captions, strict=True)]
+    expected = [i for i, both in enumerate(texts) if holds(where, {"name": both[0], "words": both})]
     assert found(connection, where) == [number + 1 for number in expected]
     rest = set(range(1, len(captions) + 1)) - {number + 1 for number in expected}
     assert found(connection, Not(where)) == sorted(rest)

@@ -6,16 +6,19 @@ reduced DCT scale) → eight bits, no transparency → smaller by a whole factor
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from types import MappingProxyType
+from typing import IO, TYPE_CHECKING, Any
 
 from mmsearch.core.errors import MediaError
 from mmsearch.core.types import MediaInfo, Modality
 from mmsearch.media.base import Decoded, DecodedSegment, DecodeOptions, Decoder, opened
 from mmsearch.media.formats import FORMATS, IMAGE, RAW, Format, format_by_content, format_by_suffix
 from mmsearch.media.image.colour import flatten, shrink, to_srgb, upright
+from mmsearch.media.image.mending import mended
 from mmsearch.media.image.metadata import ExifTags, exif_of, media_info
 from mmsearch.media.image.pillow_guard import (
     HEADER_BYTES,
@@ -66,7 +69,7 @@ class ImageDecoder(Decoder):
             if format_.reader == RAW or (format_ is TIFF and named is not None and named.reader == RAW):
                 info, segments = _decode_raw(stream, format_, options)
             else:
-                info, segments = _decode(stream, format_, options)
+                info, segments = _decode_whole(stream, format_, options)
         return Decoded(info, iter(segments))
 
 
@@ -81,8 +84,31 @@ def _format(stream: IO[bytes]) -> Format:
     return format_
 
 
-def _decode(stream: IO[bytes], format_: Format, options: DecodeOptions) -> tuple[MediaInfo, list[DecodedSegment]]:
+def _decode_whole(stream: IO[bytes], format_: Format, options: DecodeOptions) -> tuple[MediaInfo, list[DecodedSegment]]:
+    """Also of a file in which only what stands beside the picture is damaged."""
+    try:
+        return _decode(stream, format_, options)
+    except MediaError as error:
+        if error.__cause__ is None:  # not Pillow's, but a limit of ours
+            raise
+        found: list[tuple[MediaInfo, list[DecodedSegment]]] = []
+        with suppress(MediaError):
+            found += [_decode(way.stream, format_, options, way.info) for way in mended(stream, format_.name)]
+        if found and all(_show_the_same(found[0][1], other) for _, other in found[1:]):
+            return found[0]
+        raise
+
+
+def _show_the_same(some: list[DecodedSegment], others: list[DecodedSegment]) -> bool:
+    return [one.image for one in some] == [one.image for one in others]
+
+
+def _decode(
+    stream: IO[bytes], format_: Format, options: DecodeOptions, more: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[MediaInfo, list[DecodedSegment]]:
+    """``more``: what the plugin could not find in the file."""
     with pillow_guard(format_.name), open_image(stream, format_) as image:
+        image.info.update(more)
         _check_size(image.size, options)
         exif = exif_of(image)
         info = media_info(exif, _upright_size(image, exif), image)

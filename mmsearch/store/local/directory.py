@@ -26,7 +26,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.errors import (
-    EncoderMismatch,
     IndexBusy,
     IndexDamaged,
     IndexMissing,
@@ -35,6 +34,7 @@ from mmsearch.core.errors import (
 )
 from mmsearch.core.system import sync_directory
 from mmsearch.core.types import EncoderSpec
+from mmsearch.store.base import check_encoder, same_encoder
 from mmsearch.store.local.catalogue import Catalogue, Found, Root, Space
 from mmsearch.store.local.catalogue.checksums import count, seal_file, seal_rows
 from mmsearch.store.local.catalogue.closing import Closed, has_foreign_log, note_of
@@ -178,8 +178,7 @@ class IndexDirectory:
                     catalogue.add_space(encoder, f"vectors-{encoder.key}.f16")
             space = catalogue.spaces()[0]
             catalogue.close()
-            if not same_encoder(space.spec, encoder):
-                raise _mismatch(path, space.spec, encoder)
+            check_encoder(str(path), space.spec, encoder)
             Manifest(model, encoder).write(path)
 
     @contextlib.contextmanager
@@ -303,8 +302,7 @@ class IndexDirectory:
         Raises:
             EncoderMismatch: naming both.
         """
-        if not same_encoder(self.manifest.encoder, spec):
-            raise _mismatch(self.path, self.manifest.encoder, spec)
+        check_encoder(str(self.path), self.manifest.encoder, spec)
 
     def root_path(self, root: Root) -> Path:
         """Where a root lies now."""
@@ -346,19 +344,6 @@ class IndexDirectory:
 
 def _digest_of(content: Mapping[str, Any]) -> str:
     return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def same_encoder(one: EncoderSpec, other: EncoderSpec) -> bool:
-    """Whether vectors of both can be compared: same weights, same preprocessing, whatever they are called."""
-    return (one.digest, one.preprocessing, one.dim) == (other.digest, other.preprocessing, other.dim)
-
-
-def _mismatch(path: Path, found: EncoderSpec, given: EncoderSpec) -> EncoderMismatch:
-    return EncoderMismatch(
-        f"the index {path} was made with {found.describe()}; the encoder given is {given.describe()}. "
-        "Vectors of two encoders cannot be compared: use the first one, change to the other with `mmsearch switch`, "
-        "or give another --index"
-    )
 
 
 def _bring_up_to_date(path: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import fields
 from datetime import datetime
 
 from mmsearch.core.errors import UsageError
-from mmsearch.core.letters import sought_letters
+from mmsearch.core.letters import has_digit, part_of_name, sought_letters
 from mmsearch.core.types import MediaInfo
 from mmsearch.filters.paths import fixed_beginning, matches_path
 from mmsearch.filters.tree import (
@@ -34,7 +34,7 @@ from mmsearch.filters.tree import (
     nanoseconds_of,
     shortest_iso,
 )
-from mmsearch.store.local.catalogue.matching import WORDS_SQL, Condition, match_phrase
+from mmsearch.store.local.catalogue.matching import WORDS_SQL, Condition, match_part, match_phrase
 
 _COLUMNS = {
     **{field.name: f"c.{field.name}" for field in fields(MediaInfo)},
@@ -104,16 +104,16 @@ class _Rendering:
             case Within():
                 return " AND ".join(self._within(where))
             case Spoken(said, language):
-                inside = "spoken p JOIN segments w ON w.id = p.segment_id WHERE w.content_id = c.id"
+                place = "spoken p JOIN segments w ON w.id = p.segment_id WHERE w.content_id = c.id"
                 tests = [f"p.language = {self._add(language)}"] if language is not None else []
                 if said is not None:
                     found = f"SELECT rowid FROM segment_words WHERE segment_words MATCH {self._add(match_phrase(said))}"
                     tests.append(f"w.id IN ({found})")
-                return f"EXISTS (SELECT 1 FROM {inside}{''.join(f' AND {part}' for part in tests)})"
+                return f"EXISTS (SELECT 1 FROM {place}{''.join(f' AND {part}' for part in tests)})"
             case Phrase(words):
-                letters = sought_letters(words)
-                match = self._add(match_phrase(words))
-                return WORDS_SQL.format(match, self._add("" if letters is None else match_phrase(letters)))
+                letters, name = sought_letters(words), part_of_name(words) if has_digit(words) else None
+                inside = ["" if each is None else match_part(each) for each in (letters, name)]
+                return WORDS_SQL.format(*map(self._add, [match_phrase(words), *inside]))
         raise TypeError(f"{type(where).__name__} is no node of a filter")
 
     def _add(self, value: object) -> str:

@@ -17,6 +17,7 @@ from mmsearch.api import Index
 from mmsearch.core.errors import IndexBusy
 from mmsearch.store.local import migrations
 from mmsearch.store.local.catalogue import row_owners
+from mmsearch.store.local.catalogue.database import register_words
 from mmsearch.store.local.directory import IndexDirectory
 from tests.support.colours import COLOURS, ColourEncoder
 from tests.support.old_index import OldDocument, write_old_index
@@ -66,14 +67,19 @@ def dump(sql: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]]:
     """All rows of all tables that are no search engine's own."""
     tables = [
         name for (name,) in sql.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE '%fts5%'")
-        if not name.startswith(("document_words", "segment_words", "picture_"))
+        if not name.startswith(("document_words", "segment_words", "picture_", "name_parts"))
     ]  # fmt: skip
     return {name: sorted(sql.execute(f"SELECT * FROM {name}").fetchall(), key=repr) for name in sorted(tables)}
 
 
 def schema(sql: sqlite3.Connection) -> set[tuple[str, str]]:
-    """Name and statement of everything, as they were before `m010_any_modality` but for the lists of modalities."""
-    rows = sql.execute("SELECT name, coalesce(sql, '') FROM sqlite_master").fetchall()
+    """Name and statement of everything but the full text, as they were before `m010_any_modality` but for the lists of
+    modalities.
+    """
+    rows = sql.execute(
+        "SELECT name, coalesce(sql, '') FROM sqlite_master "
+        "WHERE name NOT GLOB '*_words*' AND name NOT GLOB 'picture_letters*' AND name NOT GLOB 'words_of_*'"
+    ).fetchall()
     check = " CHECK (modality IN ('image', 'video', 'text'))"
     return {(name, re.sub(r'TABLE "(\w+)"', r"TABLE \1", created.replace(check, ""))) for name, created in rows}
 
@@ -82,6 +88,7 @@ def schema(sql: sqlite3.Connection) -> set[tuple[str, str]]:
 def listed(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     """A catalogue of the schema that lists the modalities, with something in every table that refers to another."""
     sql = sqlite3.connect(tmp_path / "catalogue.sqlite", isolation_level=None)
+    register_words(sql)
     sql.execute("PRAGMA foreign_keys = ON")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(migrations, "STEPS", migrations.STEPS[: migrations.STEPS.index(migrations.m010_any_modality)])
@@ -130,7 +137,11 @@ def test_what_hangs_on_the_tables_still_works(listed: sqlite3.Connection) -> Non
     assert listed.execute("SELECT rowid FROM document_words WHERE document_words MATCH 'song'").fetchall() == [(10,)]
     listed.execute("INSERT INTO contents (hash, decoding, modality) VALUES (x'fe', 'x', 'smell')")
     listed.execute("INSERT INTO contents (hash, decoding, modality) VALUES (x'fd', 'x', 'sound')")
-    assert listed.execute("SELECT * FROM modalities WHERE number > 2").fetchall() == [(4, "speech"), (5, "sound"), (6, "smell")]
+    assert listed.execute("SELECT * FROM modalities WHERE number > 2").fetchall() == [
+        (4, "speech"),
+        (5, "sound"),
+        (6, "smell"),
+    ]
     listed.execute("DELETE FROM documents WHERE id = 1")
     listed.execute("DELETE FROM contents WHERE id = 1")
     for table in ("segments WHERE content_id", "vectors WHERE segment_id", "readings WHERE content_id"):

@@ -74,18 +74,6 @@ class Catalogue(AbsenceTables):
             return of("documents", 0)
         return heapq.merge(of("documents", 0), of("absent_documents", 1), key=lambda document: document.path)
 
-    def described_images(self) -> Iterator[tuple[Root, str, list[str]]]:
-        """Images with captions: root, path, and what lies beside them and what they carry in themselves, ascending by
-        path in each root.
-        """
-        rows = self.sql.execute(
-            """SELECT r.id, r.path, r.is_relative, d.path, d.caption, c.description
-               FROM documents d JOIN contents c ON c.id = d.content_id JOIN roots r ON r.id = d.root_id
-               WHERE c.modality = 'image' AND (d.caption IS NOT NULL OR c.description IS NOT NULL)
-               ORDER BY r.id, d.path"""
-        )
-        return ((Root(row[0], row[1], bool(row[2])), row[3], [text for text in row[4:] if text]) for row in rows)
-
     def find_content(self, hash_: bytes, decoding: str, space_id: int) -> tuple[int, Modality] | None:
         """The content with these bytes whose segments all have vectors of the space; its id and modality."""
         row = self.sql.execute(

@@ -7,10 +7,12 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.core.errors import IndexDamaged, ResourceShortage
+from mmsearch.core.letters import letters_of, tokens_of
 from mmsearch.store.local.catalogue.closing import Closed
 from mmsearch.store.local.migrations import check_version, is_old, migrate
 from mmsearch.store.local.shortage import shortage_in_catalogue
@@ -73,6 +75,7 @@ class CatalogueDatabase:
             connection = self._open_connection()
             connection.execute(f"PRAGMA cache_size = -{CACHE_KB}")
             connection.execute("SELECT count(*) FROM sqlite_master")
+            register_words(connection)
         except sqlite3.DatabaseError as error:
             if (what := shortage_in_catalogue(error)) is not None:
                 raise ResourceShortage(
@@ -135,3 +138,20 @@ class CatalogueDatabase:
     def _scalar(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         row = self.sql.execute(sql, parameters).fetchone()
         return None if row is None else row[0]
+
+
+def register_words(connection: sqlite3.Connection) -> None:
+    """Teaches a connection the functions by which the triggers of the full text write words: see `m013_plain_words`."""
+    for name, function in (("mmsearch_tokens", _tokens), ("mmsearch_letters", _letters)):
+        connection.create_function(name, 1, function, deterministic=True)
+
+
+@lru_cache(maxsize=64)
+def _tokens(text: str | None) -> str | None:
+    """`tokens_of` a text between spaces, as the full text holds it. A root's name comes with each of its documents."""
+    return None if text is None else " ".join(tokens_of(text))
+
+
+def _letters(text: str) -> str:
+    """`letters_of` each line of a text."""
+    return "\n".join(map(letters_of, text.splitlines()))
