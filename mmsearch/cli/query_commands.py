@@ -30,7 +30,8 @@ def _completed(incomplete: str) -> list[str]:
 
 
 @with_options(
-    "text image k index modalities device raw text_weight image_weight min_relevance nothing_below collapse queries"
+    "text image voice k index modalities device raw text_weight image_weight min_relevance nothing_below collapse "
+    "queries"
 )
 def query(
     text: Annotated[
@@ -42,6 +43,12 @@ def query(
         ),
     ] = None,
     image: Annotated[list[Path] | None, typer.Option(help="Look for what resembles this image; repeatable.")] = None,
+    voice: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask what is said in this sound file; -: in the microphone (mmsearch[speech]).", show_default=False
+        ),
+    ] = None,
     index: IndexOption = "default",
     raw: RawOption = False,
     text_weight: Annotated[
@@ -78,6 +85,12 @@ def query(
     from mmsearch.api import Index
     from mmsearch.query.question import Question
 
+    if voice is not None:
+        from mmsearch.cli.speech_commands import understood
+
+        said = understood(voice)
+        print(f"mmsearch: understood: {said}", file=sys.stderr)
+        text = [*(text or []), said.replace('"', "")]
     style = Style(json_, paths, null, csv=csv, explain=explain, thumbnails=thumbnails)
     if queries is not None:
         if text or image:
@@ -144,7 +157,29 @@ def _extras(results: Sequence[Sequence[Any]], sheet: Path | None, open_: int | N
         first = results[0] if results else []
         if open_ > len(first):
             raise UsageError(f"there is no result {open_} to open: there are {len(first)}")
-        typer.launch(first[open_ - 1].path)
+        _open(first[open_ - 1])
+
+
+_PLAYERS = {
+    "mpv": "--start={}", "vlc": "--start-time={}", "celluloid": "--mpv-start={}", "ffplay": "-ss {}",
+    "mplayer": "-ss {}",
+}  # fmt: skip
+"""Programs that play from a time on, and how they take it, in seconds."""
+
+
+def _open(hit: Any) -> None:
+    """Shows a result: a moment in a player that begins there, where one is installed; all else as the desktop does."""
+    import shutil
+    import subprocess
+
+    player = next((name for name in _PLAYERS if shutil.which(name)), None)
+    if hit.start_s and player is not None:
+        start = _PLAYERS[player].format(f"{hit.start_s:.1f}").split()
+        subprocess.Popen(
+            [player, *start, hit.path], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        return
+    typer.launch(hit.path)
 
 
 _HEAT_SOURCES = {

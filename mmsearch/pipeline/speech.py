@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmsearch.core.errors import MediaError
+from mmsearch.core.errors import MediaError, UsageError
 from mmsearch.core.types import MediaInfo, Progress, Skip
 from mmsearch.media.base import DecodeOptions
 from mmsearch.media.sound.passages import Cue, spoken_passages
 from mmsearch.media.sound.subtitles import read_subtitles
 from mmsearch.models.encoders.base import Encoder
+from mmsearch.models.speech.base import RATE, Samples
 from mmsearch.pipeline.compute import Recognition, TextVectors
 from mmsearch.pipeline.fill import Rows
 from mmsearch.pipeline.plan import Scope, Work
@@ -232,6 +233,50 @@ class SoundReader(Reader):
             yield Piece(item, number, "sound", part, part.spans[0][1], part.spans[-1][1] + part.spans[-1][2])
             number += 1
         yield Finished(item, number, MediaInfo(), work)
+
+
+def recognised(path: Path, recogniser: SpeechRecogniser, max_tokens: int = 64) -> list[Cue]:
+    """What a recogniser hears in a file, as passages with times.
+
+    Raises:
+        MediaError: it cannot be read, or there is no sound in it.
+    """
+    from mmsearch.media.sound.containers import sound_of
+
+    hear = Recognition(recogniser)
+    cues: list[Cue] = []
+    for part in recogniser.voiced(sound_of(path)):
+        [row] = hear([part])
+        if row["problem"] is not None:
+            raise MediaError(row["problem"])
+        cues += row["cues"]
+    return list(spoken_passages(cues, max_tokens, lambda text: len(text.split())))
+
+
+def question_of(blocks: Iterable[Samples], recogniser: SpeechRecogniser) -> str:
+    """The words of a question that was spoken, without the full stop that recognisers add; empty: nobody speaks."""
+    parts = (recogniser.recognise(part.samples).cues for part in recogniser.voiced(blocks))
+    text = " ".join(" ".join(cue.text for cues in parts for cue in cues).split())
+    return text.rstrip(".。").strip()
+
+
+def recorded(seconds: float) -> Samples:
+    """What the microphone hears, for so long.
+
+    Raises:
+        UsageError: there is no library that records, or no microphone.
+    """
+    import importlib
+
+    try:
+        device: Any = importlib.import_module("sounddevice")
+        samples = device.rec(int(seconds * RATE), samplerate=RATE, channels=1, dtype="float32", blocking=True)
+    except ImportError as error:
+        raise UsageError("recording needs the library sounddevice: pip install sounddevice, or give a file") from error
+    except Exception as error:  # of the library's own kind, also where there is no library of the system
+        raise UsageError(f"nothing can be recorded: {error}") from error
+    heard: Samples = samples.reshape(-1)
+    return heard
 
 
 def _nothing(image: Any) -> Any:

@@ -37,7 +37,7 @@ def silence(seconds: float) -> np.ndarray:
     return np.zeros(round(seconds * RATE), np.float32)
 
 
-def spoken(text: str, voice: str = "en", speed: int = 150) -> np.ndarray:
+def spoken(text: str, voice: str = "en-us", speed: int = 150) -> np.ndarray:
     """Speech of espeak-ng; the test is skipped where that is not installed."""
     if shutil.which("espeak-ng") is None:
         pytest.skip("needs espeak-ng, which makes the speech")
@@ -46,9 +46,12 @@ def spoken(text: str, voice: str = "en", speed: int = 150) -> np.ndarray:
     ).stdout
     with wave.open(io.BytesIO(data)) as file:
         rate = file.getframerate()
-        samples = np.frombuffer(file.readframes(1 << 30), np.int16).astype(np.float32) / 32768
-    places = np.arange(0, len(samples) - 1, rate / RATE)
-    return np.interp(places, np.arange(len(samples)), samples).astype(np.float32)
+        samples = np.frombuffer(file.readframes(1 << 30), np.int16)
+    frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+    frame.sample_rate = rate
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
+    parts = [*resampler.resample(frame), *resampler.resample(None)]
+    return np.concatenate([part.to_ndarray().reshape(-1) for part in parts]).astype(np.float32)
 
 
 def save_sound(path: Path, samples: float | np.ndarray, *, cover: bool = False, **tags: str) -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mmsearch.core.errors import EncoderError, ModelMissing, UsageError
 from mmsearch.core.home import home
@@ -94,6 +95,18 @@ def _whisper(folder: Path, name: str, device: str, threads: int | None) -> Speec
     from mmsearch.models.speech.whisper import WhisperRecogniser
 
     return WhisperRecogniser(folder, name, device=device, threads=threads)
+
+
+def pull_speech_model(name: str, progress: Callable[[Any], None] | None = None) -> None:
+    """Fetches a model of `SPEECH_MODELS` into the Hugging Face cache, and lets it be the default.
+
+    Raises:
+        HubUnreachable: the hub does not answer within a few seconds, or the connection broke.
+    """
+    from mmsearch.models.encoders.pull import pull_files
+
+    pull_files(name, SPEECH_MODELS[name], FILES, progress)
+    set_default_speech_model(name)
 
 
 def default_speech_model() -> str:

@@ -14,7 +14,7 @@ BUFFER_S = 60.0
 """Seconds that are looked at together."""
 PAUSE_MS = 400
 """A shorter silence does not divide speech."""
-PAD_MS = 200
+PAD_MS = 400
 """That is kept before and after speech."""
 LEAST_MS = 200
 """Of speech: what is shorter is a noise."""

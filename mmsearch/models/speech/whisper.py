@@ -81,9 +81,9 @@ def _cue(segment: Any, language: str) -> Cue | None:
     is_unlikely = segment.no_speech_prob > NO_SPEECH and segment.avg_logprob < LEAST_LOGPROB
     if is_unlikely or segment.avg_logprob < 2 * LEAST_LOGPROB or segment.compression_ratio > MOST_COMPRESSION:
         return None
-    words = tuple(Word(word.word, word.start, word.end) for word in segment.words or ())
+    words = tuple(Word(word.word, float(word.start), float(word.end)) for word in segment.words or ())
     text = segment.text.strip()
-    return Cue(segment.start, segment.end, text, language, words) if any(map(str.isalnum, text)) else None
+    return Cue(float(segment.start), float(segment.end), text, language, words) if any(map(str.isalnum, text)) else None
 
 
 def without_repetitions(cues: list[Cue]) -> list[Cue]:

@@ -136,12 +136,13 @@ def speech_of_rows(catalogue: Catalogue, space_id: int, rows: Sequence[int]) -> 
     return {row: Speech(language, tuple(map(tuple, json.loads(words or "[]")))) for row, language, words in found}
 
 
-def transcript_of_content(catalogue: Catalogue, content_id: int) -> list[SpokenPassage]:
-    """All passages of a content, by time."""
+def transcript_of_document(catalogue: Catalogue, document_id: int) -> list[SpokenPassage]:
+    """All passages of a video or recording, by time."""
     rows = catalogue.sql.execute(
-        """SELECT s.start_s, s.end_s, s.text, p.language, p.words FROM segments s JOIN spoken p ON p.segment_id = s.id
-           WHERE s.content_id = ? ORDER BY s.start_s, s.ordinal""",
-        [content_id],
+        """SELECT s.start_s, s.end_s, s.text, p.language, p.words FROM documents d
+           JOIN segments s ON s.content_id = d.content_id JOIN spoken p ON p.segment_id = s.id
+           WHERE d.id = ? ORDER BY s.start_s, s.ordinal""",
+        [document_id],
     )
     return [
         SpokenPassage(row[0], row[1], row[2], row[3], tuple(map(tuple, json.loads(row[4] or "[]")))) for row in rows
