@@ -24,6 +24,7 @@ from mmsearch.core.letters import has_digit, has_tokens, part_of_name, tokens_of
 from mmsearch.filters.paths import matches_path, path_regex
 
 Operator = Literal["<", "<=", "=", ">=", ">"]
+PathField = Literal["path", "named", "absolute"]
 _COMPARED: Mapping[str, Any] = {"<": lt, "<=": le, "=": eq, ">=": ge, ">": gt}
 MAX_NUMBER = 1e18
 """No size, duration or radius above this is accepted; none exists."""
@@ -103,16 +104,20 @@ class Glob(Where):
     """The whole path, in Unicode form NFC, matches patterns of its names, in order.
 
     In a name ``*`` is any run of characters, ``?`` one; a backslash makes the next character stand for itself. The
-    name ``**`` is any number of folders, at the end everything below.
+    name ``**`` is any number of folders, at the end everything below. With ``below``, what lies below a folder that
+    matches does too. ``of``: which path, any of these: ``path``, that in its root; ``named``, with the name of the root
+    itself before it; ``absolute``, without the first slash. An imported row has the first alone.
     """
 
     names: tuple[str, ...]
     ignore_case: bool = False
+    below: bool = False
+    of: tuple[PathField, ...] = ("path",)
 
     @property
     def regex(self) -> str:
         """The same as a regular expression for the whole path."""
-        return path_regex(list(self.names))
+        return path_regex(list(self.names), below=self.below)
 
 
 @dataclass(frozen=True)
@@ -187,7 +192,7 @@ def holds(where: Where, document: Mapping[str, Any]) -> bool:
         case Contains(field, text):
             return bool(contains_text(value_of(document, field), text))
         case Glob():
-            return bool(matches_path(where.regex, int(where.ignore_case), document["path"]))
+            return any(matches_path(where.regex, int(where.ignore_case), document.get(each)) for each in where.of)
         case Within(latitude, longitude, radius_km):
             distance = distance_or_null(document.get("latitude"), document.get("longitude"), latitude, longitude)
             return distance is not None and distance <= radius_km

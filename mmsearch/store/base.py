@@ -318,6 +318,16 @@ class Store(ABC):
     def looks(self, documents: Sequence[int]) -> dict[int, Look]:
         """Sizes and dates of documents, by id."""
 
+    def values(self, field: str, limit: int) -> list[tuple[str, int]]:
+        """The most frequent values of a field of documents (see `mmsearch.filters.tree`; also ``folder`` and ``name``
+        of a file), and how many have each: for messages. Nothing where the store cannot tell.
+        """
+        return []
+
+    def span(self, field: str) -> tuple[Any, Any] | None:
+        """The least and the greatest value of a field, ``date`` as ISO 8601; ``None`` where there is none."""
+        return None
+
     # Words
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from mmsearch.core.errors import UsageError, VectorError
 from mmsearch.core.letters import has_tokens, part_of_name, tokens_of
 from mmsearch.core.types import EncoderSpec, Modality
 from mmsearch.filters import Where, holds
+from mmsearch.filters.tree import value_of
 from mmsearch.store import base
 from mmsearch.store.base import Block, Columns, Document, Exported, Holders, Look, Nearest, NewDocument, Segment, Store
 
@@ -83,7 +85,10 @@ class MemoryStore(Store):
 
     def satisfies(self, id_: int, where: Where | None) -> bool:
         one = self.documents[id_]
-        texts = {"words": self.texts(id_), "name": self.name(id_)}
+        texts: dict[str, Any] = {"words": self.texts(id_), "name": self.name(id_)}
+        if self.name(id_):
+            texts["absolute"] = f"{one.root}/{one.path}".lstrip("/")
+            texts["named"] = f"{one.root.rsplit('/', 1)[-1]}/{one.path}"
         return where is None or holds(where, asdict(one) | asdict(one.info) | texts)
 
     def texts(self, id_: int) -> list[str]:
@@ -181,6 +186,20 @@ class MemoryStore(Store):
 
     def keep_calibration(self, values: Mapping[str, Any], columns: Columns, start: int) -> None:
         self.kept = (dict(values), [*self.kept[1][:start], *(Columns(*one) for one in zip(*columns, strict=True))])
+
+    def fields(self, field: str) -> list[Any]:
+        if field == "date":
+            return [one.date for one in self.newest(None, 10**9)]
+        every = [asdict(one) | asdict(one.info) for one in self.documents.values()]
+        known = [one | dict(zip(("folder", "name"), one["path"].rpartition("/")[::2], strict=True)) for one in every]
+        return [value for one in known if (value := value_of(one, field)) is not None]
+
+    def values(self, field: str, limit: int) -> list[tuple[str, int]]:
+        return sorted(Counter(self.fields(field)).items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
+
+    def span(self, field: str) -> tuple[Any, Any] | None:
+        known = self.fields(field)
+        return (min(known), max(known)) if known else None
 
     def upsert(self, documents: Sequence[NewDocument], vectors: base.FloatArray) -> None:
         if vectors.shape != (sum(len(one.segments) for one in documents), self.spec.dim):

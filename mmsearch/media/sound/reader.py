@@ -10,7 +10,7 @@ from typing import Any
 from mmsearch.core.errors import MediaError
 from mmsearch.core.types import MediaInfo, Modality
 from mmsearch.media.base import Decoded, DecodedSegment, DecodeOptions, Decoder
-from mmsearch.media.image.metadata import parse_date
+from mmsearch.media.metadata.values import parse_date
 from mmsearch.media.sound.containers import has_sound, opened_container
 from mmsearch.media.text.passages import cut
 

@@ -422,7 +422,25 @@ def m013_plain_words(db: Database) -> None:
         db.execute(statement)
 
 
-def m014_speech(db: Database) -> None:
+def m014_what_is_written_beside(db: Database) -> None:
+    """What sidecars say of a document's date, camera, lens, place and rating counts before what its content says.
+
+    Pictures and videos that are there already are opened again, for what they say in their headers, by the next
+    `mmsearch index`.
+    """
+    beside = ("taken_at TEXT", "camera TEXT", "lens TEXT", "latitude REAL", "longitude REAL", "rating INTEGER")
+    for statement in (
+        "ALTER TABLE contents ADD COLUMN rating INTEGER",
+        "ALTER TABLE contents ADD COLUMN is_described INTEGER NOT NULL DEFAULT 0",
+        "UPDATE contents SET is_described = 1 WHERE modality NOT IN ('image', 'video')",
+        "CREATE INDEX undescribed ON contents (id) WHERE is_described = 0",
+        *(f"ALTER TABLE documents ADD COLUMN {column}" for column in beside),
+        *(f"ALTER TABLE absent_documents ADD COLUMN {column}" for column in beside),
+    ):
+        db.execute(statement)
+
+
+def m015_speech(db: Database) -> None:
     """What is said in videos and recordings: see `mmsearch.store.local.catalogue.speech`. Tags of recordings."""
     for statement in (
         "ALTER TABLE contents ADD COLUMN title TEXT",
@@ -466,7 +484,8 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m011_what_vanished,
     m012_checksums,
     m013_plain_words,
-    m014_speech,
+    m014_what_is_written_beside,
+    m015_speech,
 )
 
 

@@ -21,6 +21,7 @@ from mmsearch.core.letters import part_of_name, sought_letters
 from mmsearch.core.modalities import names_in
 from mmsearch.core.types import EncoderSpec, Modality
 from mmsearch.filters import And, OneOf, Spoken, Where
+from mmsearch.media.metadata.sidecars import Beside
 from mmsearch.models.rerankers.base import RerankerSpec
 from mmsearch.store.base import (
     Adjust,
@@ -59,6 +60,8 @@ from mmsearch.store.local.catalogue.matching import (
     revision,
     scan_documents,
     segments_of_contents,
+    span_of,
+    values_of,
     whole_documents,
     words_of_document,
 )
@@ -66,11 +69,11 @@ from mmsearch.store.local.catalogue.read_text import has_readings, pictures_with
 from mmsearch.store.local.catalogue.rows import Found
 from mmsearch.store.local.catalogue.speech import is_anything_said, speech_of_rows, spoken_rows
 from mmsearch.store.local.commit import Batch, EncodedContent, PlacedDocument, commit
-from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.store.local.directory import IndexDirectory, keep_private
 from mmsearch.store.local.reranker_cache import tokens_at_hand
 from mmsearch.store.local.searching import Restriction, Search
 from mmsearch.store.local.vectors import Vectors
-from mmsearch.store.local.where import register_functions, to_condition
+from mmsearch.store.local.where import column_of, register_functions, to_condition
 from mmsearch.store.registry import local_path
 
 BLOCK = 4096
@@ -202,7 +205,12 @@ class LocalStore(Store):
     def _condition(self, where: Where | None) -> Condition:
         """It as a condition of the catalogue."""
         self._register_functions()
-        return NOTHING if where is None else to_condition(where)
+        return NOTHING if where is None else to_condition(where, self._folders)
+
+    def _folders(self) -> list[tuple[int, str]]:
+        """Ids and absolute paths of the roots that are folders."""
+        roots = (root for root in self.directory.catalogue.roots() if not root.is_dataset)
+        return [(root.id, str(self.directory.root_path(root))) for root in roots]
 
     def _register_functions(self) -> None:
         """Teaches this thread's connection the functions of the filters, once."""
@@ -370,6 +378,14 @@ class LocalStore(Store):
         """See `Store.looks`."""
         return looks_of_documents(self.directory.catalogue, documents)
 
+    def values(self, field: str, limit: int) -> list[tuple[str, int]]:
+        """See `Store.values`."""
+        return values_of(self.directory.catalogue, column_of(field), limit)
+
+    def span(self, field: str) -> tuple[Any, Any] | None:
+        """See `Store.span`."""
+        return span_of(self.directory.catalogue, column_of(field))
+
     # Words
 
     def words(self, terms: Sequence[Sequence[str]], limit: int) -> list[Holders]:
@@ -447,6 +463,7 @@ class LocalStore(Store):
                 with draft.open("wb") as file:
                     np.savez(file, **arrays)
                 draft.replace(path)
+                keep_private(self.directory.path)
             finally:
                 draft.unlink(missing_ok=True)
 
@@ -512,7 +529,7 @@ class LocalStore(Store):
                 content = (one.hash, DECODING) if known is None else known[0]
                 batch.documents.append(
                     PlacedDocument(
-                        roots[one.root], one.path, one.modality, one.size, one.mtime_ns, content, one.caption
+                        roots[one.root], one.path, one.modality, one.size, one.mtime_ns, content, Beside(one.caption)
                     )
                 )
             batch.contents = list(new.values())

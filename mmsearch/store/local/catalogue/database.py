@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.core.errors import IndexDamaged, ResourceShortage
+from mmsearch.core.errors import IndexDamaged, IndexMissing, ResourceShortage
 from mmsearch.core.letters import letters_of, tokens_of
 from mmsearch.store.local.catalogue.closing import Closed
 from mmsearch.store.local.migrations import check_version, is_old, migrate
@@ -36,6 +36,7 @@ class CatalogueDatabase:
         self.read_only = read_only
         self.closed = Closed.read(path) if read_only else Closed.take(path)
         """The file as its last writer left it; ``None`` after a crash, and from an older mmsearch."""
+        self._file = _identity(path)
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
@@ -135,9 +136,31 @@ class CatalogueDatabase:
         with self.db.atomic():
             yield
 
+    def check_is_in_place(self) -> None:
+        """Refuses to go on with a file that was taken away: connections would read it for as long as they live.
+
+        Raises:
+            IndexMissing: it is gone, or another one lies in its place.
+        """
+        if self._file is None:
+            self._file = _identity(self.path)
+        if self._file is None or self._file != _identity(self.path):
+            raise IndexMissing(
+                f"the index {self.path.parent} was removed, moved or replaced while it was open: open it again, or "
+                "start the program again"
+            )
+
     def _scalar(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         row = self.sql.execute(sql, parameters).fetchone()
         return None if row is None else row[0]
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def register_words(connection: sqlite3.Connection) -> None:

@@ -20,7 +20,7 @@ from mmsearch.store.local.catalogue.rows import FOUND, Found
 _MANY = 10_000
 _ASKED_AFTER, _STEPS_PER_FOUND = 200, 64
 """Steps of SQLite's machine."""
-DATE_SQL = "COALESCE(c.taken_at, strftime('%Y-%m-%dT%H:%M:%S', d.mtime_ns / 1000000000, 'unixepoch'))"
+DATE_SQL = "COALESCE(d.taken_at, c.taken_at, strftime('%Y-%m-%dT%H:%M:%S', d.mtime_ns / 1000000000, 'unixepoch'))"
 """The date by which documents are listed: when it was taken, else when the file was last changed (UTC)."""
 
 
@@ -192,6 +192,23 @@ def count_where(catalogue: Catalogue, condition: Condition | None) -> int:
         sql += f" d JOIN contents c ON c.id = d.content_id WHERE {condition.sql}"
         values = dict(condition.parameters)
     return int(catalogue.sql.execute(sql, values).fetchone()[0])
+
+
+def values_of(catalogue: Catalogue, expression: str, limit: int) -> list[tuple[str, int]]:
+    """The most frequent values of an SQL expression over documents and contents, and how many documents have each."""
+    return catalogue.sql.execute(
+        f"""SELECT {expression} AS value, count(*) FROM documents d JOIN contents c ON c.id = d.content_id
+            GROUP BY 1 HAVING value IS NOT NULL ORDER BY 2 DESC, 1 LIMIT ?""",
+        [limit],
+    ).fetchall()
+
+
+def span_of(catalogue: Catalogue, expression: str) -> tuple[Any, Any] | None:
+    """The least and the greatest value of an SQL expression over documents and contents."""
+    row: tuple[Any, Any] = catalogue.sql.execute(
+        f"SELECT min({expression}), max({expression}) FROM documents d JOIN contents c ON c.id = d.content_id"
+    ).fetchone()
+    return None if row[0] is None else row
 
 
 def scan_documents(
