@@ -148,6 +148,16 @@ class Phrase(Where):
     words: str
 
 
+@dataclass(frozen=True)
+class Spoken(Where):
+    """In some passage of what is said in a video or recording these words stand in a row, in this language (ISO 639-1);
+    ``None``: any.
+    """
+
+    words: str | None = None
+    language: str | None = None
+
+
 def modalities_named(parts: Iterable[Where]) -> tuple[str, ...]:
     """The modalities that some of these name as wanted, in the order of their first mention."""
     named = (part.values for part in parts if isinstance(part, OneOf) and part.field == "modality")
@@ -186,6 +196,11 @@ def holds(where: Where, document: Mapping[str, Any]) -> bool:
         case Within(latitude, longitude, radius_km):
             distance = distance_or_null(document.get("latitude"), document.get("longitude"), latitude, longitude)
             return distance is not None and distance <= radius_km
+        case Spoken(said, language):
+            return any(
+                (said is None or has_tokens(tokens_of(text), tokens_of(said))) and (language is None or own == language)
+                for text, own in document.get("spoken", ())
+            )
         case Phrase(words):
             return _has_phrase(document, words)
     raise TypeError(f"{type(where).__name__} is no node of a filter")

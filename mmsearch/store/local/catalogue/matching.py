@@ -165,7 +165,8 @@ def documents_with_words(catalogue: Catalogue, match: str, limit: int) -> list[i
     """
     about = "SELECT rowid FROM document_words WHERE document_words MATCH :match LIMIT :limit"
     inside = """SELECT d.id FROM segment_words w JOIN segments s ON s.id = w.rowid
-                JOIN documents d ON d.content_id = s.content_id WHERE segment_words MATCH :match"""
+                JOIN documents d ON d.content_id = s.content_id
+                WHERE segment_words MATCH :match AND s.id NOT IN (SELECT segment_id FROM spoken)"""
     asked = {"match": match, "limit": limit + 1}
     if catalogue.sql.execute(f"SELECT count(*) FROM ({about})", asked).fetchone()[0] > limit:
         return None
