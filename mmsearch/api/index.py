@@ -467,6 +467,9 @@ class Index:
 
         search = from_keywords(_search_options(), chosen, options)
         parsed = _queries(queries, raw=raw)
+        if note is not None:
+            for sentence in filter(None, (one.understood for question in parsed for one in question.spelled)):
+                note(sentence)
         has_images = any(query.images for query in parsed)
         needs_encoder = has_images or any(query.texts or query.excluded for query in parsed)
         reranking = self._reranking(reranker or search.reranker, note)
