@@ -181,7 +181,7 @@ class Near(FilterKey):
         place, radius_km = _around(value)
         if not place.name:
             return None
-        others = {0: "", 1: ", not another of that name"}.get(place.others, f", not {place.others} others of that name")
+        others = f", one of {place.others + 1} of that name: add a country for another" if place.others else ""
         spot = f"({place.latitude:.2f}, {place.longitude:.2f})"
         return f"{name}:{value.text} is within {radius_km:g} km of {place} {spot}{others}"
 
