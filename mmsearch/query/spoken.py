@@ -22,6 +22,8 @@ SPEECH = "speech"
 RIVALS = 40
 """Generic queries whose best passages a spoken moment has to beat: of the values tried, the one with which captions
 find no fewer pictures and paraphrases find most sentences (benchmarks/sound.py)."""
+FITS = 0.25
+"""Below this relevance a passage is of no use to anybody who did not ask for speech."""
 _WORD = re.compile(r"\w+")
 
 

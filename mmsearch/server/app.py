@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mmsearch.api import Index
 
 PAGE = Path(__file__).parent
-LIMITS = {"k": Limit(20, 500), "rerank_depth": Limit(50, 500), "rerank_budget_s": Limit(1.0, 60)}
+LIMITS = {"k": Limit(10, 500), "rerank_depth": Limit(50, 500), "rerank_budget_s": Limit(1.0, 60)}
 """What is the server's own in `SearchOptions`."""
 UPLOAD_BYTES = 64 << 20
 UPLOADS, UPLOAD_S = 2, 60
@@ -110,8 +110,8 @@ class _Endpoints:
         options = options_of(SearchOptions, parameters, LIMITS, notes.append)
         found = self._index.search_many([query], options=options, note=notes.append)[0]
         hits = [hit for hit in found if hit.path not in like] or found
-        is_empty = not hits and options.nothing_below is not None
-        values = {"hits": [hit.as_json() for hit in hits], "nothing_matches_well": is_empty, "notes": notes}
+        is_alike = any(hit.match for hit in hits)
+        values = {"hits": [hit.as_json() for hit in hits], "nothing_matches_well": not is_alike, "notes": notes}
         values["reason"] = found.reason
         return _json(values)
 

@@ -3,6 +3,7 @@
 const $ = (id) => document.getElementById(id);
 const STEP = 40;
 const MOST = 500;
+const FEW = 6;  // weaker matches that are shown without being asked for
 const EVERYTHING = "before:9999";  // a query of filters alone lists what they allow, the newest first
 const state = { q: "", kind: "", duplicates: false, closer: false, all: false, like: null, upload: null, k: STEP };
 let latest = 0;
@@ -20,7 +21,7 @@ function address(path, values) {
 function searchAddress() {
   return address("/api/search", [
     ["q", state.q || (state.like || state.upload ? "" : EVERYTHING)], ["k", state.k], ["modality", state.kind], ["like", state.like],
-    ["no_collapse", state.duplicates ? 1 : ""], ["all", state.all ? 1 : ""],
+    ["no_collapse", state.duplicates ? 1 : ""],
     ["rerank", state.closer && state.q ? 1 : ""],
   ]);
 }
@@ -40,25 +41,31 @@ async function search() {
   }
   if (number !== latest) return;  // a later search is under way
   if (status !== 200) {
-    $("hits").replaceChildren();
-    $("more").hidden = true;
+    show([], true);
     return say(body.error, true);
   }
   const seconds = ((performance.now() - started) / 1000).toFixed(2);
-  hits = body.hits;
-  $("hits").replaceChildren(...hits.map(cell));
-  $("more").hidden = body.hits.length < state.k || state.k >= MOST;
-  const count = body.hits.length === 1 ? "1 result" : `${body.hits.length} results`;
+  show(body.hits, body.hits.length < state.k || state.k >= MOST);
+  const matches = body.hits.filter((hit) => hit.match).length;
+  const count = matches === 1 ? "1 match" : `${matches} matches`;
   const isSearch = state.q || state.like || state.upload;
-  say([isSearch ? `${count} in ${seconds} s` : "The newest", ...body.notes].join("\n"));
-  if (body.nothing_matches_well) {
-    say("Nothing here matches well. ");
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = "Show the nearest";
-    button.onclick = () => go({ all: true });
-    $("about").append(button);
-  }
+  const found = matches ? `${count} in ${seconds} s` : body.hits.length ? "Nothing in here is like that. The nearest:" : "Nothing found.";
+  say([isSearch ? found : "The newest", ...body.notes].join("\n"));
+}
+
+/** Shows matches, and below them a few of the weaker ones; the button gets what else there is. */
+function show(found, isAll) {
+  const matches = found.filter((hit) => hit.match);
+  const weaker = found.filter((hit) => !hit.match);
+  const shown = state.all ? weaker : weaker.slice(0, FEW);
+  hits = [...matches, ...shown];
+  $("hits").replaceChildren(...matches.map(cell));
+  $("weaker").replaceChildren(...shown.map(cell));
+  $("weaker-title").hidden = !matches.length || !shown.length;
+  const isCut = shown.length < weaker.length;
+  $("more").hidden = isAll && !isCut;
+  $("more").textContent = isCut ? "More weaker matches" : "More";
+  $("more").onclick = () => { if (isCut) state.all = true; else state.k = Math.min(MOST, state.k + STEP); search(); };
 }
 
 /** Changes the search, and remembers it in the address, so that the browser's own back button works. */
@@ -146,7 +153,7 @@ function cell(hit) {
   below.append(element("span", "name", nameOf(hit.path)));
   const note = element("span", "note");
   note.append(element("span", "", [momentOf(hit), copies(hit)].filter(Boolean).join(" · ")));
-  note.append(element("span", "score", hit.date ? hit.date.slice(0, 10) : (hit.relevance ?? hit.score).toFixed(2)));
+  note.append(element("span", "score", hit.date ? hit.date.slice(0, 10) : hit.relevance === null ? "" : hit.relevance.toFixed(2)));
   below.append(note);
   const bar = element("span", "bar");
   const filled = document.createElement("i");
@@ -227,7 +234,6 @@ $("choices").addEventListener("change", () => {
   const kind = document.querySelector("[name=kind]:checked").value;
   go({ kind, duplicates: $("duplicates").checked, closer: $("closer").checked });
 });
-$("more").onclick = () => { state.k = Math.min(MOST, state.k + STEP); search(); };
 $("like-off").onclick = () => go({ like: null, upload: null });
 $("upload").addEventListener("change", () => {
   if ($("upload").files.length) go({ upload: $("upload").files[0], like: null });

@@ -23,7 +23,7 @@ from PIL import Image
 
 from mmsearch.api import Index
 from mmsearch.core.errors import UsageError
-from mmsearch.query import SearchOptions
+from mmsearch.query import SearchOptions, searcher
 from mmsearch.server import app as server_app
 from mmsearch.server.app import PAGE, create_app
 from mmsearch.server.run import serve
@@ -109,13 +109,13 @@ def test_the_page_asks_for_nothing_that_is_not_there(client: TestClient) -> None
 
 def test_it_answers_as_python_does(client: TestClient, index: Index) -> None:
     for asked in ({"q": "red"}, {"q": "blue -red", "k": 3}, {"q": ["red", "blue"]}, {"q": "red", "modality": "text"}):
-        found = get(client, "/api/search", all=1, no_collapse=1, **asked)
+        found = get(client, "/api/search", no_collapse=1, **asked)
         kinds = (asked["modality"],) if "modality" in asked else None
-        options = SearchOptions(k=asked.get("k", 20), modalities=kinds)
+        options = SearchOptions(k=asked.get("k", 10), modalities=kinds)
         hits = index.search(asked["q"], options=options)
-        assert found["hits"] == [hit.as_json() for hit in hits] and hits and found["schema"] == 2
-    least = get(client, "/api/search", q="red", min_relevance=0.6)["hits"]
-    assert least and all(hit["relevance"] >= 0.6 for hit in least)
+        assert found["hits"] == [hit.as_json() for hit in hits] and hits and found["schema"] == 3
+    least = get(client, "/api/search", q="red", min_relevance=0.2)["hits"]
+    assert least and all(hit["relevance"] >= 0.2 for hit in least)
 
 
 def test_pictures_are_questions_too(client: TestClient, index: Index, files: Path) -> None:
@@ -128,11 +128,16 @@ def test_pictures_are_questions_too(client: TestClient, index: Index, files: Pat
     assert {Path(hit["path"]).stem for hit in mixed[:2]} <= {"red", "green", "yellow", "black"}
 
 
-def test_nothing_that_matches_well_is_told_apart(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(server_app.LIMITS, "nothing_below", server_app.Limit(1.0, 1))
+def test_weaker_matches_are_told_apart(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = get(client, "/api/search", q="red")
+    assert {hit["match"] for hit in found["hits"]} == {True, False} and not found["nothing_matches_well"]
+    strict = get(client, "/api/search", q="red", strict=1)["hits"]
+    assert strict == [hit for hit in found["hits"] if hit["match"]]
+    monkeypatch.setattr(searcher, "MATCH", 1.1)
     found = get(client, "/api/search", q="grey thing")
+    assert found["hits"] and found["nothing_matches_well"] and not any(hit["match"] for hit in found["hits"])
+    found = get(client, "/api/search", q="grey thing", strict=1)
     assert found["hits"] == [] and found["nothing_matches_well"]
-    assert not get(client, "/api/search", q="grey thing", all=1)["nothing_matches_well"]
 
 
 def test_wrong_questions_are_refused_with_the_reason(
