@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmsearch.core.regular import NOT_REGULAR
-from mmsearch.sources.base import ARCHIVE_SUFFIX, FileEntry, Unreadable, WalkRules, reason_of
+from mmsearch.sources.base import ARCHIVE_SUFFIX, SUBTITLES, FileEntry, Unreadable, WalkRules, reason_of
 from mmsearch.sources.ignoring import IGNORE_FILE, Ignore
 from mmsearch.sources.sidecars import CLIP_SUFFIXES, Sidecars, clip_stamp, clips_of, joined, stamp_of
 from mmsearch.sources.sidecars import SUFFIXES as SIDECAR_SUFFIXES
@@ -72,7 +72,8 @@ class _Below(NamedTuple):
 
 def walk(
     root: Path, rules: WalkRules, below: str = "", captioned: frozenset[str] = frozenset(),
-    folders: dict[str, FolderSeen] | None = None, is_clip: IsClip | None = None,
+    folders: dict[str, FolderSeen] | None = None, is_clip: IsClip | None = None, *,
+    subtitled: frozenset[str] = frozenset(),
 ) -> Iterator[FileEntry | Unreadable]:  # fmt: skip
     """Files of ``root`` (at or below the relative path ``below``), ascending by path in code point order.
 
@@ -81,7 +82,8 @@ def walk(
     root is met under its own name, and a loop ends where it starts.
 
     A file whose suffix is in ``captioned`` may have sidecars in the same folder (`mmsearch.sources.sidecars`), which
-    are not met as files of their own.
+    are not met as files of their own. So are subtitles of one whose suffix is in
+    ``subtitled``: ``film.srt``, ``film.mp4.srt``, ``film.de.srt``, ``film.de.forced.srt``.
 
     ``is_clip`` says whether a video is the clip of a photo that has its name (a Live Photo): then it is not met either.
 
@@ -106,10 +108,10 @@ def walk(
         if not stat.S_ISREG(status.st_mode):
             yield Unreadable(below, NOT_REGULAR, is_directory=False)
             return
-        stamps = _sidecars_in(start.parent, below, captioned, is_clip).get(start.name, "")
+        stamps = _sidecars_in(start.parent, below, captioned, is_clip, subtitled).get(start.name, "")
         yield FileEntry(below, status.st_size, status.st_mtime_ns, status.st_ctime_ns, stamps)
         return
-    yield from _Walker(root, rules, captioned, folders, is_clip).walk(str(start), below, ignore)
+    yield from _Walker(root, rules, captioned, folders, is_clip, subtitled).walk(str(start), below, ignore)
 
 
 def is_left_out(root: Path, rules: WalkRules, below: str) -> bool:
@@ -136,10 +138,10 @@ class _Walker:
 
     def __init__(
         self, root: Path, rules: WalkRules, captioned: frozenset[str], folders: dict[str, FolderSeen] | None,
-        is_clip: IsClip | None,
+        is_clip: IsClip | None, subtitled: frozenset[str],
     ) -> None:  # fmt: skip
         self._is_clip = is_clip
-        self._captioned = captioned
+        self._captioned, self._subtitled = captioned, subtitled
         self._folders = folders
         self._real_root = os.path.realpath(root)
         self._hidden = rules.hidden
@@ -172,7 +174,7 @@ class _Walker:
             return
         prefix = relative + "/" if relative else ""
         entries = [entry for entry in entries if self._counts(entry, prefix, ignore)]
-        sidecars, captions = _sidecars(entries, prefix, self._captioned, self._is_clip)
+        sidecars, captions = _sidecars(entries, prefix, self._captioned, self._is_clip, self._subtitled)
         for entry in entries:
             path = prefix + entry.name
             if _is_directory(entry):
@@ -217,9 +219,38 @@ class _Walker:
 
 
 def _sidecars(
+    entries: list[os.DirEntry[str]], prefix: str, captioned: frozenset[str], is_clip: IsClip | None,
+    subtitled: frozenset[str],
+) -> tuple[dict[str, str], set[str]]:  # fmt: skip
+    """Name of a file → what stands for what lies beside it; and the names of all that does."""
+    stamps, owned = _descriptions(entries, prefix, captioned, is_clip)
+    for name, entry in _subtitles(entries, subtitled):
+        stamps[name] = joined(filter(None, (stamps.get(name), _stamp(entry.name, entry))))
+        owned.add(entry.name)
+    return stamps, owned
+
+
+def _subtitles(entries: list[os.DirEntry[str]], subtitled: frozenset[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Names of videos and recordings, each with a file of its subtitles, in the order of these."""
+    possible = [entry for entry in entries if entry.name.lower().endswith(SUBTITLES) and not _is_directory(entry)]
+    if not possible or not subtitled:
+        return
+    owners: dict[str, list[str]] = {}
+    for entry in entries:
+        stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122
+        if suffix.lower() in subtitled:
+            for called in (entry.name, stem):
+                owners.setdefault(called, []).append(entry.name)
+    for entry in possible:
+        own = next((owners[called] for called in _subtitled_names(entry.name) if called in owners), [])
+        if own and _stamp(entry.name, entry):
+            yield from ((name, entry) for name in own)
+
+
+def _descriptions(
     entries: list[os.DirEntry[str]], prefix: str, captioned: frozenset[str], is_clip: IsClip | None
 ) -> tuple[dict[str, str], set[str]]:
-    """Name of a file → what stands for what lies beside it; and the names of all that does."""
+    """The same, without subtitles."""
     beside = [entry for entry in entries if entry.name.lower().endswith(_BESIDE)] if captioned else []
     if not beside:
         return {}, set()
@@ -252,14 +283,37 @@ def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()  # noqa: PTH122  (a Path costs ten times as much, and there are millions)
 
 
-def _sidecars_in(folder: Path, below: str, captioned: frozenset[str], is_clip: IsClip | None) -> dict[str, str]:
+def _subtitled_names(name: str) -> list[str]:
+    """What the video or recording may be called, without its suffix or with it, that subtitles of this name belong to:
+    the longest name first.
+    """
+    found = [name.rpartition(".")[0]]
+    for _ in range(2):
+        stem, dot, _ = found[-1].rpartition(".")
+        found += [stem] if dot else []
+    return found
+
+
+def subtitles_beside(path: Path) -> list[str]:
+    """The names of the files of subtitles that belong to a video or recording, in their order."""
+    own = {path.name, path.stem}
+    try:
+        names = sorted(name for name in os.listdir(path.parent) if name.lower().endswith(SUBTITLES))  # noqa: PTH208
+    except OSError:
+        return []
+    return [name for name in names if own & set(_subtitled_names(name))]
+
+
+def _sidecars_in(
+    folder: Path, below: str, captioned: frozenset[str], is_clip: IsClip | None, subtitled: frozenset[str]
+) -> dict[str, str]:
     """As `_sidecars`, of the folder in which only ``below`` counts."""
     try:
         entries = list(os.scandir(folder))
     except OSError:
         return {}
     prefix = below[: below.rfind("/") + 1]
-    return _sidecars(entries, prefix, captioned, is_clip)[0]
+    return _sidecars(entries, prefix, captioned, is_clip, subtitled)[0]
 
 
 def _stamp(name: str, entry: os.DirEntry[str]) -> str:

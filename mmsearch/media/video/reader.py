@@ -83,7 +83,9 @@ class VideoDecoder(Decoder):
         return Decoded(info, reading.segments(), reading.final_info)
 
     def describe(self, path: Path, options: DecodeOptions) -> MediaInfo | Literal["again"]:
-        """See :meth:`Decoder.describe`: high dynamic range was shown as if it were plain."""
+        """See :meth:`Decoder.describe`: high dynamic range was shown as if it were plain, and a date
+        in UTC taken for one in local time.
+        """
         with _opened(_Source(path, None), options) as (container, stream):
             context = stream.codec_context
             is_hdr = Coding(int(context.color_primaries), int(context.color_trc)).is_hdr
