@@ -25,7 +25,10 @@ from mmsearch.query.question import EncodedQuestion, Question, encode_questions
 from mmsearch.query.rerank import Reranking, rerank_candidates, reranking_of
 from mmsearch.query.retrieve import Candidate, judge, retrieve, retrieve_first
 from mmsearch.query.spoken import (
+    SHOWN,
     SPEECH,
+    UNSEEN,
+    UNSEEN_SHARE,
     is_speech_beside,
     merged,
     passages_wanted,
@@ -144,11 +147,11 @@ class Searcher:
         if not is_speech_beside(question, options, self.store):
             return self._found(context, first, words, reranking)
         pictures = self._context(context.query, without_speech(question, options, self.store))
-        found = self._found(pictures, first, words, reranking)
+        found = self._found(pictures, first, words, reranking, beside_speech=True)
         spoken = self._context(context.query, replace(options, modalities=(SPEECH,)))
         if question.exact:
             return merged(found, self._said(spoken, [Spoken(words=phrase) for phrase in question.exact]), options.k)
-        floor = options.nothing_below or 0.0  # a passage that hardly fits is of no use to anybody
+        floor = SHOWN * (options.nothing_below or 0.0)  # a passage that hardly fits is of no use to anybody
         said = self._found(spoken, None, words, None)
         return merged(found, [hit for hit in said if hit.relevance is None or hit.relevance >= floor], options.k)
 
@@ -194,7 +197,10 @@ class Searcher:
             for hit, one in zip(hits, shown, strict=True)
         ]
 
-    def _found(self, context: Context, first: Nearest | None, words: Words, reranking: Reranking | None) -> list[Hit]:
+    def _found(
+        self, context: Context, first: Nearest | None, words: Words, reranking: Reranking | None, *,
+        beside_speech: bool = False,
+    ) -> list[Hit]:  # fmt: skip
         options = context.options
         reranking = reranking_of(context.query.question, reranking)
         if reranking is None:
@@ -205,6 +211,8 @@ class Searcher:
             ranked = rerank_candidates(reranking, self.store, context.query.question, ranked, options)
             groups = self._groups(ranked, options)
         relevance = self._relevance(context, ranked)
+        if beside_speech and context.is_single and self._calibration.scale.reference is not None:
+            relevance = self._of_what_is_seen(context, ranked, relevance)
         hits: list[Hit] = []
         for members in groups[: options.k]:
             known = relevance[members[0]]
@@ -249,6 +257,18 @@ class Searcher:
                 for value, one in zip(relevance, ranked, strict=True)
             ]
         return relevance
+
+    def _of_what_is_seen(
+        self, context: Context, ranked: Sequence[Candidate], relevance: list[float | None]
+    ) -> list[float | None]:
+        """Relevance as it counts beside what is said: the best of a few pictures may fit no query, which the others of
+        the store do not tell.
+        """
+        fits = self._calibration.fits(_matches(context, ranked), "visual", np.arange(len(ranked)))
+        return [
+            value if value is None or one.words or fit >= UNSEEN else UNSEEN_SHARE * value
+            for value, one, fit in zip(relevance, ranked, fits.tolist(), strict=True)
+        ]
 
     def _is_enough(self, context: Context, ranked: Sequence[Candidate], hits: Sequence[Hit]) -> bool:
         """Whether the best hit, or the first ones together, reach the relevance below which nothing is shown."""
