@@ -3,7 +3,7 @@
 The leaves name fields of a document: ``path``, ``modality``, ``size`` (bytes), ``mtime_ns``, and those of
 `mmsearch.core.types.MediaInfo`. Three fields follow from others: ``pixels`` (width × height), ``long_side`` (the larger
 of them) and ``date`` (when it was taken, in the camera's local time; without that, the time at which its file was last
-changed, in UTC, so that a copied index finds the same in every time zone).
+changed, in the time zone of this machine).
 
 A leaf is false where the document lacks its field. ``Not`` is the exact complement, so it is true there.
 """
@@ -227,8 +227,12 @@ def shortest_iso(moment: datetime) -> str:
 
 
 def nanoseconds_of(moment: datetime) -> int:
-    """Of a moment in UTC since 1970."""
-    return (moment - datetime(1970, 1, 1)) // timedelta(seconds=1) * 10**9
+    """Of a moment in the local time zone, since 1970 in UTC. Years for which no zone is known count as in UTC."""
+    try:
+        seconds = int(moment.timestamp())
+    except (OverflowError, ValueError, OSError):
+        seconds = (moment - datetime(1970, 1, 1)) // timedelta(seconds=1)
+    return seconds * 10**9
 
 
 def _dates(document: Mapping[str, Any], moment: datetime) -> tuple[Any, Any]:

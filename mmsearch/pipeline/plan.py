@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from mmsearch.media import DECODERS
 from mmsearch.media.archive import archive_decoding
 from mmsearch.media.base import DecodeOptions, Decoder
 from mmsearch.media.formats import SOUND, VIDEO, suffixes_of
+from mmsearch.media.live_photos import is_live_photo
 from mmsearch.media.metadata.sidecars import NOTHING, Beside
 from mmsearch.sources import (
     ARCHIVE_SUFFIX,
+    CLIP_SUFFIXES,
     IGNORE_FILE,
     SIDECAR_SUFFIXES,
     SUBTITLES,
@@ -25,6 +28,7 @@ from mmsearch.sources import (
     FolderSeen,
     Unreadable,
     WalkRules,
+    clip_stamp,
     is_left_out,
     walk,
 )
@@ -161,9 +165,8 @@ def resolve_changes(index: IndexDirectory, paths: Sequence[Path], rules: WalkRul
     kept = [scope for scope, _ in kept_scopes(index)]
     found: dict[Path, Scope] = {}
     for path in paths:
-        place = (
-            path.parent if path.suffix.lower() in (*SIDECAR_SUFFIXES, *SUBTITLES) or path.name == IGNORE_FILE else path
-        )
+        is_beside = path.suffix.lower() in (*SIDECAR_SUFFIXES, *CLIP_SUFFIXES, *SUBTITLES)
+        place = path.parent if is_beside or path.name == IGNORE_FILE else path
         for scope in kept:
             outer = scope.folder / scope.below
             if outer not in (place, *place.parents):
@@ -244,7 +247,9 @@ def _side_by_side(
     folders: dict[str, FolderSeen] = {}
     last_folder: str | None = None
     is_there = os.path.lexists(scope.folder)
-    for met in walk(scope.folder, rules, scope.below, CAPTIONED, folders, subtitled=SUBTITLED) if is_there else ():
+    clips = partial(_is_clip, index, scope)
+    found = walk(scope.folder, rules, scope.below, CAPTIONED, folders, clips, subtitled=SUBTITLED)
+    for met in found if is_there else ():
         if removed and any(met.path == path or met.path.startswith(path + "/") for path in removed):
             continue
         while document is not None and document.path < met.path:
@@ -269,6 +274,21 @@ def _side_by_side(
     for lost in not_met:
         if not any(lost.path.startswith(prefix) for prefix in unknowable):
             (plan.absent if lost.is_absent else plan.gone).append((lost.id, scope.root.id, lost.path))
+
+
+def _is_clip(index: IndexDirectory, scope: Scope, photo: str, clip: str, status: os.stat_result) -> bool | None:
+    """Looked up where it was found out before, else in the headers of both files. A photo that cannot be read, or was
+    taken out of the index, stands for nothing.
+    """
+    known = index.catalogue.sidecars_of(scope.root.id, photo)
+    if known is None and index.catalogue.is_left_out(scope.root.id, photo):
+        return None
+    stamps = (known or "").split("/")
+    for verdict in (True, False):
+        if clip_stamp(clip, status, verdict) in stamps:
+            return verdict
+    place = scope.folder / photo
+    return is_live_photo(place, place.with_name(clip))
 
 
 def _remember_folders(found: dict[str, FolderIdentity], seen: dict[str, FolderSeen], folder: str) -> None:

@@ -267,6 +267,21 @@ class Catalogue(AbsenceTables):
             "UPDATE contents SET decoding = decoding || ' outdated', is_described = 1 WHERE id = ?", [content_id]
         )
 
+    def sidecars_of(self, root_id: int, path: str) -> str | None:
+        """What lay beside the document at a path, absent or not; ``None`` where there is none."""
+        for table in ("documents", "absent_documents"):
+            found = self._scalar(f"SELECT sidecars FROM {table} WHERE root_id = ? AND path = ?", [root_id, path])
+            if found is not None:
+                return str(found)
+        return None
+
+    def is_left_out(self, root_id: int, path: str) -> bool:
+        """Whether the file at a path was skipped, or taken out by hand."""
+        return any(
+            self._scalar(f"SELECT 1 FROM {table} WHERE root_id = ? AND path = ?", [root_id, path]) is not None
+            for table in ("skipped", "removed")
+        )
+
     # Skipped files
 
     def skipped_below(self, root_id: int, prefix: str = "") -> dict[str, list[Any]]:

@@ -20,8 +20,9 @@ from mmsearch.store.local.catalogue.rows import FOUND, Found
 _MANY = 10_000
 _ASKED_AFTER, _STEPS_PER_FOUND = 200, 64
 """Steps of SQLite's machine."""
-DATE_SQL = "COALESCE(d.taken_at, c.taken_at, strftime('%Y-%m-%dT%H:%M:%S', d.mtime_ns / 1000000000, 'unixepoch'))"
-"""The date by which documents are listed: when it was taken, else when the file was last changed (UTC)."""
+CHANGED = "d.mtime_ns / 1000000000, 'unixepoch', 'localtime'"
+DATE_SQL = f"COALESCE(d.taken_at, c.taken_at, strftime('%Y-%m-%dT%H:%M:%S', {CHANGED}))"
+"""The date by which documents are listed: when it was taken, else when the file was last changed; local time."""
 
 
 class Condition(NamedTuple):
