@@ -146,7 +146,7 @@ def test_wrong_questions_are_refused_with_the_reason(
         ({}, "give either a text or an image"),
         ({"q": "red", "k": "many"}, "k is 'many'"),
         ({"q": "red", "k": "0"}, "from 1 to 500"),
-        ({"q": "red", "modality": "smell"}, "no such modality: sound"),
+        ({"q": "red", "modality": "smell"}, "no such modality: smell"),
         ({"like": str(files.parent / "secret.png")}, "not in the index"),
     ):
         answer = client.get("/api/search", params=values)
