@@ -131,6 +131,8 @@ function element(name, className, text) {
   return made;
 }
 
+const SOUNDS = /\.(mp3|m4a|m4b|aac|wav|flac|ogg|oga|opus|wma|aiff?|mka)$/i;
+
 function isPassage(hit) {
   return hit.modality === "text" || hit.text !== null;
 }
@@ -176,9 +178,17 @@ function view(hit) {
   viewed = hit;
   const file = address("/api/file", [["path", hit.path]]);
   let shown;
-  if (hit.modality === "video") {
+  const isSound = hit.modality === "sound" || (hit.modality === "speech" && SOUNDS.test(hit.path));
+  if (isSound) {
+    shown = element("div", "sound");
+    const player = document.createElement("audio");
+    player.controls = player.autoplay = true;
+    player.src = `${file}#t=${hit.start_s ?? 0}`;
+    shown.append(player, element("p", "passage", hit.text || ""));
+  } else if (hit.modality === "video" || hit.modality === "speech") {
     shown = document.createElement("video");
-    shown.controls = shown.autoplay = shown.muted = true;
+    shown.controls = shown.autoplay = true;
+    shown.muted = hit.modality === "video";  // who looks for what is said wants to hear it
     shown.src = `${file}#t=${hit.start_s ?? 0}`;
     shown.poster = pictureOf(hit, 1280);
   } else if (hit.modality === "image") {
@@ -192,7 +202,8 @@ function view(hit) {
   $("shown-name").textContent = hit.path;
   const parts = Object.entries(hit.parts).filter(([, value]) => value).map(([name, value]) => `${name} ${value.toFixed(3)}`);
   const read = hit.read ? `read in it: “${hit.read.replaceAll("\n", " / ")}”` : "";
-  $("shown-about").textContent = [momentOf(hit), parts.join(" + "), read].filter(Boolean).join(" · ");
+  const said = hit.modality === "speech" ? `“${hit.text}”` : "";
+  $("shown-about").textContent = [momentOf(hit), said, parts.join(" + "), read].filter(Boolean).join(" · ");
   $("shown-open").href = file;
   $("shown-like").hidden = isPassage(hit);
   $("shown-where").hidden = isPassage(hit) || !state.q;
@@ -240,6 +251,44 @@ $("upload").addEventListener("change", () => {
   $("upload").value = "";
 });
 
+/* ---- questions that are spoken: recorded here, understood by the server, shown to be edited, then asked ---- */
+
+let recorder = null;
+
+async function speak() {
+  if (recorder) return recorder.stop();
+  let stream;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+  } catch (error) {
+    return say(`The microphone cannot be used: ${error.message}`, true);
+  }
+  const parts = [];
+  recorder = new MediaRecorder(stream);
+  recorder.ondataavailable = (event) => parts.push(event.data);
+  recorder.onstop = async () => {
+    stream.getTracks().forEach((track) => track.stop());
+    recorder = null;
+    $("voice").ariaPressed = "false";
+    $("voice").textContent = "Speak";
+    say("Listening to it …");
+    const response = await fetch("/api/voice", { method: "POST", body: new Blob(parts) });
+    const body = await response.json();
+    if (!response.ok) return say(body.error, true);
+    $("question").value = body.text;
+    $("question").focus();
+    if (body.text) say(`Understood: ${body.text}. Press Enter to search, or change it.`);
+    else say("Nothing was understood.", true);
+  };
+  recorder.start();
+  $("voice").ariaPressed = "true";
+  $("voice").textContent = "Done";
+  say("Listening … press the button again when you are done.");
+}
+
+$("voice").hidden = !(navigator.mediaDevices && window.MediaRecorder);
+$("voice").onclick = speak;
+
 let waiting;
 $("question").addEventListener("input", () => {
   clearTimeout(waiting);
@@ -279,7 +328,7 @@ document.addEventListener("paste", (event) => {
 window.addEventListener("popstate", readAddress);
 
 fetch("/api/status").then((response) => response.json()).then((status) => {
-  const counts = [["image", "photos"], ["video", "videos"], ["text", "texts"]]
+  const counts = [["image", "photos"], ["video", "videos"], ["sound", "recordings"], ["text", "texts"]]
     .filter(([kind]) => status.documents[kind]).map(([kind, name]) => `${status.documents[kind].toLocaleString()} ${name}`);
   $("holds").textContent = counts.join(", ");
 });
