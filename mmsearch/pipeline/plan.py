@@ -159,14 +159,13 @@ def _existing(path: Path) -> Path:
 def resolve_changes(index: IndexDirectory, paths: Sequence[Path], rules: WalkRules) -> list[Scope]:
     """Scopes of places where something changed, may be to nothing: those that are to be kept up to date.
 
-    What may be about a photo beside it, or subtitles, and an ignore file, which rules a folder: for them, the folder is
-    looked at.
+    What may be about a photo beside it, or subtitles, a photo that has such beside it, and an ignore file, which rules
+    a folder: for them, the folder is looked at.
     """
     kept = [scope for scope, _ in kept_scopes(index)]
     found: dict[Path, Scope] = {}
     for path in paths:
-        is_beside = path.suffix.lower() in (*SIDECAR_SUFFIXES, *CLIP_SUFFIXES, *SUBTITLES)
-        place = path.parent if is_beside or path.name == IGNORE_FILE else path
+        place = path.parent if path.name == IGNORE_FILE or _concerns_others(path) else path
         for scope in kept:
             outer = scope.folder / scope.below
             if outer not in (place, *place.parents):
@@ -177,6 +176,17 @@ def resolve_changes(index: IndexDirectory, paths: Sequence[Path], rules: WalkRul
             if not below or not is_left_out(scope.folder, rules, below):
                 found[place] = Scope(scope.root, scope.folder, below)
     return [found[place] for place in _outermost(list(found))]
+
+
+def _concerns_others(path: Path) -> bool:
+    """Whether it decides about a file beside it: what may be about that; or a photo or video with which its text or
+    clip turns from a document of its own into a part of it, and back when it goes.
+    """
+    suffix = path.suffix.lower()
+    if suffix in (*SIDECAR_SUFFIXES, *CLIP_SUFFIXES, *SUBTITLES):
+        return True
+    own = (path.with_name(path.name + ".txt"), *map(path.with_suffix, (".txt", *CLIP_SUFFIXES, ".MOV", ".MP4")))
+    return suffix in CAPTIONED and any(map(os.path.lexists, own))
 
 
 def _outermost(paths: Sequence[Path]) -> list[Path]:

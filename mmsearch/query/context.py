@@ -16,8 +16,9 @@ from mmsearch.core.modalities import Group, is_passages, names_in
 from mmsearch.core.types import Modality
 from mmsearch.filters import And, Not, OneOf, Phrase, Where
 from mmsearch.query.calibrate.calibration import Calibration, Kind
+from mmsearch.query.calibrate.fit import TextSpread
 from mmsearch.query.exclusion import Concept, Spread, scores_over
-from mmsearch.query.options import SearchOptions
+from mmsearch.query.options import ALPHA, SearchOptions
 from mmsearch.query.question import EncodedQuestion, Question
 from mmsearch.store.base import FloatArray, IdArray, Store
 
@@ -128,11 +129,13 @@ class Context:
     @cached_property
     def deviation(self) -> float:
         """The standard deviation of its corrected scores over the store."""
-        ids, sample = self.samples.of(self.group)
-        if len(sample) < 2:
-            return 1.0
-        totals = scores_over(sample, self.vector) + self.corrections(ids)
-        return max(float(totals.std()), 1e-6)
+        totals = self._sample_scores(self.group)
+        return 1.0 if len(totals) < 2 else max(float(totals.std()), 1e-6)
+
+    def _sample_scores(self, group: Group) -> FloatArray:
+        ids, sample = self.samples.of(group)
+        scores: FloatArray = scores_over(sample, self.vector) + self.corrections(ids) if len(ids) else sample[:, 0]
+        return scores
 
     @cached_property
     def full_bonus(self) -> float:
@@ -140,9 +143,12 @@ class Context:
         return self.options.words * self.deviation
 
     @cached_property
-    def usual(self) -> FloatArray | None:
-        """What a text usually reaches among unrelated photos, (1,); ``None`` where that is not known."""
-        return None if self.kind == "image" else self.calibration.scale.usual(self.vector[None])
+    def spread(self) -> TextSpread | None:
+        """How the scores of a text are spread over pictures; ``None`` where that is not known, and of images."""
+        if self.kind == "image":
+            return None
+        counts = self.alpha / ALPHA if self.calibration.covered else 0.0
+        return self.calibration.spread(self.vector, counts, lambda: self._sample_scores("visual"))
 
 
 def modalities_allowed(

@@ -25,6 +25,8 @@ class _Condition(NamedTuple):
     shown: str
     where: Where
     unmet: Callable[[], str]
+    is_unwritten: bool = False
+    """Whether nobody wrote it: without ``type:``, pictures are looked for."""
 
 
 def with_reasons(
@@ -59,8 +61,14 @@ def why_nothing(store: Store, question: Question, options: SearchOptions) -> str
         others = [other for other in conditions if other is not one]
         if len(others) > 1 and not store.count(And(tuple(other.where for other in others))):
             conditions = others
-    *first, last = (one.shown for one in conditions)
-    return f"{', '.join(first)} and {last} each meet files, together none"
+    *first, last = conditions
+    written = ", ".join(one.shown for one in first)
+    if last.is_unwritten:
+        required = tuple(one.where for one in first)
+        kinds = [kind for kind in sorted(store.modalities) if store.count(And((*required, OneOf("modality", (kind,)))))]
+        if kinds:
+            return f"no picture or video meets {written}: other files do, look for them with type:{','.join(kinds)}"
+    return f"{written} and {last.shown} each meet files, together none"
 
 
 def _conditions(store: Store, question: Question, options: SearchOptions) -> list[_Condition]:
@@ -86,5 +94,6 @@ def _conditions(store: Store, question: Question, options: SearchOptions) -> lis
         names = " or ".join(kinds)
         there = " or ".join(sorted(store.modalities))
         sentence = f"there is no {names or 'image or video'} here: look for type:{there.replace(' or ', ',')}"
-        found.append(_Condition(f"type:{','.join(kinds)}", OneOf("modality", kinds), lambda: sentence))
+        of_kinds = OneOf("modality", kinds)
+        found.append(_Condition(f"type:{','.join(kinds)}", of_kinds, lambda: sentence, options.modalities is None))
     return found

@@ -16,15 +16,16 @@ from mmsearch.core.types import Hit
 from mmsearch.filters import OneOf, Spoken
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.query.calibrate.calibration import Calibration, Kind, Matches, load_calibration
-from mmsearch.query.calibrate.fit import TOGETHER
+from mmsearch.query.calibrate.fit import never_rising
 from mmsearch.query.context import Context, Samples, where_of
 from mmsearch.query.fuse import Words, compared, content_words, find_evidence, fuse, lines_read
 from mmsearch.query.moments import Moment, fold_duplicates, moment_around
-from mmsearch.query.options import SearchOptions
+from mmsearch.query.options import MATCH, SearchOptions
 from mmsearch.query.question import EncodedQuestion, Question, encode_questions
 from mmsearch.query.rerank import Reranking, rerank_candidates, reranking_of
 from mmsearch.query.retrieve import Candidate, judge, retrieve, retrieve_first
 from mmsearch.query.spoken import (
+    FITS,
     SPEECH,
     is_speech_beside,
     merged,
@@ -148,9 +149,8 @@ class Searcher:
         spoken = self._context(context.query, replace(options, modalities=(SPEECH,)))
         if question.exact:
             return merged(found, self._said(spoken, [Spoken(words=phrase) for phrase in question.exact]), options.k)
-        floor = options.nothing_below or 0.0  # a passage that hardly fits is of no use to anybody
         said = self._found(spoken, None, words, None)
-        return merged(found, [hit for hit in said if hit.relevance is None or hit.relevance >= floor], options.k)
+        return merged(found, [hit for hit in said if hit.relevance is None or hit.relevance >= FITS], options.k)
 
     def _said(self, context: Context, wanted: Sequence[Spoken]) -> list[Hit]:
         """The passages of which ``wanted`` is true, several of one document too: the best for the words of the query,
@@ -183,7 +183,7 @@ class Searcher:
         if context.query.is_listing:
             found.sort(key=lambda one: (one.segment.path, one.segment.start_s or 0.0))
         shown = found[:k]
-        relevance = [None] * k if context.query.is_listing else self._relevance(context, shown)
+        relevance = [None] * k if context.query.is_listing else never_rising(self._relevance(context, shown))
         hits = [self._hit(context, shown, [place], relevance[place], place + 1) for place in range(len(shown))]
         if context.query.is_listing:
             hits = [replace(hit, parts={}) for hit in hits]
@@ -204,13 +204,14 @@ class Searcher:
             # once, whatever the groups took: its time is limited
             ranked = rerank_candidates(reranking, self.store, context.query.question, ranked, options)
             groups = self._groups(ranked, options)
-        relevance = self._relevance(context, ranked)
+        relevance = never_rising(self._relevance(context, ranked))
+        least = max(options.min_relevance or 0.0, MATCH if options.strict else 0.0)
         hits: list[Hit] = []
         for members in groups[: options.k]:
             known = relevance[members[0]]
-            if options.min_relevance is None or known is None or known >= options.min_relevance:
+            if known is None or known >= least:
                 hits.append(self._hit(context, ranked, members, known, len(hits) + 1))
-        return hits if self._is_enough(context, ranked, hits) else []
+        return hits
 
     def _ranked(
         self, context: Context, first: Nearest | None, words: Words, need: int
@@ -249,19 +250,6 @@ class Searcher:
                 for value, one in zip(relevance, ranked, strict=True)
             ]
         return relevance
-
-    def _is_enough(self, context: Context, ranked: Sequence[Candidate], hits: Sequence[Hit]) -> bool:
-        """Whether the best hit, or the first ones together, reach the relevance below which nothing is shown."""
-        floor = context.options.nothing_below
-        if floor is None or not all(hit.relevance is not None and hit.relevance < floor for hit in hits):
-            return True
-        if not ranked or not context.is_single:
-            return False
-        groups = [group_of(one.segment.modality) for one in ranked]
-        group = "visual" if "visual" in groups else "text"
-        first = [one for one, its in zip(ranked, groups, strict=True) if its == group][:TOGETHER]
-        together = self._calibration.relevance_together(_matches(context, first))
-        return together is not None and together >= floor
 
     # Hits
 
@@ -302,6 +290,7 @@ class Searcher:
             duplicates=tuple(ranked[place].segment.path for place in members[1:]),
             read=self._read(context, best),
             language=self._language(segment),
+            match=relevance is None or relevance >= MATCH,
         )
 
     def _language(self, segment: Segment) -> str | None:
@@ -391,10 +380,11 @@ def _encoded(encoder: Encoder | None, parts: Sequence[Sequence[Question]]) -> It
 
 def _matches(context: Context, some: Sequence[Candidate]) -> Matches:
     """What calibration reads of a query and of candidates."""
-    ids = np.array([one.segment.id for one in some], dtype=np.int64)
     cosines = np.array([one.cosine for one in some], dtype=np.float32)
+    totals = np.array([one.total for one in some], dtype=np.float32)
     are_texts = np.array([group_of(one.segment.modality) == "text" for one in some], dtype=bool)
-    return Matches(context.kind, context.weights, context.usual, ids, cosines, are_texts)
+    words = len(content_words(context.query.question.texts))
+    return Matches(context.kind, context.spread, words, cosines, totals, are_texts)
 
 
 def _plain_hit(one: Candidate, rank: int) -> Hit:
@@ -407,5 +397,5 @@ def _plain_hit(one: Candidate, rank: int) -> Hit:
 
 
 def _need(options: SearchOptions) -> int:
-    """Documents to look for: the first ones speak together for an index, and near-duplicates take places."""
-    return max(options.k, TOGETHER) if not options.collapse else options.k + 8
+    """Documents to look for: near-duplicates take places."""
+    return options.k + 8 if options.collapse else options.k

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from mmsearch.api import Index
+from mmsearch.ingest import IngestOptions
 from mmsearch.media import live_photos
 from mmsearch.sources import walking
 
@@ -155,3 +156,22 @@ def test_an_index_that_holds_both_gives_up_the_clip(
     assert (report.updated, report.removed, report.absent) == (12, 12, 0)
     assert len(documents(index)) == 12
     assert index.add(folder).unchanged == 12
+
+
+@pytest.mark.parametrize("beside", ["a.mov", "a.txt", "a.jpg.txt"])
+def test_a_watch_sees_that_a_photo_takes_in_what_lies_beside_it(index: Index, tmp_path: Path, beside: str) -> None:
+    folder = tmp_path / "photos"
+    path = photo(folder / "a.jpg")
+    if beside.endswith(".txt"):
+        (folder / beside).write_text("a bridge over a river")
+    else:
+        clip(folder / beside)
+    away = path.rename(tmp_path / "a.jpg")
+    index.add(folder)
+    assert documents(index) == [beside]
+    away.rename(path)
+    index._add_changes(path, IngestOptions(), lambda _: None)
+    assert documents(index) == ["a.jpg"]
+    path.unlink()
+    index._add_changes(path, IngestOptions(), lambda _: None)
+    assert documents(index) == [beside]

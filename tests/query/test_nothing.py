@@ -74,6 +74,19 @@ def test_the_condition_that_nothing_meets_is_named(index: Index, query: str, say
     assert sorted(hits.reason.split("; ")) == sorted(says.split("; "))
 
 
+def test_what_only_other_kinds_of_files_meet_says_how_to_find_them(tmp_path: Path) -> None:
+    save_colour(tmp_path / "photos" / "one.png", "red")
+    (tmp_path / "photos" / "diary.txt").write_text("we met the zanzibarella")
+    with Index.open(tmp_path / "index", create=True, encoder=ColourEncoder()) as index:
+        index.add(tmp_path / "photos")
+        hits = index.search('"zanzibarella"')
+        assert not hits
+        assert hits.reason == 'no picture or video meets "zanzibarella": other files do, look for them with type:text'
+        assert [Path(hit.path).name for hit in index.search('"zanzibarella" type:text')] == ["diary.txt"]
+        reason = index.search('"zanzibarella"', modality="image").reason
+        assert reason == '"zanzibarella" and type:image each meet files, together none', "where somebody said so"
+
+
 ALL = {"x", "beach", "IMG_2043"}
 
 
