@@ -428,7 +428,7 @@ class Index:
         ``chosen`` are the fields of `SearchOptions` by name, on top of ``options``: ``k=5``, ``modality="text"``,
         ``min_relevance=0.5``, ``collapse=True``, ``words=False`` … ``reranker``, or the name of one, puts the first
         results of queries in words into a better order; where that cannot be done, they stay as they are, and ``note``
-        gets the reason (by default a logger).
+        gets the reason (by default a logger). It also gets which place a name in ``near:`` was taken for.
 
         ``vector`` instead of a text or an image: an array of shape (dim,) gives hits, (n, dim) a list of hits for
         each row. Ranking is by cosine alone; ``query_kind`` says which tuned parameters of a vector index hold. What
