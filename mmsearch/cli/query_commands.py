@@ -126,7 +126,11 @@ def _lines(path: Path) -> list[str]:
 def _why_nothing(index: Any, options: SearchOptions, queries: Sequence[Any]) -> str:
     """Whether there is nothing at all, or only nothing good enough."""
     nearest = replace(options, k=1, min_relevance=None, nothing_below=None)
-    if nearest == replace(options, k=1) or not any(index.search_many(queries, options=nearest)):
+    notes: list[str] = []
+    found = nearest != replace(options, k=1) and any(index.search_many(queries, options=nearest, note=notes.append))
+    if notes:
+        return "nothing found: no name, caption or text has these words"
+    if not found:
         return "nothing found: the index holds nothing of that kind"
     return "nothing here matches well (--all shows the nearest)"
 

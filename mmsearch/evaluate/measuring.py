@@ -88,7 +88,7 @@ def evaluate(
     asked = [(one, places) for one, places in placed if places]
     if not asked:
         raise UsageError("none of the right answers is in the index: index the files that the set names first")
-    texts = encoder.encode_texts([one.text for one, _ in asked])
+    texts = encoder.encode_queries([one.text for one, _ in asked])
     images = store.vectors(gallery.segments)
     per_question = _measured(store, gallery, texts, images, asked, options)
     recall, recipe = _index_recall(store, gallery, texts, images)
