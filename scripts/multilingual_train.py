@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmsearch.training.onnx_tensors import read_tensors
 from multilingual_e5 import Source, chosen_pieces, cut_tokenizer, read_json
 from multilingual_export import Head, MultilingualNet, export
 from tokenizers import Tokenizer
@@ -30,7 +31,6 @@ from torch.nn import functional
 
 from mmsearch.models.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder
 from mmsearch.training.builtin_modules import WIDTH
-from mmsearch.training.onnx_tensors import read_tensors
 
 JOINT, HIDDEN = 512, 1536
 TEXTS = 26_624

@@ -16,6 +16,7 @@ from mmsearch.api.session import Live, Session, live_at, make_live, name_to_open
 from mmsearch.core.errors import EncoderError, IndexMissing, UsageError
 from mmsearch.core.home import DEFAULT_INDEX, default_model, expanded
 from mmsearch.core.options import from_keywords
+from mmsearch.core.shortage import errors_said, says_errors
 from mmsearch.core.types import EncoderSpec, Hit, Modality, Progress, Report
 from mmsearch.filters import OneOf
 from mmsearch.models.encoders.base import Encoder, EncoderOptions
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from mmsearch.models.rerankers.base import Reranker
     from mmsearch.query import Question, Searcher, SearchOptions
     from mmsearch.query.explain import Explanation
+    from mmsearch.query.nothing import Hits
     from mmsearch.query.rerank import Reranking
+    from mmsearch.store.base import Document
     from mmsearch.store.local.backup import BackupReport
     from mmsearch.store.local.catalogue import Space
     from mmsearch.store.local.directory import IndexDirectory
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 
+@says_errors
 class Index:
     """An index of photos, videos and texts that can be searched by meaning.
 
@@ -85,6 +89,14 @@ class Index:
             EncoderError: the encoder cannot be opened.
             UsageError: an address whose scheme nobody knows.
         """
+        place = None if isinstance(path, Store) else local_path(path)
+        with errors_said(place):
+            return cls._open(path, encoder, options, create=create)
+
+    @classmethod
+    def _open(
+        cls, path: PathLike | Store, encoder: str | Encoder | None, options: EncoderOptions, *, create: bool
+    ) -> Index:
         made = None
         if isinstance(path, Store):
             live = Live(path)
@@ -378,7 +390,7 @@ class Index:
         note: Callable[[str], None] | None = None,
         options: SearchOptions | None = None,
         **chosen: Any,
-    ) -> list[Hit]: ...
+    ) -> Hits: ...
 
     @overload
     def search(
@@ -405,7 +417,8 @@ class Index:
         options: SearchOptions | None = None,
         **chosen: Any,
     ) -> Any:
-        """The ``k`` documents that match best, best first; fewer only if there are fewer.
+        """The ``k`` documents that match best, best first; fewer only if there are fewer. Where there are none, their
+        ``reason`` may name the filter or phrase that nothing meets.
 
         ``text`` is in the query language (`mmsearch.query.language`): ``"lake -people after:2021"``; with ``raw``
         it is taken literally. Several texts and images are one query for what is like all of them, by weight:
@@ -442,11 +455,13 @@ class Index:
         note: Callable[[str], None] | None = None,
         options: SearchOptions | None = None,
         **chosen: Any,
-    ) -> list[list[Hit]]:
+    ) -> list[Hits]:
         """The hits of many queries, in their order: few calls of the encoder, few of the vector search.
 
+        Where there are none because of a filter, a phrase or an empty index, ``reason`` of them says so in a sentence.
         Queries are texts, or `mmsearch.Question` for everything else. See `search` for the rest.
         """
+        from mmsearch.query.nothing import with_reasons
         from mmsearch.query.searcher import run_queries
 
         search = from_keywords(_search_options(), chosen, options)
@@ -455,7 +470,9 @@ class Index:
         needs_encoder = has_images or any(query.texts or query.excluded for query in parsed)
         reranking = self._reranking(reranker or search.reranker, note)
         return self._session.run(
-            lambda encoder, searcher: run_queries(searcher, encoder, parsed, search, reranking, note),
+            lambda encoder, searcher: with_reasons(
+                searcher.store, parsed, search, run_queries(searcher, encoder, parsed, search, reranking, note)
+            ),
             (lambda: self.encoder(texts_only=not has_images)) if needs_encoder else None,
         )
 
@@ -614,10 +631,14 @@ class Index:
 
     def modality_of(self, path: PathLike) -> Modality | None:
         """Of the document at ``path``, also of a member of an archive; ``None`` where the index has none there."""
+        document = self.document_at(path)
+        return None if document is None else document.modality
+
+    def document_at(self, path: PathLike) -> Document | None:
+        """What the index knows of the file at ``path``; ``None`` where it has none there."""
         from mmsearch.query.explain import find_document
 
-        document = find_document(self._session.store(), Path(path))
-        return None if document is None else document.modality
+        return find_document(self._session.store(), Path(path))
 
     def status(self) -> dict[str, Any]:
         """What the index holds, as plain values: counts of documents, encoder, roots, bytes on disk.

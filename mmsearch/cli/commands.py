@@ -18,6 +18,7 @@ from mmsearch.cli import (
     train_commands,
     vector_commands,
 )
+from mmsearch.cli.failures import failures_said
 from mmsearch.core.errors import UsageError
 
 OTHER_WORDS = {
@@ -38,6 +39,16 @@ class Commands(TyperGroup):
         if args and args[0] in OTHER_WORDS and args[0] not in self.commands:
             raise UsageError(f"there is no command {args[0]}: did you mean `mmsearch {OTHER_WORDS[args[0]]}`?")
         return super().resolve_command(ctx, args)
+
+    def make_context(self, *arguments: Any, **named: Any) -> Any:
+        """See click, which would take a closed pipe for a failure."""
+        with failures_said():
+            return super().make_context(*arguments, **named)
+
+    def invoke(self, ctx: Any) -> Any:
+        """See click."""
+        with failures_said():
+            return super().invoke(ctx)
 
 
 app = typer.Typer(

@@ -15,10 +15,12 @@ from mmsearch.cli.output import bytes_of, count_of, fail, print_json, print_repo
 from mmsearch.core.errors import UsageError
 from mmsearch.core.modalities import MODALITIES, has_pictures, spec_of
 from mmsearch.core.options import EncoderOptions
+from mmsearch.core.shortage import is_of_machine
 from mmsearch.ingest.options import ImportOptions, IngestOptions
 from mmsearch.sources.base import WalkRules
 
 if TYPE_CHECKING:
+    from mmsearch.core.types import Report
     from mmsearch.verify import Difference, Verdict
 
 
@@ -86,8 +88,18 @@ def index_command(
         is_new = report.indexed == opened.status()["vectors"] > 0
         if is_new and opened.encoder_spec.name == "builtin" and not json_:
             print_suggestion()
+    _fail_if_incomplete(report)
+
+
+def _fail_if_incomplete(report: Report) -> None:
     if report.interrupted:
         fail("interrupted: what was complete is saved; run the same command again to go on", code=130)
+    lacking = [skip.reason for skip in report.skipped if is_of_machine(skip.reason)]
+    if lacking:
+        fail(
+            f"{count_of(len(lacking), 'file')} could not be read because {lacking[0].partition(':')[0]}: what was "
+            "complete is saved; put that right and run the same command again"
+        )
 
 
 def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
@@ -193,8 +205,7 @@ def import_command(
             elif exported is not None:
                 report = opened.import_parquet(exported, progress=progress)
         print_report(report, opened.place, as_json=json_)
-    if report.interrupted:
-        fail("interrupted: what was complete is saved; run the same command again to go on", code=130)
+    _fail_if_incomplete(report)
 
 
 def verify(

@@ -31,13 +31,6 @@ def model_names(incomplete: str) -> list[str]:
     return [row.name for row in list_models() if row.name.startswith(incomplete)]
 
 
-def recipe_names(incomplete: str) -> list[str]:
-    """The recipes of vector indexes, for the completion of a shell."""
-    from mmsearch.store.local.recipes import list_recipes
-
-    return [name for name in ("auto", *(recipe.name for recipe in list_recipes())) if name.startswith(incomplete)]
-
-
 IndexOption = Annotated[
     str,
     typer.Option(

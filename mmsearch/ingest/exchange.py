@@ -224,7 +224,7 @@ def describe(folder: Path) -> Described | None:
 def _opened(path: Path) -> Any:
     pa, parquet = _pyarrow()
     try:
-        return parquet.ParquetFile(path)
+        return parquet.ParquetFile(path, pre_buffer=False)  # buffers would be kept until the file ends
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{path} cannot be read as Parquet ({error}): write or copy it again") from error
 

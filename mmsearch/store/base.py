@@ -309,11 +309,24 @@ class Store(ABC):
     def looks(self, documents: Sequence[int]) -> dict[int, Look]:
         """Sizes and dates of documents, by id."""
 
+    def values(self, field: str, limit: int) -> list[tuple[str, int]]:
+        """The most frequent values of a field of documents (see `mmsearch.filters.tree`; also ``folder`` and ``name``
+        of a file), and how many have each: for messages. Nothing where the store cannot tell.
+        """
+        return []
+
+    def span(self, field: str) -> tuple[Any, Any] | None:
+        """The least and the greatest value of a field, ``date`` as ISO 8601; ``None`` where there is none."""
+        return None
+
     # Words
 
     @abstractmethod
     def words(self, terms: Sequence[Sequence[str]], limit: int) -> list[Holders]:
-        """Who has each of ``terms``, given as the forms of one word, most usual first; see `Holders` for ``limit``."""
+        """Who has each of ``terms``, given as the forms of one word, most usual first: as tokens in a row (see
+        `mmsearch.core.letters`); where nobody has, as a part of a word of a file's path in its root (`part_of_name` of
+        the first form; not of an imported row's). See `Holders` for ``limit``.
+        """
 
     @abstractmethod
     def written(self, document: int) -> dict[str, str]:

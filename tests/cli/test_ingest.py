@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from mmsearch.cli.bars import Pace
-from tests.cli.test_cli import run
 from tests.support.colours import save_colour
+from tests.support.program import run_program as run
 
 
 @pytest.fixture(scope="module")

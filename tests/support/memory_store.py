@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
@@ -12,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from mmsearch.core.errors import UsageError, VectorError
+from mmsearch.core.letters import has_tokens, part_of_name, tokens_of
 from mmsearch.core.types import EncoderSpec, Modality
 from mmsearch.filters import Where, holds
+from mmsearch.filters.tree import value_of
 from mmsearch.store import base
 from mmsearch.store.base import Block, Columns, Document, Exported, Holders, Look, Nearest, NewDocument, Segment, Store
 
@@ -26,11 +27,6 @@ class Stored:
     hash: bytes
     ordinal: int
     vector: base.FloatArray
-
-
-def words_of(text: str) -> list[str]:
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
-    return re.findall(r"[^\W_]+", plain)
 
 
 class MemoryStore(Store):
@@ -89,10 +85,18 @@ class MemoryStore(Store):
 
     def satisfies(self, id_: int, where: Where | None) -> bool:
         one = self.documents[id_]
-        return where is None or holds(where, asdict(one) | asdict(one.info) | {"words": self.texts(id_)})
+        texts: dict[str, Any] = {"words": self.texts(id_), "name": self.name(id_)}
+        if self.name(id_):
+            texts["absolute"] = f"{one.root}/{one.path}".lstrip("/")
+            texts["named"] = f"{one.root.rsplit('/', 1)[-1]}/{one.path}"
+        return where is None or holds(where, asdict(one) | asdict(one.info) | texts)
 
     def texts(self, id_: int) -> list[str]:
         return [*self.written(id_).values(), *(segment.text or "" for segment in self.documents[id_].segments)]
+
+    def name(self, id_: int) -> str:
+        one = self.documents[id_]
+        return "" if one.root.startswith("dataset:") else one.path
 
     def vectors(self, ids: base.IdArray) -> base.FloatArray:
         by_id = {one.id: one.vector for one in self.stored}
@@ -157,9 +161,15 @@ class MemoryStore(Store):
         return {id_: Look(i.width, i.height, i.taken_at) for id_ in documents for i in [self.documents[id_].info]}
 
     def words(self, terms: Sequence[Sequence[str]], limit: int) -> list[Holders]:
-        words = {id_: {*words_of(" ".join(self.texts(id_)))} for id_ in sorted(self.documents)}
-        holders = [[id_ for id_ in words if words[id_] & {*forms}] for forms in terms]
-        return [Holders(h, (), len(h)) if len(h) <= limit else Holders((), (), limit + 1) for h in holders]
+        tokens = {id_: [tokens_of(text) for text in self.texts(id_)] for id_ in sorted(self.documents)}
+        found = []
+        for forms in terms:
+            wanted = [tokens_of(form) for form in forms]
+            held = [id_ for id_ in tokens if any(has_tokens(text, form) for text in tokens[id_] for form in wanted)]
+            if not held and (part := part_of_name(forms[0])) is not None:
+                held = [id_ for id_ in tokens if part in " ".join(tokens_of(self.name(id_)))]
+            found.append(Holders(held, (), len(held)) if len(held) <= limit else Holders((), (), limit + 1))
+        return found
 
     def written(self, document: int) -> dict[str, str]:
         one = self.documents[document]
@@ -176,6 +186,20 @@ class MemoryStore(Store):
 
     def keep_calibration(self, values: Mapping[str, Any], columns: Columns, start: int) -> None:
         self.kept = (dict(values), [*self.kept[1][:start], *(Columns(*one) for one in zip(*columns, strict=True))])
+
+    def fields(self, field: str) -> list[Any]:
+        if field == "date":
+            return [one.date for one in self.newest(None, 10**9)]
+        every = [asdict(one) | asdict(one.info) for one in self.documents.values()]
+        known = [one | dict(zip(("folder", "name"), one["path"].rpartition("/")[::2], strict=True)) for one in every]
+        return [value for one in known if (value := value_of(one, field)) is not None]
+
+    def values(self, field: str, limit: int) -> list[tuple[str, int]]:
+        return sorted(Counter(self.fields(field)).items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
+
+    def span(self, field: str) -> tuple[Any, Any] | None:
+        known = self.fields(field)
+        return (min(known), max(known)) if known else None
 
     def upsert(self, documents: Sequence[NewDocument], vectors: base.FloatArray) -> None:
         if vectors.shape != (sum(len(one.segments) for one in documents), self.spec.dim):

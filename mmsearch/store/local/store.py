@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.errors import IndexBusy, UsageError, VectorError
-from mmsearch.core.letters import sought_letters
+from mmsearch.core.letters import part_of_name, sought_letters
 from mmsearch.core.modalities import names_in
 from mmsearch.core.types import EncoderSpec, Modality
 from mmsearch.filters import And, OneOf, Where
+from mmsearch.media.metadata.sidecars import Beside
 from mmsearch.models.rerankers.base import RerankerSpec
 from mmsearch.store.base import (
     Adjust,
@@ -49,6 +50,7 @@ from mmsearch.store.local.catalogue.matching import (
     contents_of_documents,
     count_where,
     documents_where,
+    documents_with_part,
     documents_with_words,
     find_rows_where,
     list_by_date,
@@ -57,17 +59,19 @@ from mmsearch.store.local.catalogue.matching import (
     revision,
     scan_documents,
     segments_of_contents,
+    span_of,
+    values_of,
     whole_documents,
     words_of_document,
 )
 from mmsearch.store.local.catalogue.read_text import has_readings, pictures_with, texts_of_rows
 from mmsearch.store.local.catalogue.rows import Found
 from mmsearch.store.local.commit import Batch, EncodedContent, PlacedDocument, commit
-from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.store.local.directory import IndexDirectory, keep_private
 from mmsearch.store.local.reranker_cache import tokens_at_hand
 from mmsearch.store.local.searching import Restriction, Search
 from mmsearch.store.local.vectors import Vectors
-from mmsearch.store.local.where import register_functions, to_condition
+from mmsearch.store.local.where import column_of, register_functions, to_condition
 from mmsearch.store.registry import local_path
 
 BLOCK = 4096
@@ -199,7 +203,12 @@ class LocalStore(Store):
     def _condition(self, where: Where | None) -> Condition:
         """It as a condition of the catalogue."""
         self._register_functions()
-        return NOTHING if where is None else to_condition(where)
+        return NOTHING if where is None else to_condition(where, self._folders)
+
+    def _folders(self) -> list[tuple[int, str]]:
+        """Ids and absolute paths of the roots that are folders."""
+        roots = (root for root in self.directory.catalogue.roots() if not root.is_dataset)
+        return [(root.id, str(self.directory.root_path(root))) for root in roots]
 
     def _register_functions(self) -> None:
         """Teaches this thread's connection the functions of the filters, once."""
@@ -367,6 +376,14 @@ class LocalStore(Store):
         """See `Store.looks`."""
         return looks_of_documents(self.directory.catalogue, documents)
 
+    def values(self, field: str, limit: int) -> list[tuple[str, int]]:
+        """See `Store.values`."""
+        return values_of(self.directory.catalogue, column_of(field), limit)
+
+    def span(self, field: str) -> tuple[Any, Any] | None:
+        """See `Store.span`."""
+        return span_of(self.directory.catalogue, column_of(field))
+
     # Words
 
     def words(self, terms: Sequence[Sequence[str]], limit: int) -> list[Holders]:
@@ -381,6 +398,10 @@ class LocalStore(Store):
             return Holders((), (), limit + 1)
         letters = sought_letters(forms[0])
         read = pictures_with(catalogue, self.space.id, match, letters, limit) if are_read else []
+        if not written and not read and (part := part_of_name(forms[0])) is not None:
+            written = documents_with_part(catalogue, part, limit)
+            if written is None:
+                return Holders((), (), limit + 1)
         count = len({*written, *(document for document, _ in read)})
         return Holders(written, read, count) if count <= limit else Holders((), (), limit + 1)
 
@@ -424,6 +445,7 @@ class LocalStore(Store):
                 with draft.open("wb") as file:
                     np.savez(file, **arrays)
                 draft.replace(path)
+                keep_private(self.directory.path)
             finally:
                 draft.unlink(missing_ok=True)
 
@@ -489,7 +511,7 @@ class LocalStore(Store):
                 content = (one.hash, DECODING) if known is None else known[0]
                 batch.documents.append(
                     PlacedDocument(
-                        roots[one.root], one.path, one.modality, one.size, one.mtime_ns, content, one.caption
+                        roots[one.root], one.path, one.modality, one.size, one.mtime_ns, content, Beside(one.caption)
                     )
                 )
             batch.contents = list(new.values())
