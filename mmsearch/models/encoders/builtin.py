@@ -148,7 +148,7 @@ class BuiltinEncoder(Encoder):
         return rows
 
     def encode_queries(self, texts: Sequence[str], language: str | None = None) -> FloatArray:
-        """As ``encode_texts``; what is not English, by ``language`` or its letters, is read by the multilingual encoder."""
+        """As ``encode_texts``; what is not English, by ``language`` or its letters, the multilingual encoder reads."""
         foreign = [i for i, text in enumerate(texts) if not self.is_read_as_english(text, language)]
         if self._pieces is None or self._description.multilingual is None or not foreign:
             return self.encode_texts(texts)

@@ -138,5 +138,5 @@ class BuiltinDescription:
 def _multilingual(fields: dict[str, Any] | None) -> MultilingualDescription | None:
     if fields is None:
         return None
-    files = (str(fields[name]) for name in ("file", "pieces", "guess"))
-    return MultilingualDescription(*files, max_tokens=int(fields["max_tokens"]))
+    graph, pieces, guess = (str(fields[name]) for name in ("file", "pieces", "guess"))
+    return MultilingualDescription(graph, pieces, guess, int(fields["max_tokens"]))

@@ -82,4 +82,4 @@ def foreignness(text: str, path: Path) -> float:
     places = buckets(words)
     letters = float(model.weights[places].sum(dtype=np.int64)) * model.scale / len(places) ** 0.5
     unknown = sum(not model.known[known_bucket(word)] for word in words) / len(words)
-    return letters + model.unknown_weight * unknown + model.offset
+    return float(letters + model.unknown_weight * unknown + model.offset)

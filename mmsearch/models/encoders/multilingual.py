@@ -1,9 +1,9 @@
 """The second text encoder of the built-in model: texts that are not English, into the same space.
 
 Its layers and its pieces come from multilingual-e5-small (Wang et al., 2024, https://arxiv.org/abs/2402.05672); the
-last step is learned (``scripts/multilingual_train.py``). Three files lie beside the other weights: the graph, with 4 bits a
-weight where the source has no more, the pieces, and what `language_guess` needs to tell English from the rest. None is
-part of the encoder's digest: photos are indexed by the image encoder alone, and an index knows them again without.
+last step is learned (``scripts/multilingual_train.py``). Three files lie beside the other weights: the graph, with 4
+bits a weight where the source has no more, the pieces, and what `language_guess` needs to tell English from the rest.
+None is part of the encoder's digest: it reads queries only, so what an index holds does not depend on it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 
 from mmsearch.models.encoders.unigram import UNKNOWN, Unigram
 
-_SYLLABLES = "\u0e00"
-"""From here on a letter of a script stands for a syllable or a word rather than for a sound."""
-_TELLING = 3
-"""Letters that a part of a word must have to mean something."""
+_TELLING = (("\u0e00", 1), ("\u0590", 2), ("", 3))
+"""Letters that a part of a word must have to mean something, by its first letter: from Thai on a letter stands for a
+syllable or a word, from Hebrew on (and in Arabic) for a consonant with its vowels, before for a sound.
+"""
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class MultilingualTokens:
 
 def means_something(parts: Iterable[str | None]) -> bool:
     """Whether an encoder knows a word by its ``parts``, of which ``None`` is one that it does not know: the word is one
-    part, or a part has three letters, or is of a script whose letters are syllables or words.
+    part, or a part has three letters, or fewer in scripts whose letters say more.
     """
     known = list(parts)
     bare = [part for part in known if part is not None and any(map(str.isalnum, part))]
     if len([part for part in known if part != ""]) == 1 and bare:
         return True
-    return any(len(part) >= _TELLING or part[0] >= _SYLLABLES for part in bare)
+    return any(len(part) >= next(count for first, count in _TELLING if part >= first) for part in bare)
