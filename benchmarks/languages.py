@@ -1,7 +1,8 @@
 """Queries in other languages with the built-in encoder: ``python benchmarks/languages.py``.
 
 ``$MMSEARCH_TEST_DATA`` names a folder with ``photos/`` and with ``flickr8k/``: images, ``dev.txt``, captions in
-``captions.tsv`` and ``captions_LANGUAGE.tsv``. Prints one JSON object and writes it to ``benchmarks/results/languages.json``.
+``captions.tsv`` and ``captions_LANGUAGE.tsv``. Prints one JSON object and writes it to
+``benchmarks/results/languages.json``.
 
 - R@k: share of captions, one a photo and source, whose photo is among the first k of the dev photos that have captions
   in that language, by cosine alone; ``english``: taken for English, in %, of up to 500 captions.
