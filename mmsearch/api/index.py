@@ -428,7 +428,7 @@ class Index:
         ``chosen`` are the fields of `SearchOptions` by name, on top of ``options``: ``k=5``, ``modality="text"``,
         ``min_relevance=0.5``, ``collapse=True``, ``words=False`` … ``reranker``, or the name of one, puts the first
         results of queries in words into a better order; where that cannot be done, they stay as they are, and ``note``
-        gets the reason (by default a logger).
+        gets the reason (by default a logger), as it gets a sentence about words that the encoder cannot read.
 
         ``vector`` instead of a text or an image: an array of shape (dim,) gives hits, (n, dim) a list of hits for
         each row. Ranking is by cosine alone; ``query_kind`` says which tuned parameters of a vector index hold. What
@@ -472,7 +472,7 @@ class Index:
         reranking = self._reranking(reranker or search.reranker, note)
         return self._session.run(
             lambda encoder, searcher: with_reasons(
-                searcher.store, parsed, search, run_queries(searcher, encoder, parsed, search, reranking)
+                searcher.store, parsed, search, run_queries(searcher, encoder, parsed, search, reranking, note)
             ),
             (lambda: self.encoder(texts_only=not has_images)) if needs_encoder else None,
         )

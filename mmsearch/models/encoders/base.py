@@ -75,6 +75,18 @@ class Encoder(ABC):
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
         """n texts to (n, dim) rows of length 1; n may be 0."""
 
+    def encode_queries(self, texts: Sequence[str], language: str | None = None) -> FloatArray:
+        """n texts that look for something to (n, dim) rows of length 1. An encoder with several text encoders chooses
+        by ``language`` (such as ``de``), where that is given, else by the texts. Here: ``encode_texts``.
+        """
+        return self.encode_texts(texts)
+
+    def reads_query(self, text: str, language: str | None = None) -> bool:
+        """Whether any part of a query means something to the encoder: of signs and scripts that it does not know, any
+        vector is as good as another. Here: always.
+        """
+        return True
+
     def encode_images(self, images: Sequence[Image]) -> FloatArray:
         """n RGB images, upright, to (n, dim) rows of length 1, in batches of ``batch_size``."""
         rows = [np.zeros((0, self.spec.dim), dtype=np.float32)]

@@ -92,6 +92,14 @@ class ManyViews(Encoder):
         """See :meth:`Encoder.encode_texts`."""
         return self.inner.encode_texts(texts)
 
+    def encode_queries(self, texts: Sequence[str], language: str | None = None) -> FloatArray:
+        """See :meth:`Encoder.encode_queries`."""
+        return self.inner.encode_queries(texts, language)
+
+    def reads_query(self, text: str, language: str | None = None) -> bool:
+        """See :meth:`Encoder.reads_query`."""
+        return self.inner.reads_query(text, language)
+
     def patch_scores(self, image: Image, vector: FloatArray) -> FloatArray | None:
         """Those of the whole picture."""
         return self.inner.patch_scores(image, vector)
