@@ -43,7 +43,8 @@ OWNERS = {
 }
 NEVER_AT_IMPORT = {"torch", "open_clip", "transformers", "av", "onnxruntime", "rich", "sqlite_utils", "rapidocr"}
 LOADED_LATE = (
-    "mmsearch.training.", "mmsearch.models.encoders.open_clip", "mmsearch.models.encoders.patches",
+    "mmsearch.training.", "mmsearch.models.encoders.open_clip",
+    "mmsearch.models.encoders.torch_modules", "mmsearch.models.encoders.patches",
     "mmsearch.models.rerankers.coca",
     "mmsearch.media.video.reader", "mmsearch.media.video.sampling",
 )  # fmt: skip

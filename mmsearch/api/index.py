@@ -18,6 +18,7 @@ from mmsearch.core.home import DEFAULT_INDEX, default_model, expanded, locate_in
 from mmsearch.core.options import from_keywords
 from mmsearch.core.types import EncoderSpec, Hit, Modality, Progress, Report
 from mmsearch.models.encoders.base import Encoder, EncoderOptions
+from mmsearch.models.encoders.registry import with_precision
 from mmsearch.store.local.directory import IndexDirectory
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Index:
             if not create:
                 raise IndexMissing(f"there is no index at {place}: make one with `mmsearch index FOLDER`")
             made = opened(encoder or default_model(), options)
-            IndexDirectory.create(place, name_to_open(encoder, made), made.spec)
+            IndexDirectory.create(place, with_precision(name_to_open(encoder, made), made, options), made.spec)
             return cls(IndexDirectory.open(place), made, options)
         directory = IndexDirectory.open(place)
         if encoder is None or encoder == directory.manifest.model:
