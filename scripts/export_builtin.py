@@ -30,7 +30,7 @@ from timm.data import ImageNetInfo
 from tokenizers import Tokenizer
 from torch import nn
 
-from mmsearch.training.onnx_narrow import narrow_convolutions, narrow_matrices, narrow_words, store_half
+from mmsearch.training.onnx_weights import narrow_convolutions, narrow_matrices, narrow_words, store_half
 
 WEIGHTS = ("image.onnx", "text.onnx", "tokenizer.json")
 SIZE, DIM, MAX_TOKENS = 260, 384, 256
@@ -107,7 +107,7 @@ class TextEncoder(nn.Module):
         return summed / summed.norm(dim=-1, keepdim=True)
 
 
-class ImageTower(nn.Module):
+class ImageEncoder(nn.Module):
     """ConSE: (n, 260, 260, 3) uint8 pixels → (n, 384) rows of length 1, and the (n, 1000) class logits."""
 
     def __init__(self, classes: np.ndarray) -> None:
@@ -155,7 +155,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def embed_classes(tower: TextEncoder, tokenizer: Tokenizer, classes: list[tuple[str, str]]) -> np.ndarray:
+def embed_classes(encoder: TextEncoder, tokenizer: Tokenizer, classes: list[tuple[str, str]]) -> np.ndarray:
     """The (1000, 384) matrix of ConSE: mean over "a photo of a SYNONYM." plus names with definition, centred.
 
     The definition tells homonyms apart (a crane that flies and one that lifts). Centring takes away what
@@ -163,31 +163,31 @@ def embed_classes(tower: TextEncoder, tokenizer: Tokenizer, classes: list[tuple[
     """
     photos = np.stack(
         [
-            embed(tower, tokenizer, [f"a photo of a {name}." for name in names.split(", ")]).mean(0)
+            embed(encoder, tokenizer, [f"a photo of a {name}." for name in names.split(", ")]).mean(0)
             for names, _ in classes
         ]
     )
-    defined = embed(tower, tokenizer, [f"{names}: {definition}" for names, definition in classes])
+    defined = embed(encoder, tokenizer, [f"{names}: {definition}" for names, definition in classes])
     rows = unit(unit(photos) + defined)
     return rows - rows.mean(0)
 
 
-def embed(tower: TextEncoder, tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
-    """n texts to (n, 384) rows of length 1, by the fp32 tower; texts of one length share a batch."""
+def embed(encoder: TextEncoder, tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
+    """n texts to (n, 384) rows of length 1, by the fp32 encoder; texts of one length share a batch."""
     tokens = [tokenizer.encode(text).ids for text in texts]
     rows = np.zeros((len(texts), DIM), dtype=np.float32)
     for length in sorted({len(ids) for ids in tokens}):
         members = [i for i, ids in enumerate(tokens) if len(ids) == length]
         ids = torch.tensor([tokens[i] for i in members])
         with torch.inference_mode():
-            rows[members] = tower(ids, torch.ones_like(ids)).numpy()
+            rows[members] = encoder(ids, torch.ones_like(ids)).numpy()
     return rows
 
 
-def export(tower: nn.Module, example: tuple, names: list[str], outputs: list[str], axes: tuple) -> onnx.ModelProto:
-    """A tower as an ONNX graph with a free batch axis, without the exporter's traces of this machine."""
+def export(encoder: nn.Module, example: tuple, names: list[str], outputs: list[str], axes: tuple) -> onnx.ModelProto:
+    """An encoder as an ONNX graph with a free batch axis, without the exporter's traces of this machine."""
     program = torch.onnx.export(
-        tower.eval(),
+        encoder.eval(),
         example,
         input_names=names,
         output_names=outputs,
@@ -205,23 +205,23 @@ def export(tower: nn.Module, example: tuple, names: list[str], outputs: list[str
     return model
 
 
-def export_text(tower: TextEncoder) -> onnx.ModelProto:
+def export_text(encoder: TextEncoder) -> onnx.ModelProto:
     """The text graph: input_ids, attention_mask → vector."""
     n, length = torch.export.Dim("n", min=1, max=4096), torch.export.Dim("length", min=2, max=MAX_TOKENS)
     ids = torch.randint(1, 30522, (2, 9))
     axes = ({0: n, 1: length}, {0: n, 1: length})
-    model = export(tower, (ids, torch.ones_like(ids)), ["input_ids", "attention_mask"], ["vector"], axes)
+    model = export(encoder, (ids, torch.ones_like(ids)), ["input_ids", "attention_mask"], ["vector"], axes)
     narrow_words(model, "words.weight")
     narrow_matrices(model)
     store_half(model)
     return model
 
 
-def export_image(tower: ImageTower) -> onnx.ModelProto:
+def export_image(encoder: ImageEncoder) -> onnx.ModelProto:
     """The image graph: pixels → vector, logits."""
     pixels = torch.randint(0, 256, (2, SIZE, SIZE, 3), dtype=torch.uint8)
     axes = ({0: torch.export.Dim("n", min=1, max=4096)},)
-    model = export(tower, (pixels,), ["pixels"], ["vector", "logits"], axes)
+    model = export(encoder, (pixels,), ["pixels"], ["vector", "logits"], axes)
     narrow_convolutions(model)
     store_half(model)
     return model
@@ -267,7 +267,7 @@ def main(target: Path) -> None:
     text = TextEncoder(load_file(source / "model.safetensors")).eval()
     matrix = embed_classes(text, tokenizer, classes)
     onnx.save(export_text(text), target / "text.onnx")
-    onnx.save(export_image(ImageTower(matrix.astype(np.float32))), target / "image.onnx")
+    onnx.save(export_image(ImageEncoder(matrix.astype(np.float32))), target / "image.onnx")
     write_description(target)
 
 

@@ -4,8 +4,8 @@
     python scripts/fit_second_look.py FLICKR8K [OUTPUT [SEEN]]
 
 FLICKR8K is a folder with ``images/``, ``captions.tsv``, ``train.txt`` and ``dev.txt``; in the folder SEEN stays what
-the towers gave, which takes a quarter of an hour on two cores and need not be worked out again. The regression is
-fitted on the training photos, the four weights and the mix on the dev split: the towers know the training photos by
+the encoders gave, which takes a quarter of an hour on two cores and need not be worked out again. The regression is
+fitted on the training photos, the four weights and the mix on the dev split: the encoders know the training photos by
 heart, so what speaks for a picture there says little. What the weights find on photos that did not choose them is
 printed, from fitting on one half of dev and asking the other, both ways, for three ways to halve.
 """
@@ -25,7 +25,7 @@ from mmsearch.models.encoders.base import EncoderOptions, FloatArray
 from mmsearch.models.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder
 from mmsearch.models.encoders.views import further_views
 from mmsearch.models.rerankers.base import standard
-from mmsearch.models.rerankers.second_look import FILE, SecondLookModel, hubs, mean_of_looks
+from mmsearch.models.rerankers.second_look import FILE, SecondLookModel, hubness, mean_of_looks
 
 DEPTH = 50
 LEARNED = 512
@@ -90,7 +90,7 @@ class Questions:
             model.parts(row, model.columns(text), mean[nearest], latents[nearest])
             for text, row, nearest in zip(texts, rows, self.candidates, strict=True)
         ])  # fmt: skip
-        hub = np.take_along_axis(hubs(rows, mean, centroids), self.candidates, 1)
+        hub = np.take_along_axis(hubness(rows, mean, centroids), self.candidates, 1)
         self.parts = np.concatenate([own, hub[..., None]], axis=2)
 
     def places(self, weights: FloatArray, mix: float, which: np.ndarray) -> np.ndarray:

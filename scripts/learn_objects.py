@@ -24,9 +24,9 @@ from object_layer import fit_objects
 from PIL import Image
 from PIL.Image import Resampling
 
-from mmsearch.training.builtin_model import BuiltinModel, BuiltinModelOptions
+from mmsearch.training.builtin_model import BuiltinModel
 from mmsearch.training.builtin_modules import STAGES
-from mmsearch.training.towers import Freezing
+from mmsearch.training.options import BuiltinModelOptions, Freezing
 
 SIDE = 416
 MEAN, SPREAD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)  # of blue, green and red, as NanoDet was trained
@@ -49,38 +49,38 @@ def objects_in(detector: onnxruntime.InferenceSession, image: Image.Image) -> np
     return np.concatenate([scale[0] for scale in found]).max(0)
 
 
-def look(towers: BuiltinModel, images: list[Image.Image]) -> np.ndarray:
+def look(network: BuiltinModel, images: list[Image.Image]) -> np.ndarray:
     """(n, 1280) features of the image encoder."""
-    pixels = torch.from_numpy(np.stack([towers.view(image, None) for image in images]))
+    pixels = torch.from_numpy(np.stack([network.view(image, None) for image in images]))
     with torch.inference_mode():
-        return towers.image.network.rest(towers.image.network.first(pixels, STAGES), STAGES)[1].numpy()
+        return network.image.network.rest(network.image.network.first(pixels, STAGES), STAGES)[1].numpy()
 
 
-def name_vectors(towers: BuiltinModel) -> np.ndarray:
+def name_vectors(network: BuiltinModel) -> np.ndarray:
     """(80, 384) sentence vectors in ConSE's space."""
     names = " ".join(NAMES.split()).split(", ")
-    tokens = torch.from_numpy(towers.tokenize([f"a photo of a {name}." for name in names]))
+    tokens = torch.from_numpy(network.tokenize([f"a photo of a {name}." for name in names]))
     mask = (tokens != 0).long()
     with torch.inference_mode():
-        return towers.text.conse(towers.text.first(tokens, mask), mask).numpy()
+        return network.text.conse(network.text.first(tokens, mask), mask).numpy()
 
 
 def main(flickr: Path, detector_file: Path, start: Path, output: Path) -> None:
     """Writes ``output``."""
-    towers = BuiltinModel(start, Freezing.parse("heads"), BuiltinModelOptions())
-    towers.eval().requires_grad_(False)
+    network = BuiltinModel(start, Freezing.parse("heads"), BuiltinModelOptions())
+    network.eval().requires_grad_(False)
     detector = onnxruntime.InferenceSession(str(detector_file), providers=["CPUExecutionProvider"])
     features, probabilities = [], []
     files = [flickr / "images" / name for name in (flickr / "train.txt").read_text(encoding="utf-8").split()]
     for first in range(0, len(files), 16):
         images = [Image.open(file).convert("RGB") for file in files[first : first + 16]]
-        features.append(look(towers, images))
+        features.append(look(network, images))
         probabilities += [objects_in(detector, image) for image in images]
         sys.stderr.write(f"\r{first + len(images)} of {len(files)}")
-    fit_objects(towers.image, np.concatenate(features), np.stack(probabilities), name_vectors(towers))
-    towers.text.shares = (towers.text.shares[0], NAME_SHARE)
+    fit_objects(network.image, np.concatenate(features), np.stack(probabilities), name_vectors(network))
+    network.text.shares = (network.text.shares[0], NAME_SHARE)
     output.mkdir(parents=True, exist_ok=True)
-    towers.export(output)
+    network.export(output)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ def fit_objects(image: ImageNet, features: FloatArray, probabilities: FloatArray
     """Gives ``image`` its layer of objects.
 
     Args:
-        image: the tower; what it had of objects is replaced.
-        features: (n, 1280), of n pictures, from this tower.
+        image: the encoder; what it had of objects is replaced.
+        features: (n, 1280), of n pictures, from this encoder.
         probabilities: (n, objects) in 0..1, what the detector says of the same pictures.
         names: (objects, 384), the sentence vectors of the objects' names.
 

@@ -1,8 +1,8 @@
 """Fits `rerankers.second_look`: closed forms, so there is no seed and nothing to stop; and three weights.
 
-The regression is fitted on pictures and captions that the towers may have been trained on. What they know by heart does
-little harm, because a ridge of a few hundred ranks cannot use it; the weights of its parts are another matter and must
-come from pictures that the towers have not seen.
+The regression is fitted on pictures and captions that the encoders may have been trained on. What they know by heart
+does little harm, because a ridge of a few hundred ranks cannot use it; the weights of its parts are another matter and
+must come from pictures that the encoders have not seen.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ import sys
 from pathlib import Path
 
 COMMON = "--views 4 --words 0.6 --average 0.99 --device cpu"
-VERSION1 = """--learns last:1,3 --epochs 20 --patience 1 --batch-size 512 --scale 20 --rate 1e-3 --tower-rate 2e-4
+VERSION1 = """--learns last:1,3 --epochs 20 --patience 1 --batch-size 512 --scale 20 --rate 1e-3 --encoder-rate 2e-4
     --seed 0 --precision bf16 --threads 1"""
-VERSION2 = """--learns last:2,3 --epochs 9 --patience 2 --batch-size 384 --scale 21 --rate 5e-4 --tower-rate 2e-4
+VERSION2 = """--learns last:2,3 --epochs 9 --patience 2 --batch-size 384 --scale 21 --rate 5e-4 --encoder-rate 2e-4
     --view-size 224 --blend 0.5 --seed 7 --precision fp32 --threads 2"""
 
 

@@ -34,6 +34,7 @@ OWNERS = {
     "typer": {"cli"},
     "rich": {"cli"},
     "av": {"media.video"},
+    "matplotlib": {"evaluate"},
     "torch": {"models", "training"},
     "open_clip": {"models", "training"},
     "rapidocr": {"media.ocr"},
@@ -41,7 +42,17 @@ OWNERS = {
     "starlette": {"server"},
     "uvicorn": {"server"},
 }
-NEVER_AT_IMPORT = {"torch", "open_clip", "transformers", "av", "onnxruntime", "rich", "sqlite_utils", "rapidocr"}
+NEVER_AT_IMPORT = {
+    "torch",
+    "open_clip",
+    "transformers",
+    "av",
+    "onnxruntime",
+    "rich",
+    "sqlite_utils",
+    "rapidocr",
+    "matplotlib",
+}
 LOADED_LATE = (
     "mmsearch.training.", "mmsearch.models.encoders.open_clip",
     "mmsearch.models.encoders.torch_modules", "mmsearch.models.encoders.patches",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -12,28 +12,36 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from mmsearch.api.session import Session, name_to_open, opened
+from mmsearch.api.session import Live, Session, live_at, make_live, name_to_open, opened
 from mmsearch.core.errors import EncoderError, IndexMissing, UsageError
-from mmsearch.core.home import DEFAULT_INDEX, default_model, expanded, locate_index
+from mmsearch.core.home import DEFAULT_INDEX, default_model, expanded
 from mmsearch.core.options import from_keywords
+from mmsearch.core.shortage import errors_said, says_errors
 from mmsearch.core.types import EncoderSpec, Hit, Modality, Progress, Report
+from mmsearch.filters import OneOf
 from mmsearch.models.encoders.base import Encoder, EncoderOptions
 from mmsearch.models.encoders.registry import with_precision
-from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.store.base import Store, check_encoder
+from mmsearch.store.registry import local_path
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
 
+    from mmsearch.api.contents import IndexedDocument
     from mmsearch.evaluate import EvaluationOptions, Run
     from mmsearch.ingest import IngestOptions
     from mmsearch.ingest.datasets import ImportOptions
+    from mmsearch.ingest.exchange import ExportReport
     from mmsearch.models.rerankers.base import Reranker
     from mmsearch.query import Question, Searcher, SearchOptions
     from mmsearch.query.explain import Explanation
+    from mmsearch.query.nothing import Hits
     from mmsearch.query.rerank import Reranking
+    from mmsearch.store.base import Document
     from mmsearch.store.local.backup import BackupReport
     from mmsearch.store.local.catalogue import Space
+    from mmsearch.store.local.directory import IndexDirectory
     from mmsearch.store.local.optimize import OptimizeOptions, OptimizeReport
     from mmsearch.store.local.vector_index import QueryKind
     from mmsearch.switch import SwitchOptions, SwitchReport
@@ -44,6 +52,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 
+@says_errors
 class Index:
     """An index of photos, videos and texts that can be searched by meaning.
 
@@ -56,20 +65,21 @@ class Index:
     ...         print(f"{hit.score:.3f} {hit.path}")
     """
 
-    def __init__(self, directory: IndexDirectory, encoder: Encoder | None, options: EncoderOptions) -> None:
+    def __init__(self, live: Live, encoder: Encoder | None, options: EncoderOptions) -> None:
         self._options = options
-        self._session = Session(directory, encoder, options)
+        self._session = Session(live, encoder, options)
 
     @classmethod
     def open(
         cls,
-        path: PathLike = DEFAULT_INDEX,
+        path: PathLike | Store = DEFAULT_INDEX,
         *,
         create: bool = False,
         encoder: str | Encoder | None = None,
         options: EncoderOptions = EncoderOptions(),  # noqa: B008  (frozen)
     ) -> Index:
-        """Opens the index at ``path``: a bare name (kept in the data directory of mmsearch) or a directory.
+        """Opens the index at ``path``: a bare name (kept in the data directory of mmsearch), a directory, or what lies
+        in another store, which is given as a `Store` (closed with the index) or by its address ``SCHEME:REST``.
 
         ``encoder`` names the encoder of a new index (by default the model pulled last, ``"builtin"`` until one
         was); for an index that exists it may be left out, and must be the same when given.
@@ -78,24 +88,35 @@ class Index:
             IndexMissing: there is none, and ``create`` is not set.
             EncoderMismatch: the index was made by another encoder.
             EncoderError: the encoder cannot be opened.
+            UsageError: an address whose scheme nobody knows.
         """
-        place = locate_index(path)
-        if not IndexDirectory.exists(place):
-            if not create:
-                raise IndexMissing(f"there is no index at {place}: make one with `mmsearch index FOLDER`")
+        place = None if isinstance(path, Store) else local_path(path)
+        with errors_said(place):
+            return cls._open(path, encoder, options, create=create)
+
+    @classmethod
+    def _open(
+        cls, path: PathLike | Store, encoder: str | Encoder | None, options: EncoderOptions, *, create: bool
+    ) -> Index:
+        made = None
+        if isinstance(path, Store):
+            live = Live(path)
+        elif (there := live_at(path)) is not None:
+            live = there
+        elif create:
             made = opened(encoder or default_model(), options)
-            IndexDirectory.create(place, with_precision(name_to_open(encoder, made), made, options), made.spec)
-            return cls(IndexDirectory.open(place), made, options)
-        directory = IndexDirectory.open(place)
-        if encoder is None or encoder == directory.manifest.model:
-            return cls(directory, None, options)
-        try:
-            given = opened(encoder, options)
-            directory.check_encoder(given.spec)
-        except BaseException:
-            directory.close()
-            raise
-        return cls(directory, given, options)
+            live = make_live(path, with_precision(name_to_open(encoder, made), made, options), made.spec)
+        else:
+            place = local_path(path) or path
+            raise IndexMissing(f"there is no index at {place}: make one with `mmsearch index FOLDER`")
+        if made is None and encoder is not None and encoder != live.model:
+            try:
+                made = opened(encoder, options)
+                check_encoder(live.place, live.spec, made.spec)
+            except BaseException:
+                live.close()
+                raise
+        return cls(live, made, options)
 
     @property
     def _directory(self) -> IndexDirectory:
@@ -103,8 +124,17 @@ class Index:
 
     @property
     def path(self) -> Path:
-        """The directory of the index, also after it was closed."""
+        """The directory of the index, also after it was closed.
+
+        Raises:
+            UsageError: it lies in another store.
+        """
         return self._session.path
+
+    @property
+    def place(self) -> str:
+        """Where the index lies: its directory, or what another store calls its place."""
+        return self._session.place
 
     @property
     def encoder_spec(self) -> EncoderSpec:
@@ -164,6 +194,9 @@ class Index:
             encoder.prepare_for_queries()
         self._session.refresh_calibration(encoder)  # also what another version of mmsearch left behind
 
+    def _target(self) -> IndexDirectory | Store:
+        return self._directory if self._session.is_directory else self._session.store()
+
     def _after_importing(self, report: Report) -> Report:
         """The next search makes up for few new rows by itself; for many, this is the time, if there is an encoder."""
         from mmsearch.query.calibrate.calibration import LAZY, segments_without_calibration
@@ -203,7 +236,7 @@ class Index:
 
         if any(not isinstance(row, Mapping) for row in _listed(rows, "rows are dicts, one for each vector")):
             raise UsageError("rows are dicts, one for each vector")
-        return self._after_importing(add_embeddings(self._directory, vectors, rows, dataset, normalize=normalize))
+        return self._after_importing(add_embeddings(self._target(), vectors, rows, dataset, normalize=normalize))
 
     def import_folder(
         self,
@@ -216,7 +249,22 @@ class Index:
         from mmsearch.ingest.datasets import ImportOptions, import_folder
 
         chosen = options or ImportOptions()
-        return self._after_importing(import_folder(self._directory, _path(folder), chosen, progress))
+        return self._after_importing(import_folder(self._target(), _path(folder), chosen, progress))
+
+    def import_parquet(self, folder: PathLike, *, progress: Callable[[Progress], None] = lambda _: None) -> Report:
+        """Takes in documents with their vectors from Parquet files; see `mmsearch.ingest.exchange.import_parquet`."""
+        from mmsearch.ingest.exchange import import_parquet
+
+        return self._after_importing(import_parquet(self._session.store(), _path(folder), progress))
+
+    def export_parquet(
+        self, folder: PathLike, filters: str = "", *, progress: Callable[[Progress], None] = lambda _: None
+    ) -> ExportReport:
+        """Writes what ``filters`` allow as Parquet files; see `mmsearch.ingest.exchange.export_parquet`."""
+        from mmsearch.api.contents import where_of_text
+        from mmsearch.ingest.exchange import export_parquet
+
+        return export_parquet(self._session.store(), _path(folder), where_of_text(filters), progress)
 
     def verify(
         self, *, mend: bool = False, read_bytes: bool = False, progress: Callable[[Progress], None] = lambda _: None
@@ -343,7 +391,7 @@ class Index:
         note: Callable[[str], None] | None = None,
         options: SearchOptions | None = None,
         **chosen: Any,
-    ) -> list[Hit]: ...
+    ) -> Hits: ...
 
     @overload
     def search(
@@ -370,7 +418,8 @@ class Index:
         options: SearchOptions | None = None,
         **chosen: Any,
     ) -> Any:
-        """The ``k`` documents that match best, best first; fewer only if there are fewer.
+        """The ``k`` documents that match best, best first; fewer only if there are fewer. Where there are none, their
+        ``reason`` may name the filter or phrase that nothing meets.
 
         ``text`` is in the query language (`mmsearch.query.language`): ``"lake -people after:2021"``; with ``raw``
         it is taken literally. Several texts and images are one query for what is like all of them, by weight:
@@ -407,11 +456,13 @@ class Index:
         note: Callable[[str], None] | None = None,
         options: SearchOptions | None = None,
         **chosen: Any,
-    ) -> list[list[Hit]]:
+    ) -> list[Hits]:
         """The hits of many queries, in their order: few calls of the encoder, few of the vector search.
 
+        Where there are none because of a filter, a phrase or an empty index, ``reason`` of them says so in a sentence.
         Queries are texts, or `mmsearch.Question` for everything else. See `search` for the rest.
         """
+        from mmsearch.query.nothing import with_reasons
         from mmsearch.query.searcher import run_queries
 
         search = from_keywords(_search_options(), chosen, options)
@@ -420,7 +471,9 @@ class Index:
         needs_encoder = has_images or any(query.texts or query.excluded for query in parsed)
         reranking = self._reranking(reranker or search.reranker, note)
         return self._session.run(
-            lambda encoder, searcher: run_queries(searcher, encoder, parsed, search, reranking),
+            lambda encoder, searcher: with_reasons(
+                searcher.store, parsed, search, run_queries(searcher, encoder, parsed, search, reranking)
+            ),
             (lambda: self.encoder(texts_only=not has_images)) if needs_encoder else None,
         )
 
@@ -563,12 +616,30 @@ class Index:
 
     # State
 
+    def documents(self, filters: str = "") -> Iterator[IndexedDocument]:
+        """All documents that ``filters`` allow (``"type:image after:2021"``), in the order in which they came."""
+        from mmsearch.api.contents import documents
+
+        return documents(self._session.store(), filters)
+
+    def vectors(self, filters: str = "") -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """The vectors of the documents that ``filters`` allow, for clustering, maps and the like: ids int64 (n,), and
+        float32 (n, dim) of length 1. The segments of `documents` have the same ids; equal files share one.
+        """
+        from mmsearch.api.contents import vectors
+
+        return vectors(self._session.store(), filters)
+
     def modality_of(self, path: PathLike) -> Modality | None:
         """Of the document at ``path``, also of a member of an archive; ``None`` where the index has none there."""
+        document = self.document_at(path)
+        return None if document is None else document.modality
+
+    def document_at(self, path: PathLike) -> Document | None:
+        """What the index knows of the file at ``path``; ``None`` where it has none there."""
         from mmsearch.query.explain import find_document
 
-        document = find_document(self._session.store(), Path(path))
-        return None if document is None else document.modality
+        return find_document(self._session.store(), Path(path))
 
     def status(self) -> dict[str, Any]:
         """What the index holds, as plain values: counts of documents, encoder, roots, bytes on disk.
@@ -576,6 +647,8 @@ class Index:
         ``models`` has an entry for each encoder with vectors in the index: ``answers`` for the one that queries are
         asked of, and how many of the ``documents`` it covers.
         """
+        if not self._session.is_directory:
+            return _status_of(self._session.store())
         from mmsearch.store.local.catalogue.coverage import describe_spaces
         from mmsearch.store.local.catalogue.read_text import reading_counts
         from mmsearch.store.local.reranker_cache import describe_tokens
@@ -618,6 +691,19 @@ class Index:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _status_of(store: Store) -> dict[str, Any]:
+    """What any store says of itself, as `Index.status` has it."""
+    store.refresh()
+    values, names = store.metadata, sorted(store.modalities)
+    documents = {name: store.count(OneOf("modality", (name,))) for name in names}
+    counts = {"segments": values["segments"], "skipped": 0, "absent": 0, "dead_rows": store.size - values["segments"]}
+    return {
+        "path": store.place, "model": values["name"], "encoder": store.spec.describe(), "recipe": values["recipe"],
+        "vector_index": None, "documents": {**documents, **counts}, "ocr": {"read": 0}, "vectors": store.size,
+        "models": [], "roots": [], "bytes": None, "tokens": None,
+    }  # fmt: skip
 
 
 def _paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:

@@ -6,20 +6,25 @@ import gc
 import sys
 
 from mmsearch.cli.commands import app
+from mmsearch.cli.failures import end_at_third_interrupt, failures_said, settle_streams
 from mmsearch.cli.output import fail
 from mmsearch.core.errors import MmsearchError
 
 
 def main() -> None:
-    """Runs the command line; errors that mmsearch raises become one line and exit code 2."""
+    """Runs the command line; errors become one line and exit code 2."""
+    settle_streams()
+    end_at_third_interrupt()
     try:
-        app()
+        try:
+            with failures_said():
+                app()
+        finally:
+            with failures_said():
+                sys.stdout.flush()
     except MmsearchError as error:
         fail(str(error))
     except KeyboardInterrupt:
         fail("interrupted", code=130)
-    except BrokenPipeError:  # the reader of our output has seen enough
-        sys.stderr.close()
-        sys.exit(0)
     finally:
         gc.freeze()  # looking for garbage once more on the way out takes 0.1 s

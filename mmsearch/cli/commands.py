@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from mmsearch import __version__
 from mmsearch.cli import (
-    backup_command,
+    copy_commands,
     eval_commands,
     index_commands,
     model_commands,
@@ -18,6 +18,7 @@ from mmsearch.cli import (
     train_commands,
     vector_commands,
 )
+from mmsearch.cli.failures import failures_said
 from mmsearch.core.errors import UsageError
 
 OTHER_WORDS = {
@@ -39,6 +40,16 @@ class Commands(TyperGroup):
             raise UsageError(f"there is no command {args[0]}: did you mean `mmsearch {OTHER_WORDS[args[0]]}`?")
         return super().resolve_command(ctx, args)
 
+    def make_context(self, *arguments: Any, **named: Any) -> Any:
+        """See click, which would take a closed pipe for a failure."""
+        with failures_said():
+            return super().make_context(*arguments, **named)
+
+    def invoke(self, ctx: Any) -> Any:
+        """See click."""
+        with failures_said():
+            return super().invoke(ctx)
+
 
 app = typer.Typer(
     name="mmsearch",
@@ -57,7 +68,7 @@ for commands in (
     train_commands,
     vector_commands,
     switch_command,
-    backup_command,
+    copy_commands,
 ):
     commands.register(app)
 

@@ -36,7 +36,7 @@ def eval_command(
     rerank_depth: Annotated[int, typer.Option(min=1, help="How many results the reranker sees.")] = 50,
     save: Annotated[Path | None, typer.Option(help="Save the run, to compare others with it.")] = None,
     compare: Annotated[Path | None, typer.Option(help="Test against a saved run, question by question.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw hit@k over k into this image file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw hit@k over k into this image file (extra plot).")] = None,
     *,
     options: EvaluationOptions,
     encoder: Annotated[EncoderOptions, Only(("device",))],
@@ -44,10 +44,12 @@ def eval_command(
 ) -> None:
     """Measures how well an index answers, on captions, labels or judged queries of your own."""
     from mmsearch.api import Index
-    from mmsearch.evaluate import compare_saved, draw_run, load_run, save_run
+    from mmsearch.evaluate import check_drawing, compare_saved, draw_runs, load_run, save_run
 
     if (file is None) == (not sidecars) and judgements is None:
         raise UsageError("give a file of captions, labels or queries, or --sidecars")
+    if plot is not None:
+        check_drawing()
     earlier = load_run(compare) if compare is not None else None
     with Index.open(index, options=encoder) as opened:
         if file is not None or sidecars:
@@ -62,7 +64,7 @@ def eval_command(
                 save_run(run, save)
             if plot is not None:
                 others = [] if earlier is None or compare is None else [(compare.stem, earlier)]
-                draw_run([("this run", run), *others], plot)
+                draw_runs([("this run", run), *others], plot)
             _print_run(run, compared, as_json=json_)
         if judgements is not None:
             captions = None if file is None or qrels is not None else file

@@ -15,10 +15,12 @@ from mmsearch.cli.output import bytes_of, count_of, fail, print_json, print_repo
 from mmsearch.core.errors import UsageError
 from mmsearch.core.modalities import MODALITIES, has_pictures, spec_of
 from mmsearch.core.options import EncoderOptions
+from mmsearch.core.shortage import is_of_machine
 from mmsearch.ingest.options import ImportOptions, IngestOptions
 from mmsearch.sources.base import WalkRules
 
 if TYPE_CHECKING:
+    from mmsearch.core.types import Report
     from mmsearch.verify import Difference, Verdict
 
 
@@ -55,9 +57,9 @@ def index_command(
 ) -> None:
     """Indexes folders of photos, videos and texts, or brings their index up to date."""
     from mmsearch.api import Index
-    from mmsearch.core.home import locate_index
     from mmsearch.media.ocr import open_text_reader
     from mmsearch.store.local.directory import IndexDirectory
+    from mmsearch.store.registry import local_path
 
     options = replace(
         options,
@@ -69,7 +71,10 @@ def index_command(
         raise UsageError("--reranker says whose tokens --keep-tokens keeps: give both")
     if options.forget_missing and watch:
         raise UsageError("--forget-missing confirms what is missing now, --watch goes on: give one of them")
-    if not IndexDirectory.exists(locate_index(index)):  # one that exists may know a path that is not there now
+    place = local_path(index)
+    if place is None:
+        raise UsageError(f"files are indexed into a directory, and {index} is another store: give --index NAME or PATH")
+    if not IndexDirectory.exists(place):  # one that exists may know a path that is not there now
         _check_paths(paths)
     with Index.open(index, create=True, encoder=model, options=encoder) as opened:
         if keep_tokens is False:
@@ -83,8 +88,18 @@ def index_command(
         is_new = report.indexed == opened.status()["vectors"] > 0
         if is_new and opened.encoder_spec.name == "builtin" and not json_:
             print_suggestion()
+    _fail_if_incomplete(report)
+
+
+def _fail_if_incomplete(report: Report) -> None:
     if report.interrupted:
         fail("interrupted: what was complete is saved; run the same command again to go on", code=130)
+    lacking = [skip.reason for skip in report.skipped if is_of_machine(skip.reason)]
+    if lacking:
+        fail(
+            f"{count_of(len(lacking), 'file')} could not be read because {lacking[0].partition(':')[0]}: what was "
+            "complete is saved; put that right and run the same command again"
+        )
 
 
 def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
@@ -114,7 +129,8 @@ def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
     print(f"search     {_search_line(values)}")
     if values["tokens"] is not None:
         print(f"tokens     {_tokens_line(values['tokens'])}")
-    print(f"size       {bytes_of(values['bytes'])}")
+    if values["bytes"] is not None:
+        print(f"size       {bytes_of(values['bytes'])}")
     for root in values["roots"]:
         print(f"folder     {root}")
 
@@ -141,32 +157,55 @@ def remove(
         print(f"removed {count_of(removed, 'document')} from the index")
 
 
-@with_options("folder model index")
+@with_options("folder parquet model index")
 def import_command(
-    folder: Annotated[Path, typer.Argument(help="A folder that `clip-retrieval inference` wrote.", show_default=False)],
+    folder: Annotated[
+        Path | None, typer.Argument(help="A folder that `clip-retrieval inference` wrote.", show_default=False)
+    ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(help="Instead: files that `mmsearch export` wrote.", show_default=False)
+    ] = None,
     model: Annotated[
-        str, typer.Option(help="The model that made the vectors; see `mmsearch models`.", autocompletion=model_names)
-    ],
+        str | None,
+        typer.Option(
+            help="The model that made the vectors; see `mmsearch models`.",
+            autocompletion=model_names,
+            show_default=False,
+        ),
+    ] = None,
     index: IndexOption = "default",
     *,
     options: ImportOptions,
     encoder: Annotated[EncoderOptions, Only(("device",))],
     json_: JsonOption = False,
 ) -> None:
-    """Takes in embeddings that clip-retrieval made (npy and parquet), without embedding anything again.
+    """Takes in embeddings that clip-retrieval made (npy and parquet), or what `mmsearch export` wrote, without
+    embedding anything again.
 
-    Pictures go to a dataset that is called as the folder, captions that have vectors to NAME/captions.
+    Pictures of clip-retrieval go to a dataset that is called as the folder, captions that have vectors to
+    NAME/captions; its files do not say which model made them, so --model must.
     """
     from mmsearch.api import Index
     from mmsearch.ingest.datasets import find_parts
+    from mmsearch.ingest.exchange import describe
 
-    find_parts(folder.expanduser(), captions=options.captions)  # before an index is made
+    if (folder is None) == (parquet is None):
+        raise UsageError("give either a folder that clip-retrieval wrote, or --parquet with one of `mmsearch export`")
+    exported = None if parquet is None else parquet.expanduser()
+    if folder is not None:
+        if model is None:
+            raise UsageError("say with --model which model made the vectors: `mmsearch models` lists them")
+        find_parts(folder.expanduser(), captions=options.captions)  # before an index is made
+    elif exported is not None and model is None and (described := describe(exported)) is not None:
+        model = described.model
     with Index.open(index, create=True, encoder=model, options=encoder) as opened:
         with progress_bar(hidden=json_) as progress:
-            report = opened.import_folder(folder, options=options, progress=progress)
-        print_report(report, opened.path, as_json=json_)
-    if report.interrupted:
-        fail("interrupted: what was complete is saved; run the same command again to go on", code=130)
+            if folder is not None:
+                report = opened.import_folder(folder, options=options, progress=progress)
+            elif exported is not None:
+                report = opened.import_parquet(exported, progress=progress)
+        print_report(report, opened.place, as_json=json_)
+    _fail_if_incomplete(report)
 
 
 def verify(
@@ -258,7 +297,7 @@ def _search_line(values: dict[str, Any]) -> str:
     """Which vector search answers, and what is known of its recall."""
     built = values["vector_index"]
     if built is None:
-        return "exact (finds everything)"
+        return "exact (finds everything)" if values["recipe"] == "exact" else str(values["recipe"])
     from mmsearch.store.local.optimize import describe_tuned
 
     lines = [f"{built['recipe']} over {built['rows']:,} vectors, the others exactly"]
@@ -278,5 +317,5 @@ def register(app: typer.Typer) -> None:
     app.command("index", short_help="Index folders, or bring their index up to date")(index_command)
     app.command(short_help="Show what an index holds")(status)
     app.command(short_help="Drop folders or files from an index")(remove)
-    app.command("import", short_help="Take in embeddings made by clip-retrieval")(import_command)
+    app.command("import", short_help="Take in embeddings made elsewhere")(import_command)
     app.command(short_help="Prove that index and disk agree; mend")(verify)

@@ -31,17 +31,11 @@ def model_names(incomplete: str) -> list[str]:
     return [row.name for row in list_models() if row.name.startswith(incomplete)]
 
 
-def recipe_names(incomplete: str) -> list[str]:
-    """The recipes of vector indexes, for the completion of a shell."""
-    from mmsearch.store.local.recipes import list_recipes
-
-    return [name for name in ("auto", *(recipe.name for recipe in list_recipes())) if name.startswith(incomplete)]
-
-
 IndexOption = Annotated[
     str,
     typer.Option(
-        "--index", help="Name of an index in the data directory, or a path to one.", envvar="MMSEARCH_INDEX",
+        "--index", "--store", envvar=["MMSEARCH_INDEX", "MMSEARCH_STORE"],
+        help="Name of an index in the data directory, a path to one, or the address SCHEME:REST of another store.",
         autocompletion=index_names,
     ),
 ]  # fmt: skip

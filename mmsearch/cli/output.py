@@ -229,7 +229,8 @@ def printable(path: str) -> str:
 
 def print_json(values: dict[str, Any]) -> None:
     """One JSON line; every line says which schema it follows."""
-    print(json.dumps({"schema": SCHEMA, **values}, ensure_ascii=False))
+    ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
+    print(json.dumps({"schema": SCHEMA, **values}, ensure_ascii=ascii_only))
 
 
 def count_of(number: int, noun: str, nouns: str | None = None) -> str:

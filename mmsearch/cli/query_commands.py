@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from mmsearch.cli.options import IndexOption, JsonOption, Only, with_options
 from mmsearch.cli.output import Style, print_hits, print_json
 from mmsearch.core.errors import UsageError
 from mmsearch.core.options import EncoderOptions
+from mmsearch.core.shortage import sentence_of
 from mmsearch.query.options import SearchOptions
 
 DeviceOnly = Annotated[EncoderOptions, Only(("device",))]
@@ -89,7 +91,7 @@ def query(
     with Index.open(index, options=replace(encoder, few_texts=queries is None)) as opened:
         results = opened.search_many(parsed, options=options, note=_each_once())
         is_silent = any(results) or json_ or queries is not None
-        reason = None if is_silent else _why_nothing(opened, options, parsed)
+        reason = None if is_silent else _why_nothing(opened, options, parsed, results[0].reason)
     for number, hits in enumerate(results, start=1):
         print_hits(hits, style, number if queries is not None else None)
     _extras(results, sheet, open_)
@@ -111,20 +113,29 @@ def _each_once() -> Callable[[str], None]:
     return note
 
 
+MOST_TEXT = 50_000_000
+"""Characters of a file of queries."""
+
+
 def _lines(path: Path) -> list[str]:
     """The queries of a file, one a line, without empty lines."""
     try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        with contextlib.nullcontext(sys.stdin) if str(path) == "-" else path.open(encoding="utf-8") as file:
+            text = file.read(MOST_TEXT + 1)
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as a text file: {error}") from error
+        raise UsageError(f"{path} cannot be read as a text file: {sentence_of(error) or error}") from error
+    if len(text) > MOST_TEXT:
+        raise UsageError(f"{path} has more than {MOST_TEXT:,} characters: split it into several files of queries")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise UsageError(f"{path} holds no queries: one a line is expected")
     return lines
 
 
-def _why_nothing(index: Any, options: SearchOptions, queries: Sequence[Any]) -> str:
+def _why_nothing(index: Any, options: SearchOptions, queries: Sequence[Any], reason: str | None) -> str:
     """Whether there is nothing at all, or only nothing good enough."""
+    if reason is not None:
+        return f"nothing found: {reason}"
     nearest = replace(options, k=1, min_relevance=None, nothing_below=None)
     if nearest == replace(options, k=1) or not any(index.search_many(queries, options=nearest)):
         return "nothing found: the index holds nothing of that kind"
@@ -144,7 +155,23 @@ def _extras(results: Sequence[Sequence[Any]], sheet: Path | None, open_: int | N
         first = results[0] if results else []
         if open_ > len(first):
             raise UsageError(f"there is no result {open_} to open: there are {len(first)}")
-        typer.launch(first[open_ - 1].path)
+        typer.launch(_file_to_open(Path(first[open_ - 1].path)))
+
+
+def _file_to_open(path: Path) -> str:
+    """The file itself; of a member of an archive a copy, in a private folder that other programs can open it from."""
+    if path.exists():
+        return str(path)
+    import tempfile
+
+    from mmsearch.sources import read_sample
+
+    data = read_sample(path)
+    if data is None:
+        raise UsageError(f"{path} is not there any more: there is nothing to open")
+    copy = Path(tempfile.mkdtemp(prefix="mmsearch-")) / path.name
+    copy.write_bytes(data)
+    return str(copy)
 
 
 _HEAT_SOURCES = {

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmsearch.cli.fonts import runs, width_of
 from mmsearch.cli.output import Figure, figure_of, shown
 from mmsearch.core.errors import UsageError
 
@@ -44,7 +45,10 @@ def draw_sheet(hits: Sequence[Hit], path: Path, columns: int | None = None) -> N
         if picture is not None:
             sheet.paste(picture, (left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2))
         for line, text in enumerate(_caption(hit, figure)):
-            pen.text((left, top + CELL + 3 + 15 * line), _fitting(text, pen, CELL), fill=_INK)
+            across_px = float(left)
+            for piece, font in runs(_fitting(text, CELL)):
+                pen.text((across_px, top + CELL + 16 + 15 * line), piece, fill=_INK, font=font, anchor="ls")
+                across_px += font.getlength(piece)
     try:
         sheet.save(path)
     except (OSError, ValueError) as error:
@@ -62,9 +66,8 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
 
 
-def _fitting(text: str, pen: object, width: int) -> str:
-    """As much of a text as fits, printable in the built-in font."""
-    text = "".join(char if char.isprintable() else "?" for char in text)
-    while text and pen.textlength(text) > width:  # type: ignore[attr-defined]
+def _fitting(text: str, width: int) -> str:
+    """As much of a text as fits."""
+    while text and width_of(text) > width:
         text = text[:-2].rstrip("…") + "…" if len(text) > 2 else ""
     return text

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmsearch.cli.options import JsonOption, with_options
 from mmsearch.cli.output import count_of, print_json
-from mmsearch.core.errors import UsageError
+from mmsearch.training.options import (
+    BuiltinModelOptions,
+    Freezing,
+    LossOptions,
+    RerankerOptions,
+    Stage,
+    StepOptions,
+    TrainOptions,
+    ViewOptions,
+)
 
 if TYPE_CHECKING:
     from mmsearch.core.types import Skip
-    from mmsearch.training.fit import Stage
-    from mmsearch.training.reranker_fit import RerankerOptions
     from mmsearch.training.run import TrainReport, TrainRequest
 
 _LISTED = 20
@@ -28,6 +36,7 @@ def register(app: typer.Typer) -> None:
     app.command("train")(train_command)
 
 
+@with_options("pairs output model dev images learns")
 def train_command(
     pairs: Annotated[
         Path, typer.Argument(help="Table (.tsv, .csv, .jsonl), folder with sidecar files, .tar, or an index.")
@@ -39,96 +48,36 @@ def train_command(
     learns: Annotated[
         str, typer.Option(help="heads, last:N, last:N,M (image, text encoder), all, lora:R or lora:R,last:N.")
     ] = "heads",
-    scale: Annotated[float | None, typer.Option(help="1 / temperature to start from.")] = None,
-    loss: Annotated[str, typer.Option(help="infonce, triplet or sigmoid.")] = "infonce",
-    epochs: Annotated[int, typer.Option(min=1)] = 10,
-    batch_size: Annotated[int, typer.Option(min=2, help="Images in a batch.")] = 256,
-    captions: Annotated[int, typer.Option(min=1, help="Captions of each image in a batch.")] = 1,
-    piece: Annotated[
-        int | None, typer.Option(min=1, help="Encode so many at a time, with cached gradients: less memory.")
-    ] = None,
-    accumulate: Annotated[int, typer.Option(min=1, help="Batches that make one step.")] = 1,
-    rate: Annotated[float, typer.Option(help="Learning rate of the projections.")] = 1e-3,
-    tower_rate: Annotated[float, typer.Option(help="Learning rate of everything else.")] = 2e-5,
-    words: Annotated[float, typer.Option(min=0, help="Weight of one-word queries made from captions.")] = 0.0,
-    views: Annotated[
-        int, typer.Option(min=0, help="Random views of each image made once and kept; 0: new ones every epoch.")
-    ] = 0,
-    view_size: Annotated[
-        int | None, typer.Option(min=32, help="Side of the views in pixels; smaller ones learn faster (built-in).")
-    ] = None,
-    neighbours: Annotated[
-        int | None, typer.Option(min=1, help="Images of a batch that come with their nearest ones: hard negatives.")
-    ] = None,
+    held_out: Annotated[float, typer.Option(help="Fraction kept apart where there is no --dev.")] = 0.1,
     negatives: Annotated[
         str | None,
         typer.Option(help="Index whose vectors find the nearest images for --neighbours (4 unless given)."),
     ] = None,
-    held_out: Annotated[float, typer.Option(help="Fraction kept apart where there is no --dev.")] = 0.1,
-    share: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the learned space in captions (built-in).")
-    ] = 0.97,
-    average: Annotated[float, typer.Option(min=0, max=1, help="Decay of the average of the weights.")] = 0.99,
-    blend: Annotated[
-        float, typer.Option(min=0, max=1, help="How far to go from the old weights to the new; 1: all the way.")
-    ] = 1.0,
-    patience: Annotated[int, typer.Option(min=0, help="Stop after so many epochs without gain; 0: never.")] = 0,
-    seed: Annotated[int, typer.Option()] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch.")] = None,
+    *,
+    loss: LossOptions,
+    options: TrainOptions,
+    step: StepOptions,
+    views: ViewOptions,
+    builtin: BuiltinModelOptions,
     reranker: Annotated[
-        bool, typer.Option("--reranker", help="Train a reranker after --model instead of its towers.")
+        bool, typer.Option("--reranker", help="Train a reranker after --model instead of its encoders.")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Fits an encoder to your own pairs of images and captions; the result works with `index --model DIR`."""
-    from mmsearch.core.home import locate_index
-    from mmsearch.training.builtin_model import BuiltinModelOptions
-    from mmsearch.training.fit import TrainOptions
-    from mmsearch.training.losses import LossOptions
-    from mmsearch.training.reranker_fit import RerankerOptions
     from mmsearch.training.run import TrainRequest, train
-    from mmsearch.training.steps import StepOptions
-    from mmsearch.training.towers import Freezing
-    from mmsearch.training.views import ViewOptions
 
-    if precision not in ("auto", "bf16", "fp32") or device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--precision is auto, bf16 or fp32, --device auto, cpu or cuda; found {precision}, {device}")
     request = TrainRequest(
-        pairs,
-        output,
-        model,
-        dev,
-        images,
-        held_out,
-        Freezing.parse(learns),
-        BuiltinModelOptions(share=share),
-        negatives=None if negatives is None else locate_index(negatives),
+        pairs, output, model, dev, images, held_out, Freezing.parse(learns), builtin, negatives=negatives
     )
     if reranker:
-        _train_reranker(request, RerankerOptions(epochs=epochs, seed=seed, threads=threads), json_)
+        few = RerankerOptions(epochs=options.epochs, seed=options.seed, threads=options.threads)
+        _train_reranker(request, few, json_)
         return
-    options = TrainOptions(
-        epochs=epochs,
-        batch_size=batch_size,
-        captions=captions,
-        accumulate=accumulate,
-        neighbours=neighbours or (1 if negatives is None else 4),
-        learning_rate=rate,
-        tower_rate=tower_rate,
-        average=average,
-        blend=blend,
-        patience=patience,
-        seed=seed,
-        device=device,
-        precision=precision,  # type: ignore[arg-type]
-        threads=threads,
-        loss=LossOptions(name=loss, scale=scale),  # type: ignore[arg-type]
-        views=ViewOptions(cached=views, size=view_size),
-        step=StepOptions(piece=piece, words_weight=words),
-    )
+    options = replace(options, loss=loss, step=step, views=views)
+    if negatives is not None and options.neighbours == 1:  # else they would be for nothing
+        options = replace(options, neighbours=4)
     with _bar(hidden=json_) as progress:
         report = train(request, options, resume=resume, progress=progress)
     _print_report(report, json_)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from mmsearch.core.errors import UsageError
+from mmsearch.core.regular import read_regular
 
 DEFAULT_INDEX = "default"
 _MODEL_FILE = "default-model.txt"
@@ -53,8 +54,8 @@ def expanded(path: str | os.PathLike[str]) -> Path:
 def default_model() -> str:
     """The encoder of a new index: the model pulled last, the built-in one until then."""
     try:
-        return (home() / _MODEL_FILE).read_text(encoding="utf-8").strip() or "builtin"
-    except OSError:
+        return (read_regular(home() / _MODEL_FILE, 4096) or b"").decode().strip() or "builtin"
+    except (OSError, UnicodeDecodeError):
         return "builtin"
 
 

@@ -54,7 +54,8 @@ class MediaInfo:
     """What a file says of itself. Every field is ``None`` where the file does not say.
 
     ``taken_at`` is ISO 8601 local time without zone (what EXIF gives); ``latitude`` and ``longitude`` are
-    degrees, north and east positive; ``duration_s`` seconds; ``width`` and ``height`` pixels, upright.
+    degrees, north and east positive; ``duration_s`` seconds; ``width`` and ``height`` pixels, upright; ``rating``
+    stars, 1 to 5, 0 for none and −1 for rejected.
     """
 
     width: int | None = None
@@ -65,6 +66,7 @@ class MediaInfo:
     lens: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    rating: int | None = None
     description: str | None = None
     note: str | None = None
     """What could not be read although the file was indexed (a broken tail, say)."""

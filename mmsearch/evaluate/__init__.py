@@ -1,8 +1,8 @@
 """How well an index answers, on data that people have: captions, labels, TREC queries and judgements.
 
 reading    files to questions and their right answers        matching  names in a file to documents of an index
-measuring  rankings to figures, one number a question        runs      saved runs, and the comparison of two
-judging    agreement with graded human judgements            plot      hit@k as a picture
+measuring  rankings to figures, one number a question        runs      saved runs: comparison, picture
+judging    agreement with graded human judgements
 stages     what a vector index loses, what a reranker gains
 """
 
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from mmsearch.evaluate.measuring import Evaluation as Evaluation
     from mmsearch.evaluate.measuring import evaluate as evaluate
     from mmsearch.evaluate.options import EvaluationOptions as EvaluationOptions
-    from mmsearch.evaluate.plot import draw_run as draw_run
     from mmsearch.evaluate.reading import EvaluationSet as EvaluationSet
     from mmsearch.evaluate.reading import JudgedQuestion as JudgedQuestion
     from mmsearch.evaluate.reading import read_evaluation_set as read_evaluation_set
     from mmsearch.evaluate.runs import Run as Run
+    from mmsearch.evaluate.runs import check_drawing as check_drawing
     from mmsearch.evaluate.runs import compare_saved as compare_saved
+    from mmsearch.evaluate.runs import draw_runs as draw_runs
     from mmsearch.evaluate.runs import load_run as load_run
     from mmsearch.evaluate.runs import save_run as save_run
     from mmsearch.evaluate.stages import Stage as Stage
@@ -32,7 +33,8 @@ _HOMES = {
     "Evaluation": "mmsearch.evaluate.measuring",
     "evaluate": "mmsearch.evaluate.measuring",
     "EvaluationOptions": "mmsearch.evaluate.options",
-    "draw_run": "mmsearch.evaluate.plot",
+    "check_drawing": "mmsearch.evaluate.runs",
+    "draw_runs": "mmsearch.evaluate.runs",
     "EvaluationSet": "mmsearch.evaluate.reading",
     "JudgedQuestion": "mmsearch.evaluate.reading",
     "read_evaluation_set": "mmsearch.evaluate.reading",

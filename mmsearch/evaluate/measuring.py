@@ -24,7 +24,7 @@ from mmsearch.evaluate.metrics import (
 )
 from mmsearch.evaluate.options import EvaluationOptions as EvaluationOptions
 from mmsearch.evaluate.reading import EvaluationSet, JudgedQuestion
-from mmsearch.evaluate.stages import KS, Asked, Stage, index_loss, rerank_gain
+from mmsearch.evaluate.stages import KS, Placed, Stage, index_loss, rerank_gain
 from mmsearch.models.encoders.base import Encoder, FloatArray
 from mmsearch.query.calibrate.calibration import fit_scale, load_calibration
 from mmsearch.query.calibrate.fit import hubness_of_passages
@@ -38,9 +38,9 @@ DEFINITIONS = {
     "mAP": "mean over questions of the average precision, over all right answers, to the depth",
     "nDCG@10": "discounted gain of the first 10 over that of the best order, gain = grade",
     "median rank": "median place of the first right answer",
-    "R@k text→image": "hit@k of captions asked, all images of the index being the gallery",
-    "R@k image→text": "hit@k of images asked, all captions of the file being the gallery",
-    "R@k image→text, corrected": "the same with the hubness correction, as an image that asks for texts is answered",
+    "R@k text→image": "hit@k of captions, all images of the index being the gallery",
+    "R@k image→text": "hit@k of images, all captions of the file being the gallery",
+    "R@k image→text, corrected": "the same with the hubness correction, as searches for texts by an image have it",
 }
 
 
@@ -71,55 +71,56 @@ def evaluate(
     judged: EvaluationSet,
     options: EvaluationOptions = EvaluationOptions(),
     rank_documents: Callable[[str, bool], Sequence[int]] | None = None,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Asks every question of all images and videos of an index and measures the rankings.
+    """Ranks all images and videos of an index for every question and measures the rankings.
 
     ``figures`` are the model's, by exact search; what a vector index loses of them and what a reranker adds stand
-    apart. ``rank_documents`` asks one question by an ordinary search, without or with a reranker, and returns ids of
-    documents; ``told`` hears how many of these questions are done.
+    apart. ``rank_documents`` runs one question as an ordinary search, without or with a reranker, and returns ids of
+    documents; ``progress`` is called with the number of these questions that are done, and of all.
 
     Raises:
         UsageError: none of the right answers is in the index.
     """
     gallery = Gallery.of(store)
     names = Names(gallery)
-    placed = [(one, names.places(one.relevant)) for one in judged.questions]
-    asked = [(one, places) for one, places in placed if places]
-    if not asked:
+    located = [(one, names.places(one.relevant)) for one in judged.questions]
+    placed = [(one, places) for one, places in located if places]
+    if not placed:
         raise UsageError("none of the right answers is in the index: index the files that the set names first")
-    texts = encoder.encode_texts([one.text for one, _ in asked])
+    texts = encoder.encode_texts([one.text for one, _ in placed])
     images = store.vectors(gallery.segments)
-    per_question = _measured(store, gallery, texts, images, asked, options)
+    per_question = _measured(store, gallery, texts, images, placed, options)
     recall, recipe = _index_recall(store, gallery, texts, images)
+    gain = None if rank_documents is None else _rerank_gain(gallery, placed, rank_documents, options, progress)
     return Evaluation(
-        ids=tuple(one.id for one, _ in asked),
+        ids=tuple(one.id for one, _ in placed),
         gallery=len(gallery),
-        left_out=len(placed) - len(asked),
+        left_out=len(located) - len(placed),
         per_question=per_question,
         figures=_figures(per_question, options.samples),
-        two_way=_two_way(encoder, gallery, texts, images, asked, options.alpha) if judged.kind == "captions" else {},
+        two_way=_two_way(encoder, gallery, texts, images, placed, options.alpha) if judged.kind == "captions" else {},
         index_recall=recall,
         recipe=recipe,
-        index_loss=index_loss(store, gallery, texts, images, asked, options.alpha),
-        rerank_gain=None if rank_documents is None else _rerank_gain(gallery, asked, rank_documents, options, told),
+        index_loss=index_loss(store, gallery, texts, images, placed, options.alpha),
+        rerank_gain=gain,
     )
 
 
 def _rerank_gain(
-    gallery: Gallery, asked: Asked, rank_documents: Callable[[str, bool], Sequence[int]], options: EvaluationOptions,
-    told: Callable[[int, int], None],
+    gallery: Gallery, placed: Placed, rank_documents: Callable[[str, bool], Sequence[int]], options: EvaluationOptions,
+    progress: Callable[[int, int], None],
 ) -> Stage:  # fmt: skip
     place_of = {document: place for place, document in enumerate(gallery.documents)}
 
     def rank(text: str, with_reranker: bool) -> list[int]:
         return [place_of[document] for document in rank_documents(text, with_reranker) if document in place_of]
 
-    return rerank_gain(asked, rank, options.rerank_questions, told)
+    return rerank_gain(placed, rank, options.rerank_questions, progress)
 
 
 def captions_of_index(store: Store) -> EvaluationSet:
-    """The captions that lie beside the indexed files, each asked for its file."""
+    """The captions that lie beside the indexed files, each a query for its file."""
     gallery = Gallery.of(store)
     questions = tuple(
         JudgedQuestion(path, caption, {path: 1.0})
@@ -133,16 +134,16 @@ def captions_of_index(store: Store) -> EvaluationSet:
 
 def _measured(
     store: Store, gallery: Gallery, texts: FloatArray, images: FloatArray,
-    asked: Sequence[tuple[JudgedQuestion, dict[str, int]]], options: EvaluationOptions,
+    placed: Sequence[tuple[JudgedQuestion, dict[str, int]]], options: EvaluationOptions,
 ) -> dict[str, list[float]]:  # fmt: skip
     names = [*(f"hit@{k}" for k in KS), *(f"recall@{k}" for k in KS), "MRR", "mAP", "nDCG@10", "rank"]
     values: dict[str, list[float]] = {name: [] for name in names}
     calibration = load_calibration(store)
     hubness, alphas = calibration.hubness_of(gallery.segments), options.alpha * calibration.weights(texts)
-    for start in range(0, len(asked), options.batch):
+    for start in range(0, len(placed), options.batch):
         part = slice(start, start + options.batch)
         scores = gallery.best_of_documents(texts[part] @ images.T - alphas[part, None] * hubness)
-        for (question, places), row in zip(asked[start : start + options.batch], scores, strict=True):
+        for (question, places), row in zip(placed[start : start + options.batch], scores, strict=True):
             ranked = _ranking(row, options.depth)
             relevant = set(places.values())
             for k in KS:
@@ -177,10 +178,10 @@ def _figures(per_question: dict[str, list[float]], samples: int) -> dict[str, In
 
 
 def _two_way(
-    encoder: Encoder, gallery: Gallery, texts: FloatArray, images: FloatArray, asked: Asked, alpha: float
+    encoder: Encoder, gallery: Gallery, texts: FloatArray, images: FloatArray, placed: Placed, alpha: float
 ) -> dict[str, float]:
     """R@k both ways, in percent; of a video, the first frame stands for it."""
-    heads, owners = images[gallery.starts], [list(places.values()) for _, places in asked]
+    heads, owners = images[gallery.starts], [list(places.values()) for _, places in placed]
     recalls = two_way_recall(texts, heads, owners)
     directions = {"text→image": recalls.text_to_image, "image→text": recalls.image_to_text}
     nearness = hubness_of_passages(texts, encoder.photo_sample(), fit_scale(encoder.spec).reference)

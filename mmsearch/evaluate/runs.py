@@ -1,9 +1,11 @@
-"""Saved runs, and the paired comparison of two."""
+"""Saved runs: the paired comparison of two, and a picture of several."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +111,40 @@ def compare_saved(one: Run, other: Run, samples: int = 10_000) -> dict[str, RunC
 
 def _finite(value: float) -> float | None:
     return value if value == value and abs(value) != float("inf") else None
+
+
+def hit_curve(run: Run, most: int = 100) -> list[float]:
+    """hit@1 … hit@``most`` from the places of the first right answers."""
+    ranks = list(run.per_question["rank"].values())
+    return [sum(rank is not None and rank <= k for rank in ranks) / len(ranks) for k in range(1, most + 1)]
+
+
+def check_drawing() -> None:
+    """Raises `UsageError` where `draw_runs` lacks what it draws with."""
+    if find_spec("matplotlib") is None:
+        raise UsageError('drawing needs an extra that is not installed: pip install "mmsearch[plot]"')
+
+
+def draw_runs(runs: Sequence[tuple[str, Run]], path: Path, most: int = 100) -> None:
+    """Draws hit@k of one or several named runs over k (logarithmic) into an image file: PNG, PDF, SVG …
+
+    Raises:
+        UsageError: the extra ``plot`` is not installed, or the file cannot be written.
+    """
+    check_drawing()
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 4.8), layout="constrained")
+    axes = figure.subplots()
+    for name, run in runs:
+        axes.plot(range(1, most + 1), hit_curve(run, most), label=f"{name}: gallery {run.gallery:,}, {run.recipe}")
+    axes.set(xscale="log", xlim=(1, most), ylim=(0, 1), xlabel="k", ylabel="hit@k")
+    ticks = [k for k in (1, 2, 5, 10, 20, 50, 100) if k <= most]
+    axes.set_xticks(ticks, labels=[str(k) for k in ticks])
+    axes.set_title("share of questions with a right answer among the first k")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the plot cannot be written to {path}: {error}") from error

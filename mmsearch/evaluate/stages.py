@@ -18,7 +18,7 @@ from mmsearch.query.retrieve import FIRST
 from mmsearch.store.base import Store
 
 KS = (1, 5, 10)
-Asked = Sequence[tuple[JudgedQuestion, dict[str, int]]]
+Placed = Sequence[tuple[JudgedQuestion, dict[str, int]]]
 """Questions with the places of their right answers in the gallery, by name."""
 
 
@@ -68,7 +68,7 @@ def figures_of(ranked: Sequence[int], places: dict[str, int]) -> dict[str, float
 
 
 def index_loss(
-    store: Store, gallery: Gallery, texts: FloatArray, images: FloatArray, asked: Asked, alpha: float,
+    store: Store, gallery: Gallery, texts: FloatArray, images: FloatArray, placed: Placed, alpha: float,
     most: int = 2000,
 ) -> Stage | None:  # fmt: skip
     """The first 10 through the vector index against the first 10 of all, over at most ``most`` questions.
@@ -78,7 +78,7 @@ def index_loss(
     """
     if store.recipe == "exact":
         return None
-    chosen = np.unique(np.linspace(0, len(asked) - 1, min(most, len(asked))).astype(int))
+    chosen = np.unique(np.linspace(0, len(placed) - 1, min(most, len(placed))).astype(int))
     calibration = load_calibration(store)
     hubness, alphas = calibration.hubness_of(gallery.segments), alpha * calibration.weights(texts)
     document_of = np.repeat(np.arange(len(gallery)), np.diff(gallery.starts, append=len(gallery.segments)))
@@ -86,9 +86,9 @@ def index_loss(
     exact, found = [], []
     for place, neighbours in zip(chosen, store.search(texts[chosen], FIRST, of_kinds(store, PICTURES)), strict=True):
         scores = images @ texts[place] - alphas[place] * hubness
-        exact.append(figures_of(_best(scores, document_of, np.arange(len(scores))), asked[place][1]))
+        exact.append(figures_of(_best(scores, document_of, np.arange(len(scores))), placed[place][1]))
         places = order[np.searchsorted(gallery.segments[order], neighbours.ids)]
-        found.append(figures_of(_best(scores, document_of, places), asked[place][1]))
+        found.append(figures_of(_best(scores, document_of, places), placed[place][1]))
     return Stage.of(exact, found)
 
 
@@ -103,26 +103,26 @@ def _best(scores: FloatArray, document_of: np.ndarray, among: np.ndarray, k: int
 
 
 def rerank_gain(
-    asked: Asked, rank: Callable[[str, bool], Sequence[int]], most: int, told: Callable[[int, int], None]
+    placed: Placed, rank: Callable[[str, bool], Sequence[int]], most: int, progress: Callable[[int, int], None]
 ) -> Stage:
-    """The answers of whole searches with a reranker against those without, over ``most`` questions at most.
+    """The results of whole searches with a reranker against those without, over ``most`` questions at most.
 
-    ``rank`` asks one question, without or with the reranker, and returns places in the gallery; the time that it takes
-    is what a user waits. ``told`` is called with the questions done and their number.
+    ``rank`` runs one question, without or with the reranker, and returns places in the gallery; the time that it takes
+    is what a user waits. ``progress`` is called with the questions done and their number.
     """
-    chosen = np.unique(np.linspace(0, len(asked) - 1, min(most, len(asked))).astype(int))
-    first_text = asked[int(chosen[0])][0].text
+    chosen = np.unique(np.linspace(0, len(placed) - 1, min(most, len(placed))).astype(int))
+    first_text = placed[int(chosen[0])][0].text
     for with_reranker in (False, True):  # what is loaded at first need is no part of any question
         rank(first_text, with_reranker)
     figures: dict[bool, list[dict[str, float]]] = {False: [], True: []}
     seconds: dict[bool, list[float]] = {False: [], True: []}
     for number, place in enumerate(chosen.tolist(), start=1):
-        question, places = asked[place]
+        question, places = placed[place]
         for with_reranker in (False, True):
             started = time.perf_counter()
             ranked = rank(question.text, with_reranker)
             seconds[with_reranker].append(time.perf_counter() - started)
             figures[with_reranker].append(figures_of(ranked, places))
-        told(number, len(chosen))
+        progress(number, len(chosen))
     medians = (float(np.median(seconds[False])), float(np.median(seconds[True])))
     return Stage.of(figures[False], figures[True], medians)

@@ -12,7 +12,7 @@ paths   patterns of paths
 A store renders the tree in its own way: `mmsearch.store.local.where` to SQL.
 """
 
-from mmsearch.filters.keys import KEYS, BadValueError, FilterKey, Value, filter_help
+from mmsearch.filters.keys import KEYS, BadValueError, FilterKey, Held, Value, filter_help
 from mmsearch.filters.tree import (
     And,
     Compare,
@@ -36,6 +36,7 @@ __all__ = [
     "Contains",
     "FilterKey",
     "Glob",
+    "Held",
     "Not",
     "OneOf",
     "Or",

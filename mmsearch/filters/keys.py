@@ -6,19 +6,31 @@ A new key is a class here and a row in `KEYS`. An installed package brings one a
 
 from __future__ import annotations
 
+import pathlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import ClassVar, cast
+from typing import Any, ClassVar, Protocol, cast
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.modalities import MODALITIES
 from mmsearch.core.registry import Registry
 from mmsearch.filters.paths import names_of
-from mmsearch.filters.tree import MAX_NUMBER, Compare, Contains, Glob, OneOf, Operator, Range, Where, Within
+from mmsearch.filters.tree import (
+    MAX_NUMBER,
+    Compare,
+    Contains,
+    Glob,
+    OneOf,
+    Operator,
+    PathField,
+    Range,
+    Where,
+    Within,
+)
 
 
 class BadValueError(UsageError):
@@ -42,9 +54,15 @@ class Value:
 
     @property
     def pattern(self) -> str:
-        """The value as a path pattern, where a backslash remains before what it made ordinary."""
+        """The value as a path pattern, where a backslash remains before what it made ordinary; one that stands for
+        itself divides names, as on Windows.
+        """
         return "".join(
-            "\\" + character if character == "\\" or (is_ordinary and character in "*?") else character
+            "/"
+            if character == "\\" and not is_ordinary
+            else "\\" + character
+            if is_ordinary and character in "\\*?"
+            else character
             for character, is_ordinary, _ in self.characters
         )
 
@@ -53,6 +71,19 @@ class Value:
         if not self.characters:
             return otherwise
         return self.characters[min(offset, len(self.characters) - 1)][2]
+
+
+class Held(Protocol):
+    """What a store says of what it holds, for sentences about it."""
+
+    def count(self, where: Where | None = None) -> int:
+        """How many documents satisfy it."""
+
+    def values(self, field: str, limit: int) -> Sequence[tuple[str, int]]:
+        """The values of a field, most frequent first, and how many documents have each."""
+
+    def span(self, field: str) -> tuple[Any, Any] | None:
+        """The least and the greatest value of a field; ``None`` where no document has any."""
 
 
 class FilterKey(ABC):
@@ -74,6 +105,13 @@ class FilterKey(ABC):
     def choices() -> tuple[str, ...]:
         """The values, if they are few."""
         return ()
+
+    @classmethod
+    def unmet(cls, name: str, value: Value, held: Held) -> str:
+        """One sentence without its end for a value that nothing in ``held`` meets: what there is instead, if that is
+        short. ``name``: what the key was written as.
+        """
+        return f"no file meets {name}:{value.text}"
 
 
 class Type(FilterKey):
@@ -98,6 +136,13 @@ class Type(FilterKey):
         """The modalities."""
         return MODALITIES.names()
 
+    @classmethod
+    def unmet(cls, name: str, value: Value, held: Held) -> str:
+        """What kinds there are."""
+        wanted = " or ".join(part.strip().lower() for part in value.text.split(","))
+        there = ", ".join(f"{count:,} {kind}{'s' * (count > 1)}" for kind, count in held.values("modality", 9))
+        return f"there is no {wanted} here: the index holds {there}"
+
 
 class After(FilterKey):
     """Documents dated at the moment or later: ``after:2021`` is from the first second of 2021 on.
@@ -111,6 +156,11 @@ class After(FilterKey):
     def where(value: Value) -> Where:
         """Date ≥ moment."""
         return Compare("date", ">=", _moment(value))
+
+    @classmethod
+    def unmet(cls, name: str, value: Value, held: Held) -> str:
+        """The newest date."""
+        return f"no file is from {value.text} or later: the newest is from {_days(held)[1]}"
 
 
 class Before(FilterKey):
@@ -126,36 +176,53 @@ class Before(FilterKey):
         """Date < moment."""
         return Compare("date", "<", _moment(value))
 
+    @classmethod
+    def unmet(cls, name: str, value: Value, held: Held) -> str:
+        """The oldest date."""
+        return f"no file is from before {value.text}: the oldest is from {_days(held)[0]}"
+
 
 class Path(FilterKey):
-    """Documents whose path below the root matches a pattern, upper and lower case distinguished.
+    """Documents at or below a path that matches a pattern, upper and lower case distinguished.
 
     ``*`` is any run of characters within a name, ``?`` one character of a name, ``**`` as a whole name any
-    number of folders, also none (at the end: everything below). A backslash makes the next character stand
-    for itself (but ``/`` always divides); nothing else is special, brackets neither. The whole path must
-    match, except that a pattern without ``/`` is matched against the file's name, in whatever folder. ``/x``
-    is ``x`` in the root itself, ``x/`` is ``x/**``.
+    number of folders, also none (at the end: everything below). A backslash before one of these makes it stand for
+    itself, any other divides names as ``/`` does; nothing else is special, brackets neither.
+
+    A pattern begins in the indexed folder, or with that folder's own name; without ``/`` before its end it is the name
+    of a file or folder anywhere. ``/x`` is ``x`` in the indexed folder itself, or an absolute path, as ``~/x`` and
+    ``C:/x`` are. What it leads to may be a file, or a folder, with all that is in it; ``x/`` is a folder.
     """
 
-    meaning, example = "the path below the indexed folder", "path:holiday/*"
+    meaning, example = "at or below this path in the indexed folder, or an absolute one", "path:holiday/*"
 
     @staticmethod
     def where(value: Value) -> Where:
         """The path matches."""
-        pattern = value.pattern
+        pattern, of = _place(value)
         names = names_of(pattern)
-        if "/" not in pattern:
+        if "/" not in pattern.removesuffix("/"):
             names = ["**", *names]
-        elif pattern.endswith("/"):
+        if pattern.endswith("/") and names[-1] != "**":
             names = [*names, "**"]
-        return Glob(tuple(names))
+        elif names[-1] == "*":
+            names[-1] = "**"
+        return Glob(tuple(names), below=names[-1] != "**", of=of)
+
+    @classmethod
+    def unmet(cls, name: str, value: Value, held: Held) -> str:
+        """Folders and files with a like name."""
+        if "/" in value.pattern.strip("/"):
+            return f"no file lies under {value.text}{_did_you_mean(value.pattern, _folders(held))}"
+        names = [*_folders(held), *(file for file, _ in held.values("name", _MANY))]
+        return f"no file or folder is called {value.text}{_did_you_mean(value.pattern, names)}"
 
 
 class Folder(FilterKey):
     """Documents anywhere below a folder of this name, upper and lower case not distinguished.
 
-    Several names (``2021/holiday``) must follow each other; a leading ``/`` ties the first to the root.
-    Wildcards are those of `Path`.
+    Several names (``2021/holiday``) must follow each other; the indexed folder itself counts too. A leading ``/`` ties
+    the first to the indexed folder, or begins an absolute path, as ``~/`` does. Wildcards are those of `Path`.
     """
 
     meaning, example = "anywhere below a folder of that name", "folder:holiday"
@@ -163,8 +230,14 @@ class Folder(FilterKey):
     @staticmethod
     def where(value: Value) -> Where:
         """Some run of folders matches."""
-        start = [] if value.pattern.startswith("/") else ["**"]
-        return Glob((*start, *names_of(value.pattern), "**"), ignore_case=True)
+        pattern, of = _place(value)
+        start = [] if "absolute" in of else ["**"]
+        return Glob((*start, *names_of(pattern), "**"), ignore_case=True, of=of)
+
+    @classmethod
+    def unmet(cls, name: str, value: Value, held: Held) -> str:
+        """Folders with a like name."""
+        return f"no folder is called {value.text}{_did_you_mean(value.pattern, _folders(held))}"
 
 
 class Near(FilterKey):
@@ -192,6 +265,18 @@ class Near(FilterKey):
         radius_km = Decimal(radius[1]) * _DISTANCES[radius[2].lower()]
         return Within(degrees[0], degrees[1], float(radius_km))
 
+    @classmethod
+    def unmet(cls, name: str, value: Value, held: Held) -> str:
+        """How far away the nearest is."""
+        if held.span("latitude") is None:
+            return "no file says where it was taken"
+        circle = cls.where(value)
+        assert isinstance(circle, Within)
+        radii = (r for r in (10, 100, 1000, 5000, 20100) if r > circle.radius_km)
+        far = next((r for r in radii if held.count(Within(circle.latitude, circle.longitude, r))), None)
+        more = "" if far is None else f": the nearest was within {far:,} km of there"
+        return f"nothing was taken within {circle.radius_km:g} km of {circle.latitude:g}, {circle.longitude:g}{more}"
+
 
 class Camera(FilterKey):
     """Documents whose camera (maker and model) contains the text; case does not matter."""
@@ -203,6 +288,11 @@ class Camera(FilterKey):
         """The camera contains it."""
         return Contains("camera", value.text)
 
+    @classmethod
+    def unmet(cls, name: str, value: Value, held: Held) -> str:
+        """Which cameras there are."""
+        return _none_called("camera", value.text, held)
+
 
 class Lens(FilterKey):
     """Documents whose lens contains the text; case does not matter."""
@@ -213,6 +303,11 @@ class Lens(FilterKey):
     def where(value: Value) -> Where:
         """The lens contains it."""
         return Contains("lens", value.text)
+
+    @classmethod
+    def unmet(cls, name: str, value: Value, held: Held) -> str:
+        """Which lenses there are."""
+        return _none_called("lens", value.text, held)
 
 
 class Size(FilterKey):
@@ -229,6 +324,11 @@ class Size(FilterKey):
         """The measure that the unit names compares so."""
         return compared(value, _SIZES, "size:>2mp or size:1mb..5mb")
 
+    @classmethod
+    def unmet(cls, name: str, value: Value, held: Held) -> str:
+        """From which size to which there are files."""
+        return _out_of_span(name, value, cls.where(value), held)
+
 
 class Duration(FilterKey):
     """Videos by length, compared as `Size` is; in s, m or min, h."""
@@ -239,6 +339,29 @@ class Duration(FilterKey):
     def where(value: Value) -> Where:
         """The duration compares so."""
         return compared(value, _SECONDS, "duration:>30s or duration:1m..5m")
+
+    @classmethod
+    def unmet(cls, name: str, value: Value, held: Held) -> str:
+        """From which length to which there are videos."""
+        return _out_of_span(name, value, cls.where(value), held)
+
+
+class Rating(FilterKey):
+    """Documents by stars, 1 to 5, that somebody gave them; 0 where a program wrote that nobody has.
+
+    A number is just that many stars; ``>`` ``>=`` ``<`` ``<=`` and ``a..b`` compare as `Size` does.
+    """
+
+    meaning, example = "stars, from XMP or EXIF", "rating:>=4"
+
+    @staticmethod
+    def where(value: Value) -> Where:
+        """The stars compare so."""
+        if re.fullmatch("[0-9]", value.text):
+            return Compare("rating", "=", int(value.text))
+        if re.search("[a-z]", value.text, re.IGNORECASE):
+            raise BadValueError(f'"{value.text}" is no number of stars; write rating:5, rating:>=4 or rating:2..4')
+        return compared(value, {"": ("rating", 1)}, "rating:5, rating:>=4 or rating:2..4")
 
 
 KEYS: Registry[type[FilterKey]] = Registry(
@@ -255,6 +378,7 @@ KEYS: Registry[type[FilterKey]] = Registry(
         "lens": Lens,
         "size": Size,
         "duration": Duration,
+        "rating": Rating,
     },
 )
 
@@ -262,6 +386,71 @@ KEYS: Registry[type[FilterKey]] = Registry(
 def filter_help() -> list[tuple[str, str, str]]:
     """Key, example and meaning of every filter."""
     return [(name, KEYS[name].example, KEYS[name].meaning) for name in KEYS]
+
+
+# What there is instead
+
+_SHOWN = 5
+_MANY = 100_000
+_MEASURES = {
+    "size": ("size in bytes", 1, "bytes"),
+    "pixels": ("size in pixels", 10**6, "mp"),
+    "long_side": ("size in pixels", 1, "px"),
+    "duration_s": ("duration", 1, "s"),
+}
+
+
+def _days(held: Held) -> tuple[str, str]:
+    """The oldest and the newest day."""
+    span = held.span("date")
+    return ("", "") if span is None else (str(span[0])[:10], str(span[1])[:10])
+
+
+def _none_called(field: str, wanted: str, held: Held) -> str:
+    there = held.values(field, _SHOWN + 1)
+    if not there:
+        return f"no file says which {field} it was taken with"
+    more = ", …" if len(there) > _SHOWN else ""
+    return f"no {field} called {wanted} here: {', '.join(value for value, _ in there[:_SHOWN])}{more}"
+
+
+def _out_of_span(name: str, value: Value, where: Where, held: Held) -> str:
+    field = getattr(where, "field", "size")
+    span = held.span(field)
+    measure, unit, shown = _MEASURES[field]
+    if span is None:
+        return f"no file says its {measure}"
+    low, high = (float(f"{end / unit:.3g}") for end in span)
+    return f"no file meets {name}:{value.text}: here they have {low:,g} to {high:,g} {shown}"
+
+
+def _folders(held: Held) -> list[str]:
+    """The names of all folders, most used first."""
+    return list(dict.fromkeys(name for path, _ in held.values("folder", _MANY) for name in path.split("/") if name))
+
+
+def _place(value: Value) -> tuple[str, tuple[PathField, ...]]:
+    """A pattern of paths, and the paths that it may be one of."""
+    pattern = value.pattern.removeprefix("./")
+    if pattern == "~" or pattern.startswith("~/"):
+        return re.sub(r"([\\*?])", r"\\\1", pathlib.Path.home().as_posix()) + pattern[1:], ("absolute",)
+    if re.match("[A-Za-z]:/", pattern):
+        return pattern, ("absolute",)
+    return pattern, ("path", "absolute" if pattern.startswith("/") else "named")
+
+
+def _did_you_mean(pattern: str, names: Sequence[str]) -> str:
+    """Names that have the first one in a pattern that none is, or are nearly it; an empty text where there are none."""
+    from difflib import get_close_matches  # only where an error is being written anyway
+
+    known = {name.lower(): name for name in reversed(names)}
+    parts = [re.sub(r"[\\*?]+", "", part).lower() for part in pattern.split("/")]
+    sought = next((part for part in parts if part and part != "~" and known.get(part) not in pattern.split("/")), None)
+    if sought is None:
+        return ""
+    inside = [name for name in known if sought in name][:3]
+    near = inside or get_close_matches(sought, list(known), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(known[name] for name in near)}?" if near else ""
 
 
 # Values

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from mmsearch.core.errors import UsageError
 
+LONGEST = 4096
+"""Characters of a pattern: no path is longer."""
 
-def path_regex(names: list[str]) -> str:
-    """A regular expression for the whole of a path, from patterns of its names; ``**`` is any folders.
+
+def path_regex(names: list[str], *, below: bool = False) -> str:
+    """A regular expression for the whole of a path, from patterns of its names; ``**`` is any folders. With ``below``,
+    more names may follow.
 
     What lies between two wildcards is looked for once, leftmost, and never given up again (a group inside a
     lookahead, then a reference to it), so no pattern takes more than about length × pattern steps. Leftmost
@@ -33,7 +37,7 @@ def path_regex(names: list[str]) -> str:
             regex += groups.once("(?:[^/]*/)*?" + "".join(_name_regex(n, groups) + "/" for n in middle))
     if others:
         regex += "(?:[^/]*/)*" + "".join(_name_regex(name, groups) + "/" for name in others[-1])
-    return regex.removesuffix("/")
+    return regex.removesuffix("/") + ("(?:/(?s:.*))?" if below else "")
 
 
 class _Groups:
@@ -68,12 +72,46 @@ def names_of(pattern: str) -> list[str]:
     Raises:
         UsageError: there is none, or nothing in them.
     """
+    if len(pattern) > LONGEST:
+        raise UsageError(f"the path pattern has {len(pattern):,} characters; expected at most {LONGEST:,}")
     names = [name for name in pattern.split("/") if name]
     if not "".join(character for character, _ in pattern_characters(pattern)).strip():
         raise UsageError("the path pattern is empty")
     if not names:
         raise UsageError(f'the path pattern "{pattern}" names nothing; write for instance holiday/**')
     return names
+
+
+def rests_inside(
+    names: Sequence[str], folder: Sequence[str], *, ignore_case: bool, below: bool
+) -> Iterator[tuple[str, ...]]:
+    """What is left of the patterns of a path for paths inside of a folder, given as its names from the top; nothing is
+    left, ``()``, where everything in it matches.
+    """
+    last = len(names)
+
+    def with_none(places: Iterable[int]) -> set[int]:
+        """``**`` may be no folder at all, but at the end."""
+        found = set(places)
+        for place in sorted(found):
+            while place < last - 1 and names[place] == "**":
+                place += 1
+                found.add(place)
+        return found
+
+    places = with_none([0])
+    for name in folder:
+        further = set()
+        for place in places:
+            if place == last:
+                further.add(last)
+            elif names[place] == "**":
+                further.add(place)
+            elif matches_path(path_regex([names[place]]), int(ignore_case), name):
+                further.add(place + 1)
+        places = with_none(further) if below else with_none(place for place in further if place < last)
+    for place in sorted(places):
+        yield tuple(names[place:])
 
 
 def pattern_characters(pattern: str) -> Iterator[tuple[str, bool]]:

@@ -20,9 +20,11 @@ from operator import eq, ge, gt, le, lt
 from typing import Any, Literal
 
 from mmsearch.core.errors import UsageError
+from mmsearch.core.letters import has_digit, has_tokens, part_of_name, tokens_of
 from mmsearch.filters.paths import matches_path, path_regex
 
 Operator = Literal["<", "<=", "=", ">=", ">"]
+PathField = Literal["path", "named", "absolute"]
 _COMPARED: Mapping[str, Any] = {"<": lt, "<=": le, "=": eq, ">=": ge, ">": gt}
 MAX_NUMBER = 1e18
 """No size, duration or radius above this is accepted; none exists."""
@@ -102,16 +104,20 @@ class Glob(Where):
     """The whole path, in Unicode form NFC, matches patterns of its names, in order.
 
     In a name ``*`` is any run of characters, ``?`` one; a backslash makes the next character stand for itself. The
-    name ``**`` is any number of folders, at the end everything below.
+    name ``**`` is any number of folders, at the end everything below. With ``below``, what lies below a folder that
+    matches does too. ``of``: which path, any of these: ``path``, that in its root; ``named``, with the name of the root
+    itself before it; ``absolute``, without the first slash. An imported row has the first alone.
     """
 
     names: tuple[str, ...]
     ignore_case: bool = False
+    below: bool = False
+    of: tuple[PathField, ...] = ("path",)
 
     @property
     def regex(self) -> str:
         """The same as a regular expression for the whole path."""
-        return path_regex(list(self.names))
+        return path_regex(list(self.names), below=self.below)
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,8 @@ class Within(Where):
 @dataclass(frozen=True)
 class Phrase(Where):
     """These words in a row stand in what is written about the document (its path, folder, caption, description or
-    text), or were read in its pictures. Case and accents do not count.
+    text), or were read in its pictures; or they have a digit and are a part of its file's path (see
+    `mmsearch.core.letters.part_of_name`). Case and accents do not count.
     """
 
     words: str
@@ -153,7 +160,7 @@ def modalities_named(parts: Iterable[Where]) -> tuple[str, ...]:
 def holds(where: Where, document: Mapping[str, Any]) -> bool:
     """Whether the tree is true of a document, given as its fields; a missing field is one that nobody knows.
 
-    ``Phrase`` looks at the texts under ``words``, a sequence; runs of letters and digits are its words.
+    ``Phrase`` looks at the texts under ``words``, a sequence, and for parts at a ``name``, the path of a file.
     """
     match where:
         case And(parts):
@@ -175,13 +182,12 @@ def holds(where: Where, document: Mapping[str, Any]) -> bool:
         case Contains(field, text):
             return bool(contains_text(value_of(document, field), text))
         case Glob():
-            return bool(matches_path(where.regex, int(where.ignore_case), document["path"]))
+            return any(matches_path(where.regex, int(where.ignore_case), document.get(each)) for each in where.of)
         case Within(latitude, longitude, radius_km):
             distance = distance_or_null(document.get("latitude"), document.get("longitude"), latitude, longitude)
             return distance is not None and distance <= radius_km
         case Phrase(words):
-            run = _words(words)
-            return bool(run) and any(_has_run(_words(text), run) for text in document.get("words", ()))
+            return _has_phrase(document, words)
     raise TypeError(f"{type(where).__name__} is no node of a filter")
 
 
@@ -226,13 +232,11 @@ def _folded(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
-def _words(text: str) -> list[str]:
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
-    return "".join(c if c.isalnum() else " " for c in plain).split()
-
-
-def _has_run(words: list[str], wanted: list[str]) -> bool:
-    return any(words[at : at + len(wanted)] == wanted for at in range(len(words) - len(wanted) + 1))
+def _has_phrase(document: Mapping[str, Any], phrase: str) -> bool:
+    wanted, part = tokens_of(phrase), part_of_name(phrase) if has_digit(phrase) else None
+    if part is not None and part in " ".join(tokens_of(document.get("name") or "")):
+        return True
+    return any(has_tokens(tokens_of(text), wanted) for text in document.get("words", ()))
 
 
 def distance_km(latitude_a: float, longitude_a: float, latitude_b: float, longitude_b: float) -> float:

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from mmsearch.core.errors import UsageError, VectorError
 from mmsearch.core.types import Modality, Progress, Report
-from mmsearch.ingest.embeddings import BATCH, EmbeddingWriter, Floats, Rows, check_vectors
+from mmsearch.ingest.embeddings import BATCH, EmbeddingWriter, Floats, Rows, check_vectors, dim_of, writing
 from mmsearch.ingest.options import ImportOptions as ImportOptions
 from mmsearch.pipeline.reading import Seconds
+from mmsearch.store.base import Store
 from mmsearch.store.local.directory import IndexDirectory
 
 PATH_COLUMNS = ("url", "image_path", "path")
@@ -34,7 +35,7 @@ class _Part:
 
 
 def import_folder(
-    index: IndexDirectory,
+    index: IndexDirectory | Store,
     folder: Path,
     options: ImportOptions = ImportOptions(),
     progress: Callable[[Progress], None] = lambda _: None,
@@ -52,10 +53,10 @@ def import_folder(
         VectorError: vectors of another dimension, or not of length 1.
     """
     parts = find_parts(folder, captions=options.captions)
-    dim, name = index.space().spec.dim, options.name or folder.resolve().name
+    dim, name = dim_of(index), options.name or folder.resolve().name
     total = sum(len(_open(part, dim, options)) for part in parts)
     reports: list[Report] = []
-    with index.writing(encoder=index.manifest.encoder) as writable:
+    with writing(index) as writable:
         for modality, dataset in (("image", name), ("text", f"{name}/captions")):
             own = [part for part in parts if part.modality == modality]
             if own and not (reports and reports[-1].interrupted):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy.typing as npt
 
 from mmsearch.core.errors import UsageError, VectorError
 from mmsearch.core.modalities import MODALITIES
-from mmsearch.core.types import Progress, Report
+from mmsearch.core.types import MediaInfo, Progress, Report
+from mmsearch.store.base import NewDocument, NewSegment, Store
 from mmsearch.store.local.catalogue import DATASET
 from mmsearch.store.local.catalogue.bulk import INFO_COLUMNS, Imported, ImportedDocument, ImportedSegment
 from mmsearch.store.local.commit import Batch, commit
@@ -31,14 +33,30 @@ Floats = npt.NDArray[np.floating[Any]]
 
 
 def add_embeddings(
-    index: IndexDirectory, vectors: npt.ArrayLike, rows: Rows, dataset: str = "embeddings", *, normalize: bool = False
-) -> Report:
+    index: IndexDirectory | Store, vectors: npt.ArrayLike, rows: Rows, dataset: str = "embeddings", *,
+    normalize: bool = False,
+) -> Report:  # fmt: skip
     """Adds documents with their vectors to the dataset ``dataset`` of an index, as `Index.add_embeddings` says."""
-    checked = check_vectors(vectors, index.space().spec.dim, normalize=normalize)
+    checked = check_vectors(vectors, dim_of(index), normalize=normalize)
     if len(rows) != len(checked):
         raise UsageError(f"there are {len(checked)} vectors and {len(rows)} rows: give one row for each vector")
-    with index.writing(encoder=index.manifest.encoder) as writable:
+    with writing(index) as writable:
         return EmbeddingWriter(writable, dataset).add(iter([(checked, rows)]))
+
+
+def dim_of(index: IndexDirectory | Store) -> int:
+    """The dimension of its vectors."""
+    return index.spec.dim if isinstance(index, Store) else index.space().spec.dim
+
+
+@contextmanager
+def writing(index: IndexDirectory | Store) -> Iterator[IndexDirectory | Store]:
+    """The same, open for writing as its only writer; other stores than a directory settle that themselves."""
+    if isinstance(index, Store):
+        yield index
+        return
+    with index.writing(encoder=index.manifest.encoder) as writable:
+        yield writable
 
 
 def check_vectors(vectors: npt.ArrayLike, dim: int, *, normalize: bool = False) -> Floats:
@@ -76,7 +94,7 @@ class EmbeddingWriter:
     """Writes batches of vectors and rows; each batch is one commit, so an import that is killed can be repeated."""
 
     def __init__(
-        self, index: IndexDirectory, dataset: str, progress: Callable[[Progress], None] = lambda _: None
+        self, index: IndexDirectory | Store, dataset: str, progress: Callable[[Progress], None] = lambda _: None
     ) -> None:
         if not dataset or "\0" in dataset:
             raise UsageError("a dataset needs a name")
@@ -107,12 +125,31 @@ class EmbeddingWriter:
 
     def _commit(self, vectors: Floats, rows: Rows) -> None:
         half = np.ascontiguousarray(vectors, dtype="<f2")
-        imported = Imported(self._root, DECODING, grouped(half, rows), half)
+        documents = grouped(half, rows)
+        if isinstance(self._index, Store):
+            self._upsert(self._index, documents, half)
+            return
+        imported = Imported(self._root, DECODING, documents, half)
         done = commit(self._index, Batch(self._index.space().id, imported=imported))
         self._indexed += len(imported.documents) - done.known - done.replaced
         self._updated += done.replaced
         self._unchanged += done.known
         self._segments += done.vectors
+
+    def _upsert(self, store: Store, documents: Sequence[ImportedDocument], vectors: npt.NDArray[np.float16]) -> None:
+        before, new = store.count(), [_new_document(one, self._root) for one in documents]
+        order = [part.source for one in documents for part in one.segments]
+        store.upsert(new, vectors[order].astype(np.float32))
+        added = store.count() - before
+        self._indexed += added
+        self._updated += len(new) - added
+        self._segments += len(order)
+
+
+def _new_document(one: ImportedDocument, root: str) -> NewDocument:
+    segments = [NewSegment(part.start_s, part.end_s, part.text) for part in one.segments]
+    info: dict[str, Any] = dict(zip(INFO_COLUMNS, one.info, strict=True))
+    return NewDocument(one.path, one.modality, one.hash, segments, root, MediaInfo(**info), caption=one.caption)
 
 
 def grouped(vectors: npt.NDArray[np.float16], rows: Rows) -> list[ImportedDocument]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from mmsearch.media.ocr import TextReader
     from mmsearch.models.encoders.base import Encoder
 
+MENDING = 1
+"""Raised when readers learn to read files that they refused before: those are tried again then."""
+
 
 @dataclass(frozen=True)
 class IngestOptions(Options):
@@ -73,8 +76,8 @@ class IngestOptions(Options):
 
     @property
     def limits(self) -> str:
-        """Names the settings that decide what is refused."""
-        return f" max-megapixels={self.max_megapixels:g}"
+        """Names what decides which files are refused: the settings, and how much the readers put up with."""
+        return f" max-megapixels={self.max_megapixels:g} mending/{MENDING}"
 
     def decode_options(self, encoder: Encoder) -> DecodeOptions:
         """What the decoders must know, of these options and of the encoder."""

@@ -20,6 +20,7 @@ from mmsearch.media.ocr import TextReader, open_text_reader
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.pipeline.artefacts import RerankerCache, TextInPictures, lacks_tokens, open_cache
 from mmsearch.pipeline.compute import shares_inputs
+from mmsearch.pipeline.descriptions import describe_again
 from mmsearch.pipeline.executor import Executor, ThreadExecutor
 from mmsearch.pipeline.fill import Artefact, fill
 from mmsearch.pipeline.new_files import NewFiles
@@ -85,18 +86,21 @@ class _Run:
         self._limits = options.limits
         self._progress = progress
         self._reader = reader
+        self._threads = options.readers or usable_cores()
         self._seconds = Seconds()
         self._started = time.perf_counter()
 
     def run(self, paths: Sequence[Path], changes: bool) -> Report:
         cache = None if self._options.keep_tokens is None else self._open_cache(self._options.keep_tokens)
         scopes = self._changed(paths) if changes else self._named(paths)
-        plan = self._plan(scopes, with_removed=not changes)
+        with self._seconds.of("describe"):
+            interrupted = describe_again(self._index, scopes, self._decode_options, self._threads)
+        plan = Plan() if interrupted else self._plan(scopes, with_removed=not changes)
         self._bring_back(plan)
         if cache is None and (plan.work or lacks_tokens(self._index)):  # else opening a model would be for nothing
             cache = self._open_cache(None)
         new, executor = self._new_files(plan, cache), self._executor()
-        interrupted = self._fill(new, executor)
+        interrupted = interrupted or self._fill(new, executor)
         cleaned = Cleaned() if interrupted else self._clean_up(scopes, plan, changes)
         if cache is not None and not interrupted:
             with self._seconds.of("tokens"):
@@ -113,7 +117,7 @@ class _Run:
         return fill(artefact, executor, lambda: contextlib.nullcontext(self._index), self._progress)
 
     def _executor(self) -> ThreadExecutor:
-        return ThreadExecutor(self._options.readers or usable_cores(), self._options.memory_mb)
+        return ThreadExecutor(self._threads, self._options.memory_mb)
 
     def _open_cache(self, name: str | None) -> RerankerCache | None:
         def options(kept: Mapping[str, Any]) -> DecodeOptions:

@@ -8,14 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Literal, cast
 
 from mmsearch.core.errors import MediaError
+from mmsearch.core.regular import open_regular
 from mmsearch.core.types import MediaInfo, Modality
 from mmsearch.media.formats import suffixes_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+TRUSTED_BYTES = 100_000_000
+"""A file up to this size is read whatever it is."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ class Decoder(ABC):
     """Reads one family of files. Holds no state, so one object serves all workers."""
 
     modality: Modality
+    max_bytes: int = 4_000_000_000
+    """A larger file is refused unread."""
     version: int = 1
     """Raised when the same bytes would give other segments than before."""
 
@@ -82,6 +89,34 @@ class Decoder(ABC):
         """
         return f"{self.modality}/{self.version}"
 
+    def describe(self, path: Path, options: DecodeOptions) -> MediaInfo | Literal["again"] | None:
+        """What `decode` would say of a file, from its header alone; ``None``: no older version has said less;
+        ``"again"``: an older version showed it otherwise, so it is to be decoded anew.
+
+        Raises:
+            MediaError: as `decode`.
+        """
+        return None
+
+    def check_size(self, path: Path, size: int) -> None:
+        """Refuses what cannot be a file of this family before all its bytes are read for their hash.
+
+        Up to `TRUSTED_BYTES` nothing is looked at. Above, it must begin with something else than zeros, as every format
+        does: a hole in the disk may be as large as somebody likes.
+
+        Raises:
+            MediaError: it is larger than `max_bytes`, or begins with zeros.
+        """
+        limit = self.max_bytes
+        if size > limit:
+            raise MediaError(f"too large: {size / 1e9:,.1f} GB, the limit is {limit / 1e9:,.1f} GB")
+        if size <= TRUSTED_BYTES:
+            return
+        with opened(path, None) as stream:
+            header = stream.read(512)
+        if not header.strip(b"\0"):
+            raise MediaError(f"it begins with zeros only ({size / 1e9:,.1f} GB): not written yet, or never")
+
     @abstractmethod
     def decode(self, path: Path, options: DecodeOptions, data: bytes | None = None) -> Decoded:
         """Opens ``path``, or reads ``data``: the bytes of the file, where they are at hand. Then nothing need lie at
@@ -93,6 +128,10 @@ class Decoder(ABC):
         """
 
 
+def _raw(path: Path) -> io.RawIOBase:
+    return cast(io.RawIOBase, open_regular(path))
+
+
 @contextmanager
 def opened(path: Path, data: bytes | None) -> Iterator[IO[bytes]]:
     """The bytes of a file, or those at hand; what the operating system has against reading becomes a reason.
@@ -101,7 +140,7 @@ def opened(path: Path, data: bytes | None) -> Iterator[IO[bytes]]:
         MediaError: the file cannot be opened or read.
     """
     try:
-        with path.open("rb") if data is None else io.BytesIO(data) as stream:
+        with io.BufferedReader(_raw(path)) if data is None else io.BytesIO(data) as stream:
             yield stream
     except OSError as error:
         raise MediaError(f"cannot be read: {error.strerror or error}") from error

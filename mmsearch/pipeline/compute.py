@@ -51,7 +51,7 @@ class ImageVectors(BatchFunction):
 
 def shares_inputs(reranker: Reranker, encoder: Encoder) -> bool:
     """Whether what the encoder makes of a picture on its way is all that the reranker needs."""
-    return getattr(reranker, "encoder", None) is encoder
+    return getattr(reranker, "encoder", None) is encoder and hasattr(reranker, "tokens_of_grid")
 
 
 class TextVectors(BatchFunction):

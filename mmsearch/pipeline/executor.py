@@ -31,6 +31,8 @@ from mmsearch.store.local.commit import ContentKey
 
 T = TypeVar("T")
 _MESSAGE_BYTES = 1000
+PATIENCE_S = 30.0
+"""How long a run that ends waits for its readers: longer than the slowest picture takes."""
 
 
 @dataclass(frozen=True)
@@ -196,12 +198,15 @@ class _ReaderThreads:
                 self.seconds["wait"] += waited
 
     def stop(self) -> None:
-        """Ends all threads after the piece at hand; what waits in the queue is lost."""
+        """Ends all threads after the piece at hand; what waits in the queue is lost. One that a disk does not answer
+        is left behind after a while: it holds nothing that anybody waits for.
+        """
         self._stop.set()
         self._queue.close()
+        until = time.monotonic() + PATIENCE_S
         for thread in self._threads:
             if thread.ident is not None:
-                thread.join()
+                thread.join(max(0.0, until - time.monotonic()))
 
     def _run(self) -> None:
         spent = Seconds()

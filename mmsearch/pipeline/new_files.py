@@ -161,7 +161,7 @@ class NewFiles(Artefact):
             if place < len(vanished):
                 found = vanished[place]
                 moved[content] += 1
-        described = (work.caption, file.sidecars)
+        described = (work.beside, file.sidecars)
         return PlacedDocument(
             work.scope.root.id, file.path, modality, file.size, file.mtime_ns, content, *described, moved=found
         )

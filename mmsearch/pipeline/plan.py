@@ -10,13 +10,15 @@ from typing import Any
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.modalities import has_pictures
-from mmsearch.core.types import Skip
+from mmsearch.core.types import Modality, Skip
 from mmsearch.media import DECODERS
 from mmsearch.media.archive import archive_decoding
 from mmsearch.media.base import DecodeOptions, Decoder
+from mmsearch.media.metadata.sidecars import NOTHING, Beside
 from mmsearch.sources import (
     ARCHIVE_SUFFIX,
     IGNORE_FILE,
+    SIDECAR_SUFFIXES,
     FileEntry,
     FolderSeen,
     Unreadable,
@@ -28,7 +30,7 @@ from mmsearch.store.local.catalogue import FolderIdentity, KnownDocument, Root
 from mmsearch.store.local.directory import IndexDirectory
 
 CAPTIONED = frozenset(suffix for decoder in DECODERS if has_pictures(decoder.modality) for suffix in decoder.suffixes)
-"""Photos and videos: a text or XMP file of the same name beside them is their caption."""
+"""Photos and videos: what has their name and lies beside them may be about them."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,11 @@ class Work:
     decoder: Decoder
     decoding: str
     previous: KnownDocument | None
-    caption: str | None = None
+    beside: Beside = NOTHING
     archive: ArchiveWork | None = None
     """What it is a sample of."""
+    content: tuple[int, Modality] | None = None
+    """What it holds, where that is known: then only what lies beside it has changed."""
 
     @property
     def path(self) -> Path:
@@ -144,13 +148,12 @@ def _existing(path: Path) -> Path:
 def resolve_changes(index: IndexDirectory, paths: Sequence[Path], rules: WalkRules) -> list[Scope]:
     """Scopes of places where something changed, may be to nothing: those that are to be kept up to date.
 
-    A text or XMP file may be the caption of a photo beside it, and an ignore file rules a folder: for them, the
-    folder is looked at.
+    What may be about a photo beside it, and an ignore file, which rules a folder: for them, the folder is looked at.
     """
     kept = [scope for scope, _ in kept_scopes(index)]
     found: dict[Path, Scope] = {}
     for path in paths:
-        place = path.parent if path.suffix.lower() in (".txt", ".xmp") or path.name == IGNORE_FILE else path
+        place = path.parent if path.suffix.lower() in SIDECAR_SUFFIXES or path.name == IGNORE_FILE else path
         for scope in kept:
             outer = scope.folder / scope.below
             if outer not in (place, *place.parents):
@@ -288,16 +291,21 @@ class _Sorter:
         decoder, decoding = self._decoders.get(suffix.lower(), (None, ""))
         if decoder is None:
             reason = f"files of type {suffix} are not supported" if suffix else "it has no file suffix"
+            if suffix.lower() == ".xmp":
+                reason = "no photo or video that it is about lies beside it"
             self._plan.skipped.append(Skip(str(self._scope.folder / met.path), reason))
             if known is not None:
                 self._plan.gone.append((known.id, self._scope.root.id, known.path))
-        elif known is not None and (known.size, known.mtime_ns, known.decoding, known.sidecars) == (
-            met.size, met.mtime_ns, decoding, met.sidecars,
-        ) and self._is_whole(known):  # fmt: skip
+            return
+        same = known is not None and (known.size, known.mtime_ns, known.decoding) == (met.size, met.mtime_ns, decoding)
+        if known is None or not same or not self._is_whole(known):
+            self._plan.work.append(Work(self._scope, met, decoder, decoding, known))
+        elif known.sidecars != met.sidecars:
+            content = (known.content_id, decoder.modality)
+            self._plan.work.append(Work(self._scope, met, decoder, decoding, known, content=content))
+        else:
             self._plan.unchanged += 1
             self._plan.back += [known.id] if known.is_absent else []
-        else:
-            self._plan.work.append(Work(self._scope, met, decoder, decoding, known))
 
     def sort_archive(self, met: FileEntry, known: list[KnownDocument]) -> None:
         is_read = self._archives.pop(met.path, None) == (met.size, met.mtime_ns, self._archive_decoding)

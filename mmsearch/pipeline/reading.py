@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.errors import MediaError, MmsearchError
-from mmsearch.core.shortage import shortage_of
+from mmsearch.core.shortage import TRIED_AGAIN, shortage_of
 from mmsearch.core.types import MediaInfo, Modality
 from mmsearch.media.archive import ArchiveReading, shown_by
 from mmsearch.media.base import DecodedSegment, DecodeOptions
-from mmsearch.media.text.reader import read_sidecar
+from mmsearch.media.metadata.sidecars import Beside, read_sidecars
 from mmsearch.pipeline.plan import ArchiveWork, Work
-from mmsearch.sources import FileEntry, content_hash, hash_of, read_whole
+from mmsearch.sources import FileEntry, content_hash, hash_of, names_in, read_whole
 from mmsearch.store.local.commit import ContentKey
 
 if TYPE_CHECKING:
@@ -84,9 +84,11 @@ class Finished:
 
 @dataclass(frozen=True)
 class Known:
-    """The file's bytes need not be read: they are those of a content of the index."""
+    """The file's bytes need not be read: they are those of a content of the index. ``item`` is ``None`` where not even
+    their hash was needed to know that.
+    """
 
-    item: ContentKey
+    item: ContentKey | None
     work: Work
     content_id: int
     modality: Modality
@@ -152,12 +154,19 @@ class Reader:
         `Failed`. Ends without a last message once ``stopped`` says so.
         """
         spent, item = Seconds() if seconds is None else seconds, None
-        if work.file.sidecars:
-            work = replace(work, caption=read_sidecar(work.path))
         try:
+            if work.file.sidecars:
+                work = replace(work, beside=read_sidecars(work.path, names_in(work.file.sidecars)))
+            if work.content is not None and data is None:
+                yield Known(None, work, *work.content)
+                return
             with spent.of("hash"):
                 data, hash_ = _hash(work, data, stopped)
             item = (hash_, work.decoding)
+            if (
+                not work.file.size
+            ):  # also what the system makes up as it is read: it says of no such file how long it is
+                raise MediaError("empty file")
             known = look(item)
             if known is None:
                 yield from self._decode(item, work, data, stopped, spent)
@@ -181,7 +190,8 @@ class Reader:
                 paths.add(path)
                 file = FileEntry(path, len(member.data), member.mtime_ns, 0)
                 signature = decoder.signature(self.options)
-                yield Work(archive.scope, file, decoder, signature, None, member.caption, archive), member.data
+                beside = Beside(member.caption)
+                yield Work(archive.scope, file, decoder, signature, None, beside, archive), member.data
             problem = reading.problem() or (None if paths else "there is no picture or video in it")
             yield ArchiveEnd(archive, frozenset(paths), problem)
         except Exception as error:
@@ -219,7 +229,7 @@ def _failed(item: ContentKey | None, work: Work | ArchiveWork, error: Exception)
     reason = str(error) if is_media else f"it could not be read ({type(error).__name__}: {error})"
     short = shortage_of(error)
     if short is not None:
-        reason = f"{short}: it will be tried again at the next run"
+        reason = f"{short}: {TRIED_AGAIN}"
     is_ours = isinstance(error, MmsearchError) and not is_media
     is_fault = item is not None or (is_media and isinstance(work, ArchiveWork))
     return Failed(item, work, reason, lasting=is_fault and short is None and not is_ours)
@@ -229,6 +239,7 @@ def _hash(work: Work, data: bytes | None, stopped: Callable[[], bool]) -> tuple[
     """The bytes of the file, if the decoder need not read them again, and the content hash."""
     if data is not None:
         return data, hash_of(data)
+    work.decoder.check_size(work.path, work.file.size)
     if work.decoder.modality == "image" and work.file.size <= _SMALL_FILE:
         return read_whole(work.path, work.file)
     return None, content_hash(work.path, work.file, stopped)

@@ -12,7 +12,7 @@ from mmsearch.core.modalities import has_pictures
 from mmsearch.core.types import Modality
 from mmsearch.models.encoders.base import Encoder, FloatArray
 from mmsearch.models.rerankers.base import Reranker
-from mmsearch.query.fuse import content_words, lines_read
+from mmsearch.query.fuse import content_words, lines_read, shared_words
 from mmsearch.query.heat import HeatSource, heat_of
 from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import EncodedQuestion, load_picture
@@ -84,7 +84,7 @@ def explain(
         written["text"] = one.segment.text
     if read := lines_read(store, one.segment.id, wanted):
         written["picture"] = read
-    shared = {place: tuple(word for word in wanted if word in content_words([text])) for place, text in written.items()}
+    shared = {place: shared_words(wanted, text) for place, text in written.items()}
     return Explanation(
         path=str(path),
         modality=one.segment.modality,

@@ -9,18 +9,16 @@ video frame count for that frame, beside those that are written about the whole 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from mmsearch.core.letters import lines_with
+from mmsearch.core.letters import has_tokens, is_spaceless, lines_with, tokens_of, words_of
 from mmsearch.query.context import Context
 from mmsearch.query.retrieve import Candidate, best_segments, judge
 from mmsearch.store.base import Holders, Store, scores_of
 
-_WORD = re.compile(r"[^\W_]+")
 MOST = 5_000
 """A word that more documents have than this tells too little to be worth their list."""
 COMPARED = 2_000
@@ -58,9 +56,15 @@ class Evidence:
 
 
 def content_words(texts: Iterable[str]) -> tuple[str, ...]:
-    """The words of a query that can tell documents apart, in lower case."""
-    words = (word.lower() for text in texts for word in _WORD.findall(text))
-    return tuple(dict.fromkeys(word for word in words if word not in STOP_WORDS and (len(word) > 1 or word.isdigit())))
+    """The words of a query that can tell documents apart, plain (see `words_of`)."""
+    words = (word for text in texts for word in words_of(text))
+    return tuple(dict.fromkeys(word for word in words if word not in STOP_WORDS and _is_long_enough(word)))
+
+
+def shared_words(words: Iterable[str], text: str) -> tuple[str, ...]:
+    """Those of some words, in any of their forms, that a text has."""
+    tokens = tokens_of(text)
+    return tuple(word for word in words if any(has_tokens(tokens, tokens_of(form)) for form in _forms(word)))
 
 
 def fuse(context: Context, ranked: Sequence[Candidate], need: int, known: Words | None = None) -> list[Candidate]:
@@ -110,11 +114,15 @@ def find_evidence(store: Store, texts: Iterable[str], known: Words | None = None
 
     ``known``: what many queries share; words that are not in it are looked up and put there.
     """
-    words = content_words(texts)
-    known = {} if known is None else known
-    missing = [word for word in words if word not in known]
-    if missing:
-        known.update(zip(missing, store.words([_forms(word) for word in missing], MOST), strict=True))
+    words, known = content_words(texts), {} if known is None else known
+    look_up(store, words, known)
+    pieces = {word: _pieces(word) for word in words if not known[word].count}
+    look_up(store, [piece for of_word in pieces.values() for piece in of_word], known)
+    words = tuple(
+        dict.fromkeys(
+            each for word in words for each in ([p for p in pieces.get(word, ()) if known[p].count] or [word])
+        )
+    )
     holders = {word: known[word] for word in words}
     if not any(one.count for one in holders.values()):
         return Evidence({}, words)
@@ -139,13 +147,36 @@ def find_evidence(store: Store, texts: Iterable[str], known: Words | None = None
     return Evidence(shares, words, written, read)
 
 
+def look_up(store: Store, words: Iterable[str], known: Words) -> None:
+    """Adds those of some words that are not ``known`` yet."""
+    missing = [word for word in dict.fromkeys(words) if word not in known]
+    if missing:
+        known.update(zip(missing, store.words([_forms(word) for word in missing], MOST), strict=True))
+
+
+def _pieces(word: str) -> list[str]:
+    """A run of a script without spaces may be several words. Where nobody has it as it is, these stand for it: two
+    characters in a row of a script whose characters are syllables or words, four of an alphabet (Thai, Lao, Khmer …).
+    """
+    if not is_spaceless(word):
+        return []
+    size = 2 if word[0] >= "\u2e80" else 4
+    return [word[at : at + size] for at in range(len(word) - size + 1)] if len(word) > size else []
+
+
 def lines_read(store: Store, id_: int, words: Iterable[str]) -> str | None:
     """The lines read in a picture that have one of the words; ``None`` where there are none."""
     text = store.lines([id_]).get(id_)
     return None if text is None else "\n".join(lines_with(text, (f for w in words for f in _forms(w)))) or None
 
 
+def _is_long_enough(word: str) -> bool:
+    return len(word) > 1 or word.isdigit() or is_spaceless(word)
+
+
 def _forms(word: str) -> list[str]:
+    if is_spaceless(word):
+        return [word]
     forms = [word, word + "s"]
     if word.endswith("es"):
         forms.append(word[:-2])

@@ -25,11 +25,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mmsearch.core.errors import UsageError
-from mmsearch.filters import KEYS, BadValueError, Not, Value, Where
+from mmsearch.filters import KEYS, BadValueError, Held, Not, Value, Where
 
+MOST_PARTS = 5_000
+"""Filters, exact phrases and exclusions of one query."""
 _SPECIAL = frozenset('"\\:-*?,')
 _KEY = re.compile(r"([A-Za-z]{2,}):(?=[^\s:/])")
 _OWN_KEY = re.compile(rf"({'|'.join(KEYS.own)}):", re.IGNORECASE | re.ASCII)
@@ -48,19 +51,35 @@ class QueryError(UsageError):
         super().__init__(f"{problem}\n{_pointed_at(query, self.position)}")
 
 
+class Spelled(NamedTuple):
+    """A filter as it was written; ``where``: what it says, also where it is ``negated``."""
+
+    key: str
+    value: Value
+    negated: bool
+    where: Where
+
+    def unmet(self, held: Held) -> str:
+        """What to say where nothing in ``held`` meets it."""
+        if self.negated:
+            return f"-{self.key}:{self.value.text} leaves out every file"
+        return KEYS[self.key].unmet(self.key, self.value, held)
+
+
 @dataclass(frozen=True)
 class ParsedQuery:
     """What a query asks for.
 
     ``text``: the free words, joined by single spaces; may be empty. ``exact``: the quoted phrases, and
     ``excluded``: the words and phrases after ``-``; both with single spaces. ``filters``: in the order
-    written.
+    written; ``spelled``: the same, as they were written.
     """
 
     text: str = ""
     excluded: tuple[str, ...] = ()
     exact: tuple[str, ...] = ()
     filters: tuple[Where, ...] = ()
+    spelled: tuple[Spelled, ...] = field(default=(), compare=False, repr=False)
 
 
 def parse_query(query: str) -> ParsedQuery:
@@ -103,16 +122,20 @@ class _Reader:
         self.words: list[str] = []
         self.excluded: list[str] = []
         self.exact: list[str] = []
-        self.filters: list[Where] = []
+        self.filters: list[Spelled] = []
 
     def read(self) -> ParsedQuery:
         for position, character in enumerate(self.query):
             if "\ud800" <= character <= "\udfff":
                 raise QueryError("this character is not valid Unicode", self.query, position)
         while self._skip_space():
+            start = self.at
             self._token()
+            if len(self.filters) + len(self.exact) + len(self.excluded) > MOST_PARTS:
+                raise QueryError(f"more than {MOST_PARTS:,} filters, phrases and exclusions", self.query, start)
         text = " ".join(" ".join(self.words).split())
-        return ParsedQuery(text, tuple(self.excluded), tuple(self.exact), tuple(self.filters))
+        filters = tuple(one.where for one in self.filters)
+        return ParsedQuery(text, tuple(self.excluded), tuple(self.exact), filters, tuple(self.filters))
 
     def _skip_space(self) -> bool:
         while self.at < len(self.query) and self.query[self.at].isspace():
@@ -164,7 +187,7 @@ class _Reader:
             raise QueryError(str(problem), self.query, position) from problem
         except UsageError as error:
             raise QueryError(f"{name}: {error}", self.query, value.position(0, found.end() - 1)) from error
-        self.filters.append(Not(where) if negated else where)
+        self.filters.append(Spelled(name, value, negated, Not(where) if negated else where))
 
     def _value_characters(self) -> Iterator[tuple[str, bool, int]]:
         """Up to white space outside quotes; quoted parts lose their quotes."""

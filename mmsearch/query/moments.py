@@ -13,6 +13,9 @@ from mmsearch.store.base import Look, Segment
 
 SAME = 0.99
 """Two pictures are near-duplicates if their vectors are at least so similar (and nothing known speaks against it)."""
+SAME_SCALED, OTHER_SCALE = 0.97, 1.25
+"""The same for two pictures of one shape whose sides differ by this factor at least: a photo and its smaller copy, of
+which an encoder sees a little less."""
 SAME_SHAPE = 0.02
 SAME_SECONDS = 3.0
 
@@ -53,14 +56,25 @@ def fold_duplicates(vectors: FloatArray, looks: Sequence[Look | None]) -> list[l
     for place, look in enumerate(looks):
         match = None
         if look is not None and leaders:
-            similar = np.flatnonzero(vectors[leaders] @ vectors[place] >= SAME)
-            match = next((int(i) for i in similar if _could_be_same(looks[leaders[int(i)]], look)), None)
+            cosines = vectors[leaders] @ vectors[place]
+            similar = (int(i) for i in np.flatnonzero(cosines >= SAME_SCALED))
+            match = next((i for i in similar if _is_same(float(cosines[i]), looks[leaders[i]], look)), None)
         if match is None:
             leaders.append(place)
             groups.append([place])
         else:
             groups[match].append(place)
     return groups
+
+
+def _is_same(cosine: float, one: Look | None, other: Look) -> bool:
+    return _could_be_same(one, other) and (cosine >= SAME or (one is not None and _is_scaled(one, other)))
+
+
+def _is_scaled(one: Look, other: Look) -> bool:
+    if not (one.width and other.width and one.height and other.height):
+        return False
+    return max(one.width / other.width, other.width / one.width) >= OTHER_SCALE
 
 
 def _could_be_same(one: Look | None, other: Look) -> bool:

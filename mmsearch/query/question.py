@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from mmsearch.core.types import Modality
 from mmsearch.filters import Where
 from mmsearch.filters.tree import modalities_named
 from mmsearch.models.encoders.base import Encoder, FloatArray
-from mmsearch.query.language import parse_query
+from mmsearch.query.language import Spelled, parse_query
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,6 +42,8 @@ class Question:
     exact: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     filters: tuple[Where, ...] = ()
+    spelled: tuple[Spelled, ...] = field(default=(), compare=False, repr=False)
+    """The filters that were written, as they were."""
 
     def __post_init__(self) -> None:
         count = len(self.texts) + len(self.images)
@@ -84,6 +86,7 @@ class Question:
             exact=tuple(phrase for one in parsed for phrase in one.exact if phrase.strip()),
             excluded=tuple(phrase for one in parsed for phrase in one.excluded if phrase.strip()),
             filters=tuple(each for one in parsed for each in one.filters),
+            spelled=tuple(each for one in parsed for each in one.spelled),
         )
 
     @property

@@ -8,7 +8,9 @@ has to name this machine as its host.
 from __future__ import annotations
 
 import hmac
+import os
 from http.cookies import SimpleCookie
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -18,8 +20,11 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from mmsearch.store.base import Document
+
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-COOKIE = "mmsearch_token"
+COOKIE = "mmsearch_token_{}"
+"""With the port: a browser keeps cookies by host, so that servers side by side would take each other's."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "media-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
@@ -50,8 +55,8 @@ class Guard:
             response: Response = JSONResponse({"error": "this server answers this machine alone"}, 403)
         elif given and self._is_right(given) and scope["path"] == "/":
             response = RedirectResponse("/", 303)
-            response.set_cookie(COOKIE, given, httponly=True, samesite="strict")
-        elif not self._is_right(_borne(headers)):
+            response.set_cookie(_cookie(scope), given, httponly=True, samesite="strict")
+        elif not self._is_right(_borne(headers, _cookie(scope))):
             response = JSONResponse({"error": "the address that `mmsearch serve` printed has the token for this"}, 401)
         else:
             await self._app(scope, receive, send)
@@ -73,10 +78,40 @@ def _with_headers(send: Send) -> Send:
     return sending
 
 
-def _borne(headers: dict[str, str]) -> str:
+def _cookie(scope: Scope) -> str:
+    server = scope.get("server")
+    return COOKIE.format(server[1] if server else "")
+
+
+def _borne(headers: dict[str, str], name: str) -> str:
     """The token of a request, empty where it has none."""
     kind, _, token = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return token.strip()
-    cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    cookie = SimpleCookie(headers.get("cookie", "")).get(name)
     return "" if cookie is None else cookie.value
+
+
+def is_in_place(document: Document) -> bool:
+    """Whether what lies at the place of an indexed file may be shown as that file.
+
+    A file may have been edited since it was indexed. What is reached through a link, below the folder that is indexed,
+    must still be what was indexed, by size and time: else whoever may write there could show any file of this machine
+    through the server. Of a member of an archive, the archive counts.
+    """
+    path = Path(document.path)
+    inside = Path(document.name)
+    root = path.parents[len(inside.parts) - 1] if path.parts[-len(inside.parts) :] == inside.parts else None
+    if root is None:
+        return not path.is_symlink()
+    while not os.path.lexists(path) and path != root:  # a member of an archive
+        path = path.parent
+    try:
+        found = path.stat()
+        if path.resolve() == root.resolve() / path.relative_to(root):
+            return True
+    except FileNotFoundError:
+        return True  # nothing is shown of it then
+    except (OSError, RuntimeError):
+        return False
+    return (found.st_size, found.st_mtime_ns) == (document.size, document.mtime_ns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import mimetypes
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from mmsearch.query.explain import drawn_heat
 from mmsearch.query.language import QueryError
 from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import Question
-from mmsearch.server.access import Guard
+from mmsearch.server.access import Guard, is_in_place
 from mmsearch.server.parameters import Limit, is_on, number, options_of
 from mmsearch.server.pictures import as_jpeg, small_picture
 
@@ -35,6 +36,8 @@ PAGE = Path(__file__).parent
 LIMITS = {"k": Limit(20, 500), "rerank_depth": Limit(50, 500), "rerank_budget_s": Limit(1.0, 60)}
 """What is the server's own in `SearchOptions`."""
 UPLOAD_BYTES = 64 << 20
+UPLOADS, UPLOAD_S = 2, 60
+"""So many pictures are taken in and looked at at once, whoever sends them, and each has so many seconds to arrive."""
 _KEPT_BY_BROWSER = {"Cache-Control": "private, max-age=600"}
 
 
@@ -83,18 +86,18 @@ class _Endpoints:
 
     def __init__(self, index: Index) -> None:
         self._index = index
+        self._uploads = asyncio.Semaphore(UPLOADS)
 
     async def search(self, request: Request) -> Response:
         """Hits for ``q`` (several are one query), for the picture in the body, or for what is ``like`` a file."""
-        picture = None
-        if request.method == "POST":
-            data = bytearray()
-            async for part in request.stream():
-                data += part
-                if len(data) > UPLOAD_BYTES:
-                    raise UsageError(f"the picture is larger than {UPLOAD_BYTES >> 20} MB")
-            picture = bytes(data)
-        return await run_in_threadpool(self._search, request.query_params, picture)
+        if request.method != "POST":
+            return await run_in_threadpool(self._search, request.query_params, None)
+        async with self._uploads:  # others wait unread
+            try:
+                picture = await asyncio.wait_for(_body(request), UPLOAD_S)
+            except asyncio.TimeoutError as error:
+                raise UsageError(f"the picture did not arrive within {UPLOAD_S} seconds") from error
+            return await run_in_threadpool(self._search, request.query_params, picture)
 
     def _search(self, parameters: QueryParams, uploaded: bytes | None) -> Response:
         like = parameters.getlist("like")
@@ -105,10 +108,11 @@ class _Endpoints:
         query = Question.of(texts, images, raw=is_on(parameters, "raw"))
         notes: list[str] = []
         options = options_of(SearchOptions, parameters, LIMITS, notes.append)
-        hits = self._index.search_many([query], options=options, note=notes.append)[0]
-        hits = [hit for hit in hits if hit.path not in like] or hits
+        found = self._index.search_many([query], options=options, note=notes.append)[0]
+        hits = [hit for hit in found if hit.path not in like] or found
         is_empty = not hits and options.nothing_below is not None
         values = {"hits": [hit.as_json() for hit in hits], "nothing_matches_well": is_empty, "notes": notes}
+        values["reason"] = found.reason
         return _json(values)
 
     def complete(self, request: Request) -> Response:
@@ -154,10 +158,21 @@ class _Endpoints:
 
     def _indexed(self, path: str) -> tuple[str, Modality]:
         """A path and its modality; nothing else than what the index holds is read from the disk."""
-        modality = self._index.modality_of(path) if path else None
-        if modality is None:
+        document = self._index.document_at(path) if path else None
+        if document is None:
             raise UsageError(f"{path or 'an empty path'} is not in the index")
-        return path, modality
+        if not is_in_place(document):
+            raise UsageError(f"{path} leads to another file than the one that was indexed: index it again")
+        return path, document.modality
+
+
+async def _body(request: Request) -> bytes:
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > UPLOAD_BYTES:
+            raise UsageError(f"the picture is larger than {UPLOAD_BYTES >> 20} MB")
+    return bytes(data)
 
 
 def _opened(data: bytes) -> Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from mmsearch.query.thumbnail import thumbnail
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_DECODING = threading.BoundedSemaphore(4)
+"""A large picture takes some hundred megabytes while it is decoded, and a page asks for dozens at once."""
 KEPT = 2000
 """Pictures of about 10 kB."""
 SIZES = (160, 320, 640, 1280)
@@ -27,7 +30,8 @@ def small_picture(path: str, modality: Modality, size: int, at_s: float | None) 
 
 @lru_cache(maxsize=KEPT)
 def _made(path: str, modality: Modality, side: int, at_s: float | None, changed: int) -> bytes | None:
-    picture = thumbnail(path, modality, side, at_s)
+    with _DECODING:
+        picture = thumbnail(path, modality, side, at_s)
     return None if picture is None else as_jpeg(picture)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mmsearch.core.options import Options, option
+from mmsearch.core.shortage import TRIED_AGAIN, shortage_of
 
 ARCHIVE_SUFFIX = ".tar"
 """An archive is walked like a file, but sorts like a folder, because its samples lie below its name."""
@@ -14,7 +15,7 @@ ARCHIVE_SUFFIX = ".tar"
 class FileEntry(NamedTuple):
     """A regular file; ``path`` is POSIX and relative to the root.
 
-    ``sidecars`` names the captions that lie beside it, with sizes and times: it changes when they do.
+    ``sidecars`` names what lies beside it and is about it, with sizes and times: it changes when they do.
     """
 
     path: str
@@ -48,4 +49,6 @@ def reason_of(error: OSError) -> str:
     """Why something cannot be read, in plain words."""
     if isinstance(error, PermissionError):
         return "permission denied"
+    if (short := shortage_of(error)) is not None:
+        return f"{short}: {TRIED_AGAIN}"
     return (error.strerror or type(error).__name__).lower()

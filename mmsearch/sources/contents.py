@@ -8,20 +8,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmsearch.core.errors import MediaError
+from mmsearch.core.regular import open_regular
 from mmsearch.sources.base import ARCHIVE_SUFFIX, FileEntry, reason_of
 
 
 def content_hash(path: Path, expected: FileEntry, stopped: Callable[[], bool] = lambda: False) -> bytes:
-    """BLAKE2b (160 bits) of all bytes of a file.
+    """BLAKE2b (160 bits) of all bytes of a file. Never reads past the size that was seen: what grows is read later.
 
     Raises:
         MediaError: the file cannot be read, or changed since ``expected`` was seen.
     """
-    digest = _new_hash()
+    digest, left = _new_hash(), expected.size
     try:
-        with path.open("rb", buffering=0) as file:
-            while not stopped() and (block := file.read(1 << 20)):
+        with open_regular(path) as file:
+            while left > 0 and not stopped() and (block := file.read(min(left, 1 << 20))):
                 digest.update(block)
+                left -= len(block)
             status = os.fstat(file.fileno())
     except OSError as error:
         raise MediaError(reason_of(error)) from error
@@ -36,8 +38,10 @@ def read_whole(path: Path, expected: FileEntry) -> tuple[bytes, bytes]:
         MediaError: the file cannot be read, or changed since ``expected`` was seen.
     """
     try:
-        with path.open("rb", buffering=0) as file:
-            data = file.readall()
+        with open_regular(path) as file:
+            data = b""
+            while len(data) < expected.size and (block := file.read(expected.size - len(data))):
+                data += block
             status = os.fstat(file.fileno())
     except OSError as error:
         raise MediaError(reason_of(error)) from error

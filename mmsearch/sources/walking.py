@@ -10,8 +10,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
+from mmsearch.core.regular import NOT_REGULAR
 from mmsearch.sources.base import ARCHIVE_SUFFIX, FileEntry, Unreadable, WalkRules, reason_of
-from mmsearch.sources.ignoring import Ignore
+from mmsearch.sources.ignoring import IGNORE_FILE, Ignore
+from mmsearch.sources.sidecars import SUFFIXES as SIDECAR_SUFFIXES
+from mmsearch.sources.sidecars import Sidecars, joined, stamp_of
 
 ALWAYS_IGNORED = frozenset(
     {
@@ -40,7 +43,6 @@ def is_system_folder(name: str) -> bool:
 MAX_SIDECAR_BYTES = 65_536
 """A longer text beside a photo is a text of its own."""
 _63_BITS = (1 << 63) - 1
-_SIDECAR_SUFFIXES = (".txt", ".xmp")
 
 
 class FolderSeen(NamedTuple):
@@ -72,13 +74,17 @@ def walk(
     to files count as files. Links to folders are followed only out of the root, and only once: what lies in the
     root is met under its own name, and a loop ends where it starts.
 
-    A file whose suffix is in ``captioned`` may have sidecars: ``photo.jpg.txt``, ``photo.txt``, ``photo.jpg.xmp``
-    and ``photo.xmp`` belong to ``photo.jpg`` in the same folder, and are not met as files of their own.
+    A file whose suffix is in ``captioned`` may have sidecars in the same folder (`mmsearch.sources.sidecars`), which
+    are not met as files of their own.
 
     ``folders`` takes what was seen of each folder that could be listed, by its path relative to the root.
     """
     start = root / below if below else root
-    ignore = Ignore(rules, root, below)
+    try:
+        ignore = Ignore(rules, root, below)
+    except OSError as error:
+        yield Unreadable(below, _ignore_reason(error), is_directory=True)
+        return
     if not os.path.isdir(start):  # noqa: PTH112  (Path.is_dir raises where it may not look)
         try:
             status = start.stat()
@@ -89,8 +95,11 @@ def walk(
         except OSError as error:
             yield Unreadable(below, reason_of(error), is_directory=False)
             return
-        found = [_stamp(name, start.parent / name) for name in _sidecar_names(start.name, captioned)]
-        yield FileEntry(below, status.st_size, status.st_mtime_ns, status.st_ctime_ns, "/".join(filter(None, found)))
+        if not stat.S_ISREG(status.st_mode):
+            yield Unreadable(below, NOT_REGULAR, is_directory=False)
+            return
+        stamps = _sidecars_in(start.parent, captioned).get(start.name, "")
+        yield FileEntry(below, status.st_size, status.st_mtime_ns, status.st_ctime_ns, stamps)
         return
     yield from _Walker(root, rules, captioned, folders).walk(str(start), below, ignore)
 
@@ -104,7 +113,10 @@ def is_left_out(root: Path, rules: WalkRules, below: str) -> bool:
         is_directory = depth < len(parts) or os.path.isdir(place)  # noqa: PTH112
         if (name.startswith(".") and not rules.hidden) or is_system_folder(name):
             return True
-        if Ignore(rules, root, path).matches(path, is_directory) or (is_directory and _is_index(str(place))):
+        with contextlib.suppress(OSError):  # an ignore file that cannot be read: the walk says so
+            if Ignore(rules, root, path).matches(path, is_directory):
+                return True
+        if is_directory and _is_index(str(place)):
             return True
         if is_directory and place.is_symlink():
             return True
@@ -143,10 +155,14 @@ class _Walker:
             yield Unreadable(_shown(relative), reason_of(error), is_directory=True)
             return
         self._see(directory, relative, len(entries))
-        ignore = ignore.with_file_in(directory, relative)
+        try:
+            ignore = ignore.with_file_in(directory, relative)
+        except OSError as error:
+            yield Unreadable(_shown(relative), _ignore_reason(error), is_directory=True)
+            return
         prefix = relative + "/" if relative else ""
         entries = [entry for entry in entries if self._counts(entry, prefix, ignore)]
-        sidecars, captions = self._sidecars(entries)
+        sidecars, captions = _sidecars(entries, self._captioned)
         for entry in entries:
             path = prefix + entry.name
             if _is_directory(entry):
@@ -175,21 +191,6 @@ class _Walker:
             return False
         return not (ignore.matches_anything and ignore.matches(prefix + entry.name, _is_directory(entry)))
 
-    def _sidecars(self, entries: list[os.DirEntry[str]]) -> tuple[dict[str, str], set[str]]:
-        """Name of a file → what stands for its sidecars; and the names of all sidecars."""
-        if not self._captioned:
-            return {}, set()
-        possible = {entry.name: entry for entry in entries if entry.name.endswith(_SIDECAR_SUFFIXES)}
-        stamps: dict[str, str] = {}
-        captions: set[str] = set()
-        for entry in entries if possible else ():
-            names = [name for name in _sidecar_names(entry.name, self._captioned) if name in possible]
-            found = {name: stamp for name in names if (stamp := _stamp(name, possible[name]))}
-            if found and not _is_directory(entry):
-                stamps[entry.name] = "/".join(found.values())
-                captions.update(found)
-        return stamps, captions
-
     def _refusal_of_link(self, entry: os.DirEntry[str]) -> str | None:
         if not entry.is_symlink():
             return None
@@ -205,23 +206,46 @@ class _Walker:
         return None
 
 
-def _sidecar_names(name: str, captioned: frozenset[str]) -> Iterator[str]:
-    stem, suffix = os.path.splitext(name)  # noqa: PTH122  (a Path costs ten times as much, and there are millions)
-    if suffix.lower() in captioned:
-        for other in _SIDECAR_SUFFIXES:
-            yield name + other
-            yield stem + other
+def _sidecars(entries: list[os.DirEntry[str]], captioned: frozenset[str]) -> tuple[dict[str, str], set[str]]:
+    """Name of a file → what stands for its sidecars; and the names of all sidecars."""
+    possible = {entry.name: entry for entry in entries if entry.name.lower().endswith(SIDECAR_SUFFIXES)}
+    if not captioned or not possible:
+        return {}, set()
+    known, seen = Sidecars(possible), dict[str, str]()
+    stamps: dict[str, str] = {}
+    owned: set[str] = set()
+    for entry in entries:
+        suffix = os.path.splitext(entry.name)[1]  # noqa: PTH122  (a Path costs ten times as much, and there are millions)
+        if suffix.lower() not in captioned or _is_directory(entry):
+            continue
+        names = list(known.of(entry.name))
+        for name in names:
+            if name not in seen:
+                seen[name] = _stamp(name, possible[name])
+        if found := [name for name in names if seen[name]]:
+            stamps[entry.name] = joined(seen[name] for name in found)
+            owned.update(found)
+    owned.update(known.of_versions(stamps))
+    return stamps, owned
 
 
-def _stamp(name: str, entry: os.DirEntry[str] | Path) -> str:
+def _sidecars_in(folder: Path, captioned: frozenset[str]) -> dict[str, str]:
+    """As `_sidecars`, of a folder of which only one file counts."""
+    try:
+        return _sidecars(list(os.scandir(folder)), captioned)[0]
+    except OSError:
+        return {}
+
+
+def _stamp(name: str, entry: os.DirEntry[str]) -> str:
     """Changes when the sidecar does; empty when it is none."""
     try:
         status = entry.stat()
         name.encode()
     except (OSError, UnicodeEncodeError):
         return ""
-    too_long = name.endswith(".txt") and status.st_size > MAX_SIDECAR_BYTES
-    return "" if too_long or not stat.S_ISREG(status.st_mode) else f"{name}:{status.st_size}:{status.st_mtime_ns}"
+    too_long = name.lower().endswith(".txt") and status.st_size > MAX_SIDECAR_BYTES
+    return "" if too_long or not stat.S_ISREG(status.st_mode) else stamp_of(name, status)
 
 
 def _file(entry: os.DirEntry[str], path: str, sidecars: str) -> FileEntry | Unreadable:
@@ -236,8 +260,12 @@ def _file(entry: os.DirEntry[str], path: str, sidecars: str) -> FileEntry | Unre
     except OSError as error:
         return Unreadable(path, reason_of(error), is_directory=False)
     if not stat.S_ISREG(status.st_mode):
-        return Unreadable(path, "not a regular file", is_directory=False)
+        return Unreadable(path, NOT_REGULAR, is_directory=False)
     return FileEntry(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, sidecars)
+
+
+def _ignore_reason(error: OSError) -> str:
+    return f"its {IGNORE_FILE} cannot be read ({reason_of(error)}), so nothing says what is to be left out there"
 
 
 def _shown(path: str) -> str:

@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mmsearch.core.errors import EncoderMismatch
 from mmsearch.core.types import EncoderSpec, MediaInfo, Modality
 from mmsearch.filters import Where
 from mmsearch.models.rerankers.base import RerankerSpec
@@ -168,6 +169,16 @@ class NewDocument:
     caption: str | None = None
 
 
+class Exported(NamedTuple):
+    """Documents as `Store.upsert` takes them, with the ids (n,) of their segments and their vectors, float32 (n, dim),
+    one document after another.
+    """
+
+    documents: Sequence[NewDocument]
+    ids: IdArray
+    vectors: FloatArray
+
+
 class Store(ABC):
     """An index's documents, segments and vectors, of one encoder, in one version. Any number of threads may read at
     once; `refresh` sees what was committed since.
@@ -206,15 +217,20 @@ class Store(ABC):
     @property
     @abstractmethod
     def metadata(self) -> dict[str, Any]:
-        """Plain values that describe it: ``name``, ``recipe``, and the numbers of ``documents`` and ``segments``."""
+        """Plain values that describe it: ``name``, which opens the encoder, ``recipe``, and the numbers of
+        ``documents`` and ``segments``.
+        """
 
     @abstractmethod
     def refresh(self) -> None:
         """Reads the version that is committed now."""
 
-    @abstractmethod
     def is_stale(self) -> bool:
         """Whether the ids of this version can no longer be resolved: segments were renumbered, or vectors are gone."""
+        return False
+
+    def close(self) -> None:  # noqa: B027  (many hold nothing open)
+        """Lets go of what is open; the store cannot be used afterwards."""
 
     def prepare(self) -> None:  # noqa: B027  (what opens quickly need not do anything)
         """Starts to open what the first search needs, where that takes long; returns at once."""
@@ -284,22 +300,41 @@ class Store(ABC):
         """All documents at or below an absolute path, by id; all there are without one."""
 
     @abstractmethod
+    def export(self, where: Where | None = None) -> Iterator[Exported]:
+        """Everything that makes a store of the documents that satisfy it, a few thousand segments at once: what was
+        committed when it began, less what is removed meanwhile.
+        """
+
+    @abstractmethod
     def looks(self, documents: Sequence[int]) -> dict[int, Look]:
         """Sizes and dates of documents, by id."""
+
+    def values(self, field: str, limit: int) -> list[tuple[str, int]]:
+        """The most frequent values of a field of documents (see `mmsearch.filters.tree`; also ``folder`` and ``name``
+        of a file), and how many have each: for messages. Nothing where the store cannot tell.
+        """
+        return []
+
+    def span(self, field: str) -> tuple[Any, Any] | None:
+        """The least and the greatest value of a field, ``date`` as ISO 8601; ``None`` where there is none."""
+        return None
 
     # Words
 
     @abstractmethod
     def words(self, terms: Sequence[Sequence[str]], limit: int) -> list[Holders]:
-        """Who has each of ``terms``, given as the forms of one word, most usual first; see `Holders` for ``limit``."""
+        """Who has each of ``terms``, given as the forms of one word, most usual first: as tokens in a row (see
+        `mmsearch.core.letters`); where nobody has, as a part of a word of a file's path in its root (`part_of_name` of
+        the first form; not of an imported row's). See `Holders` for ``limit``.
+        """
 
     @abstractmethod
     def written(self, document: int) -> dict[str, str]:
         """What is known of a document in words: path, folder, caption and description, where it has them."""
 
-    @abstractmethod
     def lines(self, ids: Sequence[int]) -> dict[int, str]:
         """The lines that were read in pictures, by id of the segment; those without any are left out."""
+        return {}
 
     # What others keep with it
 
@@ -319,9 +354,9 @@ class Store(ABC):
         the store where that can be written to.
         """
 
-    @abstractmethod
     def tokens(self, reranker: RerankerSpec, ids: Sequence[int]) -> CachedTokens:
         """What is kept of pictures for a reranker."""
+        return NoTokens()
 
     # Changes
 
@@ -346,6 +381,30 @@ class Store(ABC):
         """
 
 
+class StoreFamily(ABC):
+    """Stores whose addresses have one scheme, such as ``local:PATH``. Methods get the whole address."""
+
+    @abstractmethod
+    def exists(self, address: str) -> bool:
+        """Whether there is a store at an address, whole or damaged."""
+
+    @abstractmethod
+    def open(self, address: str) -> Store:
+        """Opens the store at an address.
+
+        Raises:
+            IndexMissing, IndexTooNew, IndexDamaged, or another `MmsearchError`: one sentence, with what to do.
+        """
+
+    @abstractmethod
+    def create(self, address: str, name: str, spec: EncoderSpec) -> Store:
+        """Makes an empty store for the vectors of an encoder, which ``name`` opens again, and opens it.
+
+        Raises:
+            UsageError: it cannot be made there.
+        """
+
+
 def scores_of(store: Store, ids: IdArray, vectors: Sequence[FloatArray]) -> list[FloatArray]:
     """Cosines of some segments with each of a few vectors, (n,) each, a part of the segments at a time."""
     scores = [np.zeros(len(ids), dtype=np.float32) for _ in vectors]
@@ -354,3 +413,22 @@ def scores_of(store: Store, ids: IdArray, vectors: Sequence[FloatArray]) -> list
         for each, vector in zip(scores, vectors, strict=True):
             each[start : start + 8192] = block @ vector
     return scores
+
+
+def same_encoder(one: EncoderSpec, other: EncoderSpec) -> bool:
+    """Whether vectors of both can be compared: same weights, same preprocessing, whatever they are called."""
+    return (one.digest, one.preprocessing, one.dim) == (other.digest, other.preprocessing, other.dim)
+
+
+def check_encoder(place: str, spec: EncoderSpec, given: EncoderSpec) -> None:
+    """Refuses another encoder than that of the vectors at ``place``.
+
+    Raises:
+        EncoderMismatch: naming both.
+    """
+    if not same_encoder(spec, given):
+        raise EncoderMismatch(
+            f"the index {place} was made with {spec.describe()}; the encoder given is {given.describe()}. "
+            "Vectors of two encoders cannot be compared: use the first one, change to the other with "
+            "`mmsearch switch`, or give another --index"
+        )

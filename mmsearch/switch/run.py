@@ -15,9 +15,10 @@ from mmsearch.pipeline.executor import ThreadExecutor
 from mmsearch.pipeline.fill import fill
 from mmsearch.pipeline.plan import archive_of
 from mmsearch.pipeline.stored_contents import OptionsOf
+from mmsearch.store.base import same_encoder
 from mmsearch.store.local.catalogue import Space
 from mmsearch.store.local.catalogue.coverage import Coverage, coverage, drop_space, left_out
-from mmsearch.store.local.directory import IndexDirectory, same_encoder, switching
+from mmsearch.store.local.directory import IndexDirectory, switching
 from mmsearch.switch.options import SwitchOptions as SwitchOptions
 
 

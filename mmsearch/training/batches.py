@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from mmsearch.models.encoders.base import FloatArray
+from mmsearch.training.dual_encoder import DualEncoder
 from mmsearch.training.pairs import Pairs
 from mmsearch.training.steps import Batch, Words
-from mmsearch.training.towers import Towers
 from mmsearch.training.views import ImageFeed
 
 PROMPTS = ("a photo of a {}.", "{}")
@@ -37,9 +37,16 @@ class Batches:
     """Every image once an epoch, with ``captions`` of its captions (fewer captions are repeated)."""
 
     def __init__(
-        self, towers: Towers, pairs: Pairs, feed: ImageFeed, size: int, captions: int, seed: int, device: torch.device
+        self,
+        network: DualEncoder,
+        pairs: Pairs,
+        feed: ImageFeed,
+        size: int,
+        captions: int,
+        seed: int,
+        device: torch.device,
     ) -> None:
-        self.towers, self.feed, self.captions = towers, feed, captions
+        self.network, self.feed, self.captions = network, feed, captions
         self.seed, self.device = seed, device
         self.size = min(size, len(pairs))
         self.texts = pairs.captions
@@ -69,7 +76,7 @@ class Batches:
 
     def find_neighbours(self, count: int, mined: FloatArray | None = None) -> None:
         """Takes each image's ``count`` - 1 nearest, by ``mined`` vectors, (images, dim) of length 1 or 0, else by those
-        that the towers give now. An image whose vector has length 0 gets no neighbours and is none.
+        that the encoders give now. An image whose vector has length 0 gets no neighbours and is none.
         """
         vectors = self._vectors() if mined is None else torch.from_numpy(mined).to(self.device)
         unknown = vectors.norm(dim=1) == 0
@@ -83,14 +90,14 @@ class Batches:
         self._near, self._group = torch.cat(near).numpy(), count
 
     def _vectors(self) -> Tensor:
-        """What the towers give for all images now."""
-        self.towers.eval()
+        """What the encoders give for all images now."""
+        self.network.eval()
         rows = []
         with torch.no_grad():
             for start in range(0, len(self.texts), 64):
                 kept = self.feed.rows(np.arange(start, min(start + 64, len(self.texts))), 0)
-                rows.append(self.towers.image_rest(kept).vectors.float())
-        self.towers.train()
+                rows.append(self.network.image_rest(kept).vectors.float())
+        self.network.train()
         return torch.cat(rows)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
@@ -122,7 +129,7 @@ class Batches:
         if not self._words:
             return None
         texts, shares = self._words_of_batch(rows, random)
-        known = self.towers.known_queries(images, random)
+        known = self.network.known_queries(images, random)
         if known is not None:
             texts, shares = texts + known[0], torch.cat([shares, known[1].float()])
         return Words(self._tokens(texts), shares) if texts else None
@@ -153,7 +160,7 @@ class Batches:
         return np.concatenate([groups[number] for number in random.permutation(len(groups))])
 
     def _tokens(self, texts: list[str]) -> Tensor:
-        return torch.from_numpy(self.towers.tokenize(texts)).to(self.device)
+        return torch.from_numpy(self.network.tokenize(texts)).to(self.device)
 
 
 def _words_of(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Writes trained towers as a folder of the built-in layout, which ``mmsearch index --model DIR`` takes.
+"""Writes trained encoders as a folder of the built-in layout, which ``mmsearch index --model DIR`` takes.
 
 The layout is that of ``mmsearch/models/encoders/builtin.py`` with ``joint_shares`` more in ``encoder.json``: the shares
 of the learned space in the vectors of captions and of names. The image graph also gives ``logits`` and ``grid``,
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from mmsearch.training.onnx_narrow import narrow_convolutions, narrow_matrices, narrow_words, store_half
+from mmsearch.training.onnx_weights import narrow_convolutions, narrow_matrices, narrow_words, store_half
 
 if TYPE_CHECKING:
     import onnx
@@ -32,25 +32,25 @@ if TYPE_CHECKING:
 IMAGE_FILE, TEXT_FILE, TOKENIZER_FILE = "image.onnx", "text.onnx", "tokenizer.json"
 
 
-def export_builtin(towers: BuiltinModel, directory: Path) -> None:
-    """Writes the graphs, the tokenizer and the description of ``towers`` into ``directory``."""
+def export_builtin(network: BuiltinModel, directory: Path) -> None:
+    """Writes the graphs, the tokenizer and the description of ``network`` into ``directory``."""
     import onnx
 
-    source = json.loads((towers.directory / "encoder.json").read_text(encoding="utf-8"))
+    source = json.loads((network.directory / "encoder.json").read_text(encoding="utf-8"))
     image = export_graph(
-        copy.deepcopy(towers.image).cpu(),
-        (torch.randint(0, 256, (2, towers.image_size, towers.image_size, 3), dtype=torch.uint8),),
+        copy.deepcopy(network.image).cpu(),
+        (torch.randint(0, 256, (2, network.image_size, network.image_size, 3), dtype=torch.uint8),),
         ["pixels"],
         ["vector", "logits", "grid"],
         ({0: _axis("n", 1, 4096)},),
     )
     narrow_convolutions(image)
     store_half(image)
-    length = len(towers.text.positions)
+    length = len(network.text.positions)
     n, tokens = _axis("n", 1, 4096), _axis("length", 2, length)
     ids = torch.randint(1, 1000, (2, 9))
     text = export_graph(
-        copy.deepcopy(towers.text).cpu(),
+        copy.deepcopy(network.text).cpu(),
         (ids, torch.ones_like(ids)),
         ["input_ids", "attention_mask"],
         ["vector", "tokens"],
@@ -63,20 +63,20 @@ def export_builtin(towers: BuiltinModel, directory: Path) -> None:
     onnx.save(image, str(directory / IMAGE_FILE))
     onnx.save(text, str(directory / TEXT_FILE))
     for old, new in ((source["text"]["tokenizer"], TOKENIZER_FILE), ("classes.tsv", "classes.tsv")):
-        path = towers.directory / old
+        path = network.directory / old
         if path.is_file() and path.resolve() != (directory / new).resolve():
             shutil.copyfile(path, directory / new)
-    _write_description(directory, source, towers)
+    _write_description(directory, source, network)
 
 
 def export_graph(
-    tower: nn.Module, example: tuple[Tensor, ...], inputs: list[str], outputs: list[str], axes: tuple[Any, ...]
+    module: nn.Module, example: tuple[Tensor, ...], inputs: list[str], outputs: list[str], axes: tuple[Any, ...]
 ) -> onnx.ModelProto:
     """A module as an ONNX graph with free axes, without the exporter's traces of this machine."""
-    tower.eval().requires_grad_(False)
+    module.eval().requires_grad_(False)
     with _quiet():
         program = torch.onnx.export(
-            tower,
+            module,
             example,
             input_names=inputs,
             output_names=outputs,
@@ -113,18 +113,18 @@ def _axis(name: str, smallest: int, largest: int) -> Any:
     return torch.export.Dim(name, min=smallest, max=largest)
 
 
-def _write_description(directory: Path, source: dict[str, Any], towers: BuiltinModel) -> None:
+def _write_description(directory: Path, source: dict[str, Any], network: BuiltinModel) -> None:
     files = (IMAGE_FILE, TEXT_FILE, TOKENIZER_FILE)
     digest = hashlib.sha256()
     for name in files:
         digest.update((directory / name).read_bytes())
-    joint = towers.image.head.straight.out_features
+    joint = network.image.head.straight.out_features
     description = {
         **source,
         "digest": digest.hexdigest(),
         "digest_files": list(files),
-        "dim": joint + towers.image.classes.shape[1],
-        "joint_shares": list(towers.text.shares),
+        "dim": joint + network.image.classes.shape[1],
+        "joint_shares": list(network.text.shares),
         "image": {**source["image"], "file": IMAGE_FILE},
         "text": {**source["text"], "file": TEXT_FILE, "tokenizer": TOKENIZER_FILE},
     }

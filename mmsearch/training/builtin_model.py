@@ -1,10 +1,10 @@
-"""The built-in encoder's towers, opened for training from any folder of its layout."""
+"""The built-in encoder, opened for training from any folder of its layout."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +21,14 @@ from mmsearch.training.builtin_modules import (
     TEMPERATURE,
     ImageNet,
     TextNet,
+    Vocabulary,
     pooled,
     side_by_side,
     unit,
 )
-from mmsearch.training.onnx_tensors import Array, read_tensors
-from mmsearch.training.towers import Freezing, ImageRows, Pixels, TextRows, Tokens, Towers
-from mmsearch.training.vocabulary import Vocabulary
+from mmsearch.training.dual_encoder import DualEncoder, ImageRows, Pixels, TextRows, Tokens
+from mmsearch.training.onnx_weights import Array, read_tensors
+from mmsearch.training.options import BuiltinModelOptions, Freezing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,33 +40,8 @@ LONGEST_CAPTION = 64
 """Word pieces of a caption that training reads; the exported encoder reads as many as before."""
 
 
-@dataclass(frozen=True)
-class BuiltinModelOptions:
-    """The size of projections that are made anew, and how the two spaces share the score of a text.
-
-    ``joint`` dimensions of the learned space, ``hidden`` units of its projections; ``dropout`` inside them.
-    ``share`` of the learned space for captions and ``name_share`` for names of things; the rest is ConSE's. A text's
-    half is weighed by the root of its share. ``keep_classes`` weighs the penalty
-    for changing what the classifier and the layer of objects find in a picture, which keeps both alive while the trunk
-    learns. ``class_queries``: so many names of ImageNet classes a batch are short queries of their own. ``prototypes``:
-    so many classes a batch, of all 1000, are shown as features made up from the classifier's weights, which keeps the
-    names of what no training picture shows; ``prototype_weight`` of that loss.
-    """
-
-    joint: int = 512
-    image_hidden: int = 2048
-    text_hidden: int = 1024
-    dropout: float = 0.5
-    share: float = 0.97
-    name_share: float = 0.6
-    keep_classes: float = 1.0
-    class_queries: int = 96
-    prototypes: int = 64
-    prototype_weight: float = 0.5
-
-
-class BuiltinModel(Towers):
-    """The towers of ``directory``. A folder without a joint space (version 0) gets one, to be learned from nothing.
+class BuiltinModel(DualEncoder):
+    """The encoder in ``directory``. A folder without a joint space (version 0) gets one, to be learned from nothing.
 
     Words, positions, MiniLM's own layers and what finds objects never learn: the joint space has its own copies of
     the last text layers, ConSE's space keeps the sentence vectors that its class vectors were made of.
@@ -102,7 +78,7 @@ class BuiltinModel(Towers):
         self.image.network.to(memory_format=torch.channels_last)
 
     def view(self, image: Image, box: tuple[float, float, float, float] | None, size: int | None = None) -> Pixels:
-        """See :meth:`Towers.view`."""
+        """See :meth:`DualEncoder.view`."""
         if box is None:
             return replace(self.framing, size=size or self.framing.size).apply(image)
         from PIL.Image import Resampling
@@ -111,7 +87,7 @@ class BuiltinModel(Towers):
         return np.asarray(image.resize((side, side), Resampling.BICUBIC, box=box, reducing_gap=3.0), dtype=np.uint8)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """See :meth:`Towers.tokenize`."""
+        """See :meth:`DualEncoder.tokenize`."""
         rows = [self.tokenizer.encode(text).ids for text in texts]
         tokens = np.zeros((len(rows), max(map(len, rows), default=1)), dtype=np.int64)
         for row, ids in zip(tokens, rows, strict=True):
@@ -129,7 +105,7 @@ class BuiltinModel(Towers):
             return x, self._old_findings(x.detach())
 
     def image_rest(self, kept: tuple[Tensor, ...]) -> ImageRows:
-        """See :meth:`Towers.image_rest`."""
+        """See :meth:`DualEncoder.image_rest`."""
         if self.frozen_rest is None:
             features = kept[0].float()
             joint = self.image.head(features)
@@ -165,7 +141,7 @@ class BuiltinModel(Towers):
             return (x, mask) if self.training else (x, mask, self.text.conse(x, mask))
 
     def text_rest(self, kept: tuple[Tensor, ...]) -> TextRows:
-        """See :meth:`Towers.text_rest`."""
+        """See :meth:`DualEncoder.text_rest`."""
         x, mask, *conse = kept
         joint = self.text.joint(x.float(), mask)
         return TextRows(joint, self.text.vectors(joint, conse[0]) if conse else joint)
@@ -198,11 +174,11 @@ class BuiltinModel(Towers):
         return [f"a photo of a {names_[random.integers(len(names_))]}." for names_ in names], shares[clearest].detach()
 
     def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """See :meth:`Towers.parameter_groups`."""
+        """See :meth:`DualEncoder.parameter_groups`."""
         heads = [*self.image.head.parameters(), *self.text.head.parameters()]
         known = {id(parameter) for parameter in heads}
-        towers = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
-        return heads, towers
+        network = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
+        return heads, network
 
     def begin(self, kept: tuple[Tensor, ...], texts: Tensor) -> None:
         """New projections start from inputs of mean 0 and spread 1; what made-up pictures of classes need is
@@ -267,7 +243,7 @@ class BuiltinModel(Towers):
         export_builtin(self, directory)
 
     def describe(self) -> dict[str, Any]:
-        """See :meth:`Towers.describe`."""
+        """See :meth:`DualEncoder.describe`."""
         learned = {"image_stages": STAGES - self.stages, "text_layers": len(self.text.branch)}
         return {**super().describe(), **learned, "shares": list(self.text.shares)}
 

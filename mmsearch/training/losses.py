@@ -2,7 +2,7 @@
 
 Row i of ``images`` and row i of ``texts`` are a pair; both are (n, dim) of length 1. ``groups`` (n,) names the
 image of each pair: two captions of one image are right for each other's pair, so they are never its negatives.
-Everything is computed in float32, whatever the towers computed in.
+Everything is computed in float32, whatever the encoders computed in.
 
     info_nce          CLIP (Radford et al., 2021, https://arxiv.org/abs/2103.00020), figure 3
     hardest_triplet   VSE++ (Faghri et al., 2018, https://arxiv.org/abs/1707.05612), equation 6
@@ -12,34 +12,15 @@ Everything is computed in float32, whatever the towers computed in.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmsearch.core.errors import UsageError
+from mmsearch.training.options import LossOptions
 
-LossName = Literal["infonce", "triplet", "sigmoid"]
-LOSSES: tuple[LossName, ...] = ("infonce", "triplet", "sigmoid")
 LARGEST_SCALE = 100.0
 """CLIP clips its learned scale (1 / temperature) here, because training became unstable above."""
-
-
-@dataclass(frozen=True)
-class LossOptions:
-    """Which loss, and its constants. ``None`` for ``scale`` or ``bias`` takes what the paper starts with.
-
-    ``scale`` is 1 / temperature, learned from there; ``bias`` only the sigmoid loss has; ``margin`` is the
-    triplet loss's, in units of cosine; ``label_smoothing`` softens InfoNCE's targets, 0 to 1.
-    """
-
-    name: LossName = "infonce"
-    scale: float | None = None
-    bias: float | None = None
-    margin: float = 0.2
-    label_smoothing: float = 0.0
 
 
 def info_nce(images: Tensor, texts: Tensor, scale: Tensor, groups: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -68,20 +49,10 @@ def sigmoid(images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor, groups: 
 
 
 class Objective(nn.Module):
-    """One loss with its learned constants: the logarithm of the scale, and SigLIP's bias.
-
-    Raises:
-        UsageError: the options name no known loss, or constants outside their range.
-    """
+    """One loss with its learned constants: the logarithm of the scale, and SigLIP's bias."""
 
     def __init__(self, options: LossOptions) -> None:
         super().__init__()
-        if options.name not in LOSSES:
-            raise UsageError(f"no such loss: {options.name!r}; there are {', '.join(LOSSES)}")
-        if not (options.margin > 0 and 0 <= options.label_smoothing < 1 and (options.scale or 1) > 0):
-            raise UsageError(
-                f"the loss needs a margin and a scale above 0 and label smoothing in [0, 1); found {options}"
-            )
         self.options = options
         first_scale = options.scale or (10.0 if options.name == "sigmoid" else 1 / 0.07)
         first_bias = -10.0 if options.bias is None else options.bias

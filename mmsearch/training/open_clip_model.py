@@ -1,11 +1,12 @@
-"""Any open_clip model as towers that learn. Importing this module imports open_clip when a model is opened."""
+"""Any open_clip model as encoders that learn. Importing this module imports open_clip when a model is opened."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import parametrize
 
 from mmsearch.core.errors import UsageError
 from mmsearch.models.encoders.open_clip import load_model, load_tokenizer
 from mmsearch.models.encoders.open_clip_files import CONFIG_FILE, LocalModel
 from mmsearch.models.encoders.preparation import Preparation, triple
 from mmsearch.models.encoders.weights import hub_file
-from mmsearch.training.low_rank import add_low_rank, merge_low_rank
-from mmsearch.training.towers import Freezing, ImageRows, Pixels, TextRows, Tokens, Towers
+from mmsearch.training.dual_encoder import DualEncoder, ImageRows, Pixels, TextRows, Tokens
+from mmsearch.training.options import Freezing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,7 +31,7 @@ _BLOCK = re.compile(r"(?:resblocks|blocks|stages|layers?)\.(\d+)\.")
 _HEAD = re.compile(r"(?:^|\.)(?:proj|text_projection|head|ln_post|ln_final|attn_pool|norm|pooler)(?:\.|$)")
 
 
-class OpenClipModel(Towers):
+class OpenClipModel(DualEncoder):
     """A whole open_clip model. It stays in evaluation mode: batch statistics and dropout are not for fine-tuning
     on small data, and an epoch can be repeated exactly.
     """
@@ -64,10 +66,10 @@ class OpenClipModel(Towers):
         return self
 
     def view(self, image: Image, box: tuple[float, float, float, float] | None, size: int | None = None) -> Pixels:
-        """See :meth:`Towers.view`.
+        """See :meth:`DualEncoder.view`.
 
         Raises:
-            UsageError: another size is asked for than that of the tower's position embeddings.
+            UsageError: another size is asked for than that of the encoder's position embeddings.
         """
         if size not in (None, self.image_size):
             raise UsageError(f"{self.name} takes pictures of {self.image_size} pixels, views of {size} were asked for")
@@ -78,7 +80,7 @@ class OpenClipModel(Towers):
         return np.array(image.resize((self.width, self.height), Resampling.BICUBIC, box=box), dtype=np.uint8)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """See :meth:`Towers.tokenize`."""
+        """See :meth:`DualEncoder.tokenize`."""
         return np.asarray(self.tokenizer(list(texts)), dtype=np.int64)
 
     def image_start(self, pixels: Tensor) -> tuple[Tensor, ...]:
@@ -86,7 +88,7 @@ class OpenClipModel(Towers):
         return (pixels,)
 
     def image_rest(self, kept: tuple[Tensor, ...]) -> ImageRows:
-        """See :meth:`Towers.image_rest`."""
+        """See :meth:`DualEncoder.image_rest`."""
         pixels = kept[0].permute(0, 3, 1, 2).float() / 255
         rows = functional.normalize(self.model.encode_image((pixels - self.mean) / self.std).float(), dim=-1)
         return ImageRows(rows, rows, rows.new_zeros(()))
@@ -96,12 +98,12 @@ class OpenClipModel(Towers):
         return (tokens,)
 
     def text_rest(self, kept: tuple[Tensor, ...]) -> TextRows:
-        """See :meth:`Towers.text_rest`."""
+        """See :meth:`DualEncoder.text_rest`."""
         rows = functional.normalize(self.model.encode_text(kept[0]).float(), dim=-1)
         return TextRows(rows, rows)
 
     def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """See :meth:`Towers.parameter_groups`."""
+        """See :meth:`DualEncoder.parameter_groups`."""
         learning = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         return [p for n, p in learning if n in self._heads], [p for n, p in learning if n not in self._heads]
 
@@ -154,9 +156,9 @@ def _freeze(model: Any, freezing: Freezing) -> set[str]:
     names = [name for name, _ in model.named_parameters() if name not in constants]
     heads = {name for name in names if _BLOCK.search(name) is None and _HEAD.search(name)}
     for name, parameter in model.named_parameters():
-        tower = [other for other in names if _is_visual(other) == _is_visual(name)]
+        same_half = [other for other in names if _is_visual(other) == _is_visual(name)]
         wanted = freezing.blocks if _is_visual(name) else freezing.of_text
-        last = max((_block(other) for other in tower), default=-1)
+        last = max((_block(other) for other in same_half), default=-1)
         late = wanted is None or (_block(name) >= 0 and _block(name) > last - wanted)
         parameter.requires_grad_(name not in constants and (late or name in heads))
     return heads
@@ -173,3 +175,58 @@ def _block(name: str) -> int:
 
 def _plain(config: dict[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in config.items()}
+
+
+ALPHA = 2.0
+"""alpha / rank: how far a step of the learning rate moves the sum; twice what ``down`` and ``up`` alone give."""
+
+
+class LowRank(nn.Module):
+    """What is added to one weight matrix, as a parametrization of it: low-rank adaptation (Hu et al., 2021,
+    https://arxiv.org/abs/2106.09685). A matrix W stays as it is and learns W + (alpha / rank) · up · down, where ``up``
+    (rows, rank) starts as 0 and ``down`` is (rank, columns). After training the sum takes W's place.
+    """
+
+    def __init__(self, weight: Tensor, rank: int) -> None:
+        super().__init__()
+        rows, columns = weight.shape
+        self.down = nn.Parameter(torch.empty(rank, columns))
+        self.up = nn.Parameter(torch.zeros(rows, rank))
+        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """(rows, columns) to the same."""
+        return weight + ALPHA * (self.up @ self.down)
+
+
+def add_low_rank(model: nn.Module, rank: int, wanted: Callable[[str], bool]) -> int:
+    """Lets the matrices of linear and attention layers learn by low-rank updates; returns how many those are.
+
+    ``wanted`` is asked with the full name of each matrix. Those that are taken no longer learn themselves.
+    """
+    found = [
+        (module, name)
+        for path, module in model.named_modules()
+        for name in ("weight", "in_proj_weight")
+        if _is_matrix(module, name) and wanted(f"{path}.{name}")
+    ]
+    for module, name in found:
+        weight = getattr(module, name)
+        weight.requires_grad_(False)
+        parametrize.register_parametrization(module, name, LowRank(weight, rank))
+    return len(found)
+
+
+def merge_low_rank(model: nn.Module) -> None:
+    """Puts the sums in the place of the matrices: the same function, with the parameters of the original model."""
+    for module in list(model.modules()):
+        if not parametrize.is_parametrized(module):
+            continue
+        for name in list(module.parametrizations):  # type: ignore[arg-type]
+            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+
+
+def _is_matrix(module: nn.Module, name: str) -> bool:
+    is_layer = isinstance(module, nn.Linear if name == "weight" else nn.MultiheadAttention)
+    weight = getattr(module, name, None) if is_layer else None
+    return isinstance(weight, Tensor) and weight.ndim == 2

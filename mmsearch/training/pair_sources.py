@@ -10,18 +10,23 @@ Rows that cannot be used are listed with their reason and never end the reading.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mmsearch.core.errors import UsageError
 from mmsearch.core.types import Skip
 from mmsearch.media.formats import IMAGE, RAW, suffixes_of
 from mmsearch.media.text.caption_table import CAPTION_COLUMNS
-from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.models.encoders.base import FloatArray
+from mmsearch.store.registry import family_of, open_store
 from mmsearch.training.pairs import ImageSource, Pairs, merge
 
 IMAGE_COLUMNS = ("image", "filepath", "file_path", "image_path", "path", "file", "file_name", "filename", "img")
@@ -43,7 +48,7 @@ def read_pairs(source: Path, images: Path | None = None) -> Pairs:
     """
     if not source.exists():
         raise UsageError(f"there is no {source}: check the spelling")
-    if source.is_dir() and IndexDirectory.exists(source):
+    if source.is_dir() and family_of(source).exists(str(source)):
         pairs = _from_index(source)
     elif source.is_dir():
         tars = sorted(source.glob("*.tar"))
@@ -236,19 +241,51 @@ def _samples(shard: Path) -> dict[str, tuple[ImageSource | None, list[str] | str
 
 
 def _from_index(directory: Path) -> Pairs:
-    index = IndexDirectory.open(directory)
-    try:
-        rows, refused = [], []
-        for root, path, texts in index.catalogue.described_images():
-            if root.is_dataset:
-                refused.append(Skip(f"{root.path}/{path}", "only its vector was imported, not the image"))
+    rows, refused = [], []
+    with contextlib.closing(open_store(directory)) as store:
+        for document in sorted(store.scan(), key=lambda document: document.path):
+            texts = [text for text in (document.caption, document.description) if text]
+            if document.modality != "image" or not texts:
                 continue
-            image = index.root_path(root) / path
-            if not image.is_file():
-                inside = any(".tar" in part.lower() for part in path.split("/")[:-1])
+            if document.path == document.name:  # where an imported one lies, nobody knows
+                refused.append(Skip(document.path, "only its vector was imported, not the image"))
+            elif not Path(document.path).is_file():
+                inside = any(".tar" in part.lower() for part in document.name.split("/")[:-1])
                 reason = "it lies in an archive: train on the archive itself" if inside else "it is gone since indexing"
-                refused.append(Skip(str(image), reason))
-            rows += [(ImageSource(image), caption) for caption in _clean(texts) if image.is_file()]
-        return merge(rows, refused)
-    finally:
-        index.close()
+                refused.append(Skip(document.path, reason))
+            else:
+                rows += [(ImageSource(Path(document.path)), caption) for caption in _clean(texts)]
+    return merge(rows, refused)
+
+
+def vectors_of_index(address: str | Path, pairs: Pairs) -> FloatArray:
+    """What an index holds for the images of pairs, (images, dim) float32 of length 1; zeros for those it lacks.
+
+    Raises:
+        IndexMissing, IndexDamaged: there is no index, or it cannot be read.
+        UsageError: it holds none of the images.
+    """
+    with contextlib.closing(open_store(address)) as store:
+        segments: dict[str, int] = {}
+        for block in store.blocks():
+            for segment in store.fetch(block.ids.tolist()):
+                if segment.modality == "image" and segment.ordinal == 0:
+                    segments[os.path.realpath(segment.path)] = segment.id
+        vectors = np.zeros((len(pairs), store.spec.dim), dtype=np.float32)
+        known = [
+            (place, id_) for place, image in enumerate(pairs.images) if (id_ := segments.get(_key(image))) is not None
+        ]
+        if not known:
+            raise UsageError(
+                f"the index {address} holds none of the {len(pairs)} images to train on: index them first, or mine "
+                "hard negatives without it (--neighbours)"
+            )
+        places, ids = zip(*known, strict=True)
+        vectors[list(places)] = store.vectors(np.array(ids, dtype=np.int64))
+        return vectors
+
+
+def _key(image: ImageSource) -> str:
+    """As the index names it: samples of archives lie below their archive."""
+    path = os.path.realpath(image.path)
+    return f"{path}/{image.member}" if image.member else path

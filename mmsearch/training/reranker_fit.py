@@ -10,7 +10,7 @@ import copy
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,44 +26,15 @@ from mmsearch.models.encoders.builtin import BuiltinEncoder
 from mmsearch.models.rerankers.base import FloatArray, standard
 from mmsearch.models.rerankers.builtin import DESCRIPTION, FORMAT, digest_of
 from mmsearch.training.builtin_export import _axis, export_graph
-from mmsearch.training.fit import Stage, schedule
-from mmsearch.training.onnx_narrow import store_half
-from mmsearch.training.onnx_tensors import read_tensors
+from mmsearch.training.onnx_weights import read_tensors, store_half
+from mmsearch.training.options import RerankerOptions, Stage
 from mmsearch.training.pairs import Pairs
 from mmsearch.training.reranker_data import Seen, alike, groups_alike, look, padded_texts
-from mmsearch.training.reranker_modules import Fusion, FusionOptions, GridTokens
+from mmsearch.training.reranker_modules import Fusion, GridTokens
+from mmsearch.training.trainer import schedule
 
 TOKENS_FILE, SCORE_FILE = "rerank_tokens.onnx", "rerank_score.onnx"
 _MIXES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 4.0)
-
-
-@dataclass(frozen=True)
-class RerankerOptions:
-    """How to train. A batch has ``batch_size`` images, each with one of its captions, in groups of ``neighbours`` that
-    the encoder finds alike: each other's hard negatives. Every caption is compared with every image of its batch by
-    the first part of the network, with the contrastive loss over all pairs. In the last ``list_epochs`` the whole
-    network learns as well: a list of the caption's image and the ``candidates`` - 1 others that fit best so far gives
-    ``list_weight`` times the cross-entropy over it and ``itm_weight`` of the binary loss of its pairs. An epoch shows
-    every image ``passes`` times, half of them mirrored. ``average``: decay of the moving average of the weights, which
-    is judged and kept. ``dev_queries`` captions and their first ``top`` candidates judge.
-    """
-
-    epochs: int = 8
-    passes: int = 2
-    batch_size: int = 64
-    neighbours: int = 8
-    candidates: int = 5
-    list_epochs: int = 3
-    rate: float = 1e-3
-    weight_decay: float = 0.05
-    list_weight: float = 1.0
-    itm_weight: float = 0.5
-    average: float = 0.99
-    dev_queries: int = 1000
-    top: int = 50
-    seed: int = 0
-    threads: int | None = None
-    fusion: FusionOptions = field(default_factory=FusionOptions)
 
 
 @dataclass(frozen=True)
@@ -102,7 +73,7 @@ def train_reranker(
     channels, height, width = learning.grids.shape[1:]
     tokens = GridTokens(channels, height * width, options.fusion)
     fusion = Fusion(learning.texts[0].shape[1], options.fusion)
-    start_from_towers(directory, encoder, tokens, fusion, learning)
+    start_from_encoder(directory, encoder, tokens, fusion, learning)
     average = copy.deepcopy((tokens, fusion))
     losses: list[float] = []
     best: tuple[float, float, float, Any] | None = None
@@ -120,14 +91,19 @@ def train_reranker(
     return result
 
 
-def start_from_towers(directory: Path, encoder: BuiltinEncoder, tokens: GridTokens, fusion: Fusion, seen: Seen) -> None:
-    """Lets places and words begin where the projections of the towers would put them, each by itself, in the
-    ``width`` directions in which the vectors of texts and images differ most. Towers without such projections leave
+def start_from_encoder(
+    directory: Path, encoder: BuiltinEncoder, tokens: GridTokens, fusion: Fusion, seen: Seen
+) -> None:
+    """Lets places and words begin where the projections of the encoders would put them, each by itself, in the
+    ``width`` directions in which the vectors of texts and images differ most. Encoders without such projections leave
     everything to chance.
     """
     image, text = (read_tensors(directory / name) for name in encoder.graph_files)
     names = ("head.gain", "head.offset", "head.straight.weight", "head.straight.bias")
-    if not all(name in tower for tower in (image, text) for name in names) or "network.conv_head.weight" not in image:
+    if (
+        not all(name in tensors for tensors in (image, text) for name in names)
+        or "network.conv_head.weight" not in image
+    ):
         return
     joint = len(image["head.straight.weight"])
     width = tokens.straight.out_features
@@ -142,11 +118,11 @@ def start_from_towers(directory: Path, encoder: BuiltinEncoder, tokens: GridToke
 
     put(tokens.features.weight, image["network.conv_head.weight"])
     put(tokens.features.bias, image["network.conv_head.bias"])
-    for part, tower in ((tokens, image), (fusion.words, text)):
-        put(part.gain, tower["head.gain"])
-        put(part.offset, tower["head.offset"])
-        put(part.straight.weight, basis @ tower["head.straight.weight"])
-        put(part.straight.bias, basis @ tower["head.straight.bias"])
+    for part, tensors in ((tokens, image), (fusion.words, text)):
+        put(part.gain, tensors["head.gain"])
+        put(part.offset, tensors["head.offset"])
+        put(part.straight.weight, basis @ tensors["head.straight.weight"])
+        put(part.straight.bias, basis @ tensors["head.straight.bias"])
 
 
 def _epochs(

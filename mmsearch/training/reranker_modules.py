@@ -9,28 +9,11 @@ Fuse", https://arxiv.org/abs/2107.07651); it learns from candidate lists.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-@dataclass(frozen=True)
-class FusionOptions:
-    """The size of a reranker: ``features`` that it makes of the grid; ``width`` channels of a kept image token, in
-    ``heads`` that each word attends with; ``layers`` of the transformer, ``inner`` channels wide with
-    ``inner_heads``; ``dropout`` while it learns, and ``places_dropped`` of the grid.
-    """
-
-    features: int = 1280
-    width: int = 256
-    heads: int = 1
-    layers: int = 1
-    inner: int = 128
-    inner_heads: int = 4
-    dropout: float = 0.2
-    places_dropped: float = 0.2
+from mmsearch.training.options import FusionOptions
 
 
 class GridTokens(nn.Module):

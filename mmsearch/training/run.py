@@ -20,14 +20,14 @@ from mmsearch.models.encoders import Encoder, open_encoder
 from mmsearch.models.encoders.builtin import SHIPPED_WEIGHTS
 from mmsearch.models.encoders.open_clip_files import locate
 from mmsearch.models.encoders.registry import BUILTIN, without_views
-from mmsearch.training.builtin_model import BuiltinModel, BuiltinModelOptions
-from mmsearch.training.fit import Fitted, Stage, TrainOptions, fit
-from mmsearch.training.hubs import write_hubs
-from mmsearch.training.mining import vectors_of_index
-from mmsearch.training.pair_sources import read_pairs
+from mmsearch.training.builtin_model import BuiltinModel
+from mmsearch.training.dual_encoder import DualEncoder
+from mmsearch.training.fit import fit
+from mmsearch.training.hubness import write_hubness_samples
+from mmsearch.training.options import BuiltinModelOptions, Fitted, Freezing, RerankerOptions, Stage, TrainOptions
+from mmsearch.training.pair_sources import read_pairs, vectors_of_index
 from mmsearch.training.pairs import Pairs, image_vectors, without_unreadable
-from mmsearch.training.reranker_fit import Reranked, RerankerOptions, train_reranker
-from mmsearch.training.towers import Freezing, Towers
+from mmsearch.training.reranker_fit import Reranked, train_reranker
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TrainRequest:
 
     ``pairs`` and ``dev`` are read by ``read_pairs``; without ``dev`` the fraction ``held_out`` of the images is
     kept apart. ``images`` is where a table's paths start from. ``keep_cache`` keeps what frozen parts gave,
-    which can be gigabytes. ``negatives``: the directory of an index whose vectors tell which images are each other's
+    which can be gigabytes. ``negatives``: the address of an index whose vectors tell which images are each other's
     hard negatives; images that it lacks have none.
     """
 
@@ -47,9 +47,9 @@ class TrainRequest:
     images: Path | None = None
     held_out: float = 0.1
     learns: Freezing = field(default_factory=Freezing)
-    towers: BuiltinModelOptions = field(default_factory=BuiltinModelOptions)
+    builtin: BuiltinModelOptions = field(default_factory=BuiltinModelOptions)
     keep_cache: bool = False
-    negatives: Path | None = None
+    negatives: str | Path | None = None
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,14 @@ def train(
     run.mkdir(parents=True, exist_ok=True)
     _write_refused(run, refused)
     before = encoder_ranks(open_encoder(request.model), held_out)
-    towers = open_towers(request.model, request.learns, request.towers, options.seed)
-    fitted = fit(towers, learning, held_out, options, run, resume=resume, mined=mined, progress=progress)
+    network = open_network(request.model, request.learns, request.builtin, options.seed)
+    fitted = fit(network, learning, held_out, options, run, resume=resume, mined=mined, progress=progress)
     progress(Stage("export", 0, 1))
-    towers.cpu().export(request.output)
+    network.cpu().export(request.output)
     progress(Stage("export", 1, 1))
-    progress(Stage("learn hubs", 0, 1))
-    write_hubs(request.output, learning, towers.caption_numbers)
-    progress(Stage("learn hubs", 1, 1))
+    progress(Stage("hubness", 0, 1))
+    write_hubness_samples(request.output, learning, network.caption_numbers)
+    progress(Stage("hubness", 1, 1))
     after = encoder_ranks(open_encoder(os.fspath(request.output)), held_out)
     if not request.keep_cache:
         shutil.rmtree(run / "cache", ignore_errors=True)
@@ -142,8 +142,8 @@ def add_reranker(
     return result, refused
 
 
-def open_towers(model: str, learns: Freezing, options: BuiltinModelOptions, seed: int) -> Towers:
-    """The towers of a model by the names that ``open_encoder`` knows; new weights depend on ``seed``."""
+def open_network(model: str, learns: Freezing, options: BuiltinModelOptions, seed: int) -> DualEncoder:
+    """The encoders of a model by the names that ``open_encoder`` knows; new weights depend on ``seed``."""
     import torch
 
     plain, views = without_views(model)
@@ -153,7 +153,7 @@ def open_towers(model: str, learns: Freezing, options: BuiltinModelOptions, seed
     directory = SHIPPED_WEIGHTS if model == BUILTIN else Path(model.removeprefix("local-dir:"))
     if (directory / "encoder.json").is_file():
         if learns.rank:
-            raise UsageError("low-rank updates are for models of open_clip: train the built-in towers with last:N")
+            raise UsageError("low-rank updates are for models of open_clip: train the built-in encoders with last:N")
         return BuiltinModel(directory, learns, options)
     from mmsearch.training.open_clip_model import OpenClipModel
 
@@ -211,6 +211,6 @@ def _write_report(path: Path, report: TrainReport, request: TrainRequest, option
         "best_epoch": report.fitted.best,
         "seed": options.seed,
         "options": asdict(options),
-        "tower_options": asdict(request.towers),
+        "builtin_options": asdict(request.builtin),
     }
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

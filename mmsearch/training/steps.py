@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmsearch.training.dual_encoder import DualEncoder
 from mmsearch.training.losses import Objective
-from mmsearch.training.towers import Towers
+from mmsearch.training.options import StepOptions
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Batch:
-    """``images``: what ``Towers.image_start`` gave, n rows; ``texts``: for each of one or more captions an image,
+    """``images``: what ``DualEncoder.image_start`` gave, n rows; ``texts``: for each of one or more captions an image,
     (n, length) tokens; ``groups`` (n,): equal numbers name the same image.
     """
 
@@ -32,18 +33,6 @@ class Batch:
     texts: tuple[Tensor, ...]
     groups: Tensor
     words: Words | None = None
-
-
-@dataclass(frozen=True)
-class StepOptions:
-    """``piece``: images or texts that are encoded with their activations kept, at a time (``None``: all).
-
-    ``words_weight`` of the loss of short queries and its ``words_scale`` (1 / temperature).
-    """
-
-    piece: int | None = None
-    words_weight: float = 0.0
-    words_scale: float = 15.0
 
 
 def batch_loss(objective: Objective, images: Tensor, texts: Sequence[Tensor], batch: Batch, o: StepOptions) -> Tensor:
@@ -67,7 +56,7 @@ def word_loss(images: Tensor, words: Tensor, shares: Tensor, scale: float) -> Te
     return divergence.sum(1).mean()
 
 
-def backward(towers: Towers, objective: Objective, batch: Batch, options: StepOptions, seed: int) -> float:
+def backward(network: DualEncoder, objective: Objective, batch: Batch, options: StepOptions, seed: int) -> float:
     """Adds the gradients of a batch's loss to the parameters; returns the loss.
 
     With ``options.piece`` set, gradients are cached (Gao et al., 2021, "Scaling Deep Contrastive Learning Batch
@@ -75,7 +64,7 @@ def backward(towers: Towers, objective: Objective, batch: Batch, options: StepOp
     without activations, then the loss's gradient in the vectors, then each piece again with activations. The
     result is that of the whole batch at once. ``seed`` makes dropout fall the same way both times.
     """
-    pieces = _pieces(towers, batch, options)
+    pieces = _pieces(network, batch, options)
     if options.piece is None:
         rows = _encoded(pieces, seed)
         images, drift = rows[0]
@@ -107,15 +96,15 @@ class _Piece:
     encode: Callable[[], tuple[Tensor, Tensor]]
 
 
-def _pieces(towers: Towers, batch: Batch, options: StepOptions) -> list[_Piece]:
+def _pieces(network: DualEncoder, batch: Batch, options: StepOptions) -> list[_Piece]:
     """Everything that a batch encodes, cut to size: kind 0 is the images, each further kind one set of texts."""
 
     def images(start: int, stop: int) -> tuple[Tensor, Tensor]:
-        rows = towers.image_rest(tuple(part[start:stop] for part in batch.images))
+        rows = network.image_rest(tuple(part[start:stop] for part in batch.images))
         return rows.learned, rows.drift
 
     def texts(tokens: Tensor) -> tuple[Tensor, Tensor]:
-        rows = towers.texts(tokens).learned
+        rows = network.texts(tokens).learned
         return rows, rows.new_zeros(())
 
     found = []

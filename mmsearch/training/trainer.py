@@ -15,24 +15,27 @@ import torch
 from torch import Tensor
 
 from mmsearch.core.errors import UsageError
+from mmsearch.evaluate.metrics import two_way_recall
 from mmsearch.training.batches import Batches
+from mmsearch.training.dual_encoder import DualEncoder
 from mmsearch.training.losses import Objective
 from mmsearch.training.options import Epoch, Stage, TrainOptions
+from mmsearch.training.pairs import Pairs
 from mmsearch.training.steps import backward
-from mmsearch.training.towers import Towers
+from mmsearch.training.views import ImageFeed
 
 
 class Trainer:
     """The state of a run: what a checkpoint holds."""
 
-    def __init__(self, towers: Towers, objective: Objective, options: TrainOptions, batches: int) -> None:
-        self.towers, self.objective, self.options = towers, objective, options
-        heads, rest = towers.parameter_groups()
+    def __init__(self, network: DualEncoder, objective: Objective, options: TrainOptions, batches: int) -> None:
+        self.network, self.objective, self.options = network, objective, options
+        heads, rest = network.parameter_groups()
         decay = options.weight_decay
         constants = [p for p in objective.parameters() if p.requires_grad]
         groups = [
             {"params": heads, "lr": options.learning_rate, "weight_decay": decay},
-            {"params": rest, "lr": options.tower_rate, "weight_decay": decay},
+            {"params": rest, "lr": options.encoder_rate, "weight_decay": decay},
             {"params": constants, "lr": options.learning_rate, "weight_decay": 0.0},
         ]
         groups = [group for group in groups if group["params"]]
@@ -49,13 +52,13 @@ class Trainer:
     def run_epoch(self, batches: Batches, epoch: int, progress: Callable[[Stage], None]) -> float:
         """One pass over the images; returns the mean loss."""
         options = self.options
-        self.towers.train()
+        self.network.train()
         losses: list[float] = []
         step = epoch * self.steps_an_epoch
         for number, batch in enumerate(batches.epoch(epoch), 1):
             with torch.autocast(batch.groups.device.type, torch.bfloat16, enabled=self._narrow(batch.groups.device)):
                 seed = (options.seed * 1_000_003 + epoch) * 1_000_003 + number
-                losses.append(backward(self.towers, self.objective, batch, options.step, seed))
+                losses.append(backward(self.network, self.objective, batch, options.step, seed))
             if not math.isfinite(losses[-1]):
                 raise UsageError(
                     f"training diverged in epoch {epoch + 1}: the loss is {losses[-1]}; try a smaller learning rate"
@@ -89,7 +92,7 @@ class Trainer:
                 mean.lerp_(parameter, 1 - decay)
 
     def with_average(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
-        """Runs ``measure`` with the averaged weights in the towers."""
+        """Runs ``measure`` with the averaged weights in the encoders."""
         own = [p.detach().clone() for p in self.learning]
         self._put(self.average)
         result = measure()
@@ -108,14 +111,14 @@ class Trainer:
         return bool(patience) and len(self.history) - self.best_epoch >= patience
 
     def take_best(self) -> None:
-        """Puts the weights of the best epoch into the towers, which then answer as an encoder does; with
+        """Puts the weights of the best epoch into the encoders, which then answer as an encoder does; with
         ``options.blend``, so far from where they began.
         """
         if self.best:
             self._put(self.best)
         if self.begun:
             self._put([a.lerp(p.detach(), self.options.blend) for a, p in zip(self.begun, self.learning, strict=True)])
-        self.towers.eval()
+        self.network.eval()
 
     def save(self, path: Path, config: dict[str, Any]) -> None:
         """Writes the state whole or not at all."""
@@ -165,3 +168,33 @@ def schedule(step: int, steps: int, warm_up: float) -> float:
     if step < rise:
         return (step + 1) / rise
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+_TEXTS = 128
+
+
+class HeldOut:
+    """The dev split: what the frozen parts give for it is worked out once."""
+
+    def __init__(self, network: DualEncoder, dev: Pairs, feed: ImageFeed, device: torch.device) -> None:
+        self.network, self.feed, self.device = network, feed, device
+        self.texts = [text for captions in dev.captions for text in captions]
+        self.owners = [[row] for row, captions in enumerate(dev.captions) for _ in captions]
+        self.order = sorted(range(len(self.texts)), key=lambda i: len(self.texts[i]))
+        self.kept: list[tuple[Tensor, ...]] = []
+
+    def recalls(self) -> dict[str, float]:
+        """R@1, 5 and 10 in both directions on the vectors that the exported encoder will give."""
+        self.network.eval()
+        with torch.no_grad():
+            if not self.kept:
+                self.kept = [self._start(begin) for begin in range(0, len(self.order), _TEXTS)]
+            images = torch.cat([self.network.image_rest(kept).vectors.float().cpu() for kept in self.feed.plain()])
+            texts = torch.cat([self.network.text_rest(kept).vectors.float().cpu() for kept in self.kept])
+        self.network.train()
+        owners = [self.owners[i] for i in self.order]
+        return two_way_recall(texts.numpy(), images.numpy(), owners).recalls()
+
+    def _start(self, begin: int) -> tuple[Tensor, ...]:
+        texts = [self.texts[i] for i in self.order[begin : begin + _TEXTS]]
+        return self.network.text_start(torch.from_numpy(self.network.tokenize(texts)).to(self.device))

@@ -5,53 +5,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mmsearch.training.dual_encoder import DualEncoder, Pixels
+from mmsearch.training.options import ViewOptions
 from mmsearch.training.pairs import ImageSource
-from mmsearch.training.towers import Pixels, Towers
 
 
-@dataclass(frozen=True)
-class ViewOptions:
-    """How far random views may go from the picture.
-
-    ``smallest`` fraction of the area that a crop keeps; ``aspect`` by which its aspect ratio may change, at
-    most; ``mirror`` probability; ``colour``: brightness and contrast change by up to this fraction, saturation
-    by half as much again. ``cached`` views of each picture are made once and what the frozen part of the tower
-    gives for them is kept on the disk (the first is the plain picture, the second its mirror image); 0 makes
-    fresh ones in every epoch. ``size`` of the views in pixels, where it is not the tower's own: smaller ones learn
-    faster, and crops look as large in them as whole pictures do later (Touvron et al., 2019, "Fixing the train-test
-    resolution discrepancy", https://arxiv.org/abs/1906.06423).
-    """
-
-    smallest: float = 0.35
-    aspect: float = 4 / 3
-    mirror: float = 0.5
-    colour: float = 0.2
-    cached: int = 0
-    size: int | None = None
-
-
-def plain_view(towers: Towers, source: ImageSource, size: int | None = None) -> Pixels:
+def plain_view(network: DualEncoder, source: ImageSource, size: int | None = None) -> Pixels:
     """The picture as the exported encoder will see it, but for the number of its pixels."""
-    return towers.view(source.read(towers.image_size), None, size)
+    return network.view(source.read(network.image_size), None, size)
 
 
-def random_view(towers: Towers, source: ImageSource, options: ViewOptions, seed: Sequence[int]) -> Pixels:
+def random_view(network: DualEncoder, source: ImageSource, options: ViewOptions, seed: Sequence[int]) -> Pixels:
     """A view that depends on ``seed`` alone, whichever thread makes it."""
     random = np.random.default_rng(list(seed))
-    image = source.read(towers.image_size)
+    image = source.read(network.image_size)
     width, height = image.size
     area = random.uniform(options.smallest, 1.0) * width * height
     ratio = width / height * math.exp(random.uniform(-1, 1) * math.log(options.aspect))
     crop_width, crop_height = min(width, math.sqrt(area * ratio)), min(height, math.sqrt(area / ratio))
     left, top = random.uniform(0, width - crop_width), random.uniform(0, height - crop_height)
-    pixels = towers.view(image, (left, top, left + crop_width, top + crop_height), options.size)
+    pixels = network.view(image, (left, top, left + crop_width, top + crop_height), options.size)
     if random.random() < options.mirror:
         pixels = np.ascontiguousarray(pixels[:, ::-1])
     return _recoloured(pixels, options.colour, random)
@@ -70,14 +49,14 @@ def _recoloured(pixels: Pixels, amount: float, random: np.random.Generator) -> P
 
 
 class ImageFeed:
-    """Gives ``Towers.image_start`` of any rows of a set of images, in any epoch; equal seeds, equal values.
+    """Gives ``DualEncoder.image_start`` of any rows of a set of images, in any epoch; equal seeds, equal values.
 
     ``augment`` ``None`` shows pictures as they are, and keeps what the frozen part gives for all of them.
     """
 
     def __init__(
         self,
-        towers: Towers,
+        network: DualEncoder,
         images: Sequence[ImageSource],
         augment: ViewOptions | None,
         cache: Path,
@@ -88,7 +67,7 @@ class ImageFeed:
         batch: int = 32,
         progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     ) -> None:
-        self.towers, self.sources, self.augment = towers, images, augment
+        self.network, self.sources, self.augment = network, images, augment
         self.seed, self.device, self.batch, self.progress = seed, device, batch, progress
         self._pool = ThreadPoolExecutor(workers)
         self._kept: list[list[np.ndarray]] = []
@@ -100,7 +79,7 @@ class ImageFeed:
         self._pool.shutdown()
 
     def rows(self, rows: np.ndarray, epoch: int) -> tuple[Tensor, ...]:
-        """What the tower's start gives for these rows: tensors of ``len(rows)`` rows, on the device."""
+        """What the encoder's start gives for these rows: tensors of ``len(rows)`` rows, on the device."""
         if not self._kept:
             return self._start(list(rows), lambda row: self._fresh(row, epoch))
         random = np.random.default_rng([self.seed, 2, epoch])
@@ -118,18 +97,18 @@ class ImageFeed:
 
     def _fresh(self, row: int, epoch: int) -> Pixels:
         assert self.augment is not None
-        return random_view(self.towers, self.sources[row], self.augment, (self.seed, 1, epoch, row))
+        return random_view(self.network, self.sources[row], self.augment, (self.seed, 1, epoch, row))
 
     def _view(self, row: int, number: int) -> Pixels:
         if number < 2:
-            plain = plain_view(self.towers, self.sources[row], None if self.augment is None else self.augment.size)
+            plain = plain_view(self.network, self.sources[row], None if self.augment is None else self.augment.size)
             return np.ascontiguousarray(plain[:, ::-1]) if number else plain
         assert self.augment is not None
-        return random_view(self.towers, self.sources[row], self.augment, (self.seed + number - 1, row))
+        return random_view(self.network, self.sources[row], self.augment, (self.seed + number - 1, row))
 
     def _start(self, rows: Sequence[int], view: Callable[[int], Pixels]) -> tuple[Tensor, ...]:
         pixels = np.stack(list(self._pool.map(view, rows)))
-        return self.towers.image_start(torch.from_numpy(pixels).to(self.device))
+        return self.network.image_start(torch.from_numpy(pixels).to(self.device))
 
     def _keep(self, number: int, cache: Path) -> list[np.ndarray]:
         """View ``number`` of every image through the frozen part, in half precision, mapped from the disk."""

@@ -1,4 +1,4 @@
-"""The command line, run as a program: what it prints, and its exit codes."""
+"""The command line: what it prints, and its exit codes. Once as a process of its own, else in this one."""
 
 from __future__ import annotations
 
@@ -13,18 +13,7 @@ from PIL import Image
 from skimage import data as skimage_data
 
 from mmsearch.core.home import locate_index
-
-
-def run(*arguments: str | Path, home: Path, code: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "MMSEARCH_HOME": str(home), "HF_HUB_OFFLINE": "1", **more}
-    environment.pop("MMSEARCH_INDEX", None)
-    done = subprocess.run(
-        [sys.executable, "-m", "mmsearch", *map(str, arguments)],
-        capture_output=True, text=True, env=environment, timeout=100,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+from tests.support.program import run_program as run
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +39,18 @@ def test_words_find_the_photo(home: Path) -> None:
         rank, score, path = lines[0].split("\t")
         assert (rank, Path(path).stem) == ("1", name)
         assert 0 < float(score) <= 1
+
+
+def test_a_process_of_its_own_prints_and_ends_alike(home: Path) -> None:
+    environment = {**os.environ, "MMSEARCH_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    environment.pop("MMSEARCH_INDEX", None)
+    for words, code in (
+        (["query", "a cat", "-k", "2", "-0"], 0), (["query", "path:none/*"], 1), (["query", "cat befor:2021"], 2)
+    ):  # fmt: skip
+        command = [sys.executable, "-m", "mmsearch", *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
+        same = run(*words, home=home, code=code)
+        assert (done.returncode, done.stdout, done.stderr) == (code, same.stdout, same.stderr)
 
 
 def test_json_lines_have_all_fields(home: Path) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from mmsearch.cli.bars import Pace
-from tests.cli.test_cli import run
 from tests.support.colours import save_colour
+from tests.support.program import run_program as run
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,18 @@ def test_import_needs_a_model_and_a_folder_that_fits(home: Path, tmp_path: Path)
     assert json.loads(run(*arguments, home=home).stdout)["indexed"] == 2
     assert json.loads(run(*arguments, home=home).stdout)["unchanged"] == 2
     assert "removed 2 documents" in run("remove", "dataset:laion", "--index", "laion", home=home).stdout
+
+
+def test_export_and_import_as_parquet(home: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="Parquet takes pyarrow")
+    line = json.loads(run("export", "type:image", "--parquet", tmp_path / "out", "--json", home=home).stdout)
+    assert line["documents"] == line["segments"] >= 3 and line["files"] == 1
+    assert "new or empty" in run("export", "--parquet", tmp_path / "out", home=home, code=2).stderr
+    assert "either" in run("import", home=home, code=2).stderr
+    copied = json.loads(run("import", "--parquet", tmp_path / "out", "--index", "copy", "--json", home=home).stdout)
+    assert copied["indexed"] == line["documents"]
+    asked = ("query", "red", "-k", "3", "--paths")
+    assert run(*asked, home=home).stdout == run(*asked, "--index", "copy", home=home).stdout
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGINT")

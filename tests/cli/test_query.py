@@ -1,14 +1,11 @@
-"""`mmsearch query`, `explain` and `eval` as programs: the query language, batches, formats, exit codes."""
+"""`mmsearch query`, `explain` and `eval`: the query language, batches, formats, exit codes."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +13,8 @@ import pytest
 from PIL import Image
 from skimage import data as skimage_data
 
-
-def run(
-    *arguments: str | Path, home: Path, code: int = 0, given: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "MMSEARCH_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-    environment.pop("MMSEARCH_INDEX", None)
-    done = subprocess.run(
-        [sys.executable, "-m", "mmsearch", *map(str, arguments)],
-        capture_output=True, text=True, env=environment, timeout=100, input=given,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+from tests.support.program import Ended
+from tests.support.program import run_program as run
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +29,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def names(done: subprocess.CompletedProcess[str]) -> list[str]:
+def names(done: Ended) -> list[str]:
     return [Path(line).stem for line in done.stdout.splitlines()]
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from typer.main import get_command
 
 from mmsearch.cli import app
-from mmsearch.cli.options import index_names, model_names, recipe_names
+from mmsearch.cli.options import index_names, model_names
 from mmsearch.core.errors import UsageError
 
 REFUSED = (UsageError, typer.BadParameter.__mro__[1])
@@ -85,4 +85,3 @@ def test_names_of_indexes_models_and_recipes_complete(tmp_path: Path, monkeypatc
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.json").write_text("{}")
     assert index_names("p") == ["paintings", "photos"] and model_names("builtin")[0] == "builtin"
-    assert recipe_names("au") == ["auto"] and "exact" in recipe_names("")

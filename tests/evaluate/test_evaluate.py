@@ -14,9 +14,9 @@ from PIL import Image
 
 from mmsearch.api import Index
 from mmsearch.core.errors import UsageError
-from mmsearch.evaluate import EvaluationOptions, compare_saved, draw_run, load_run, read_evaluation_set, save_run
+from mmsearch.evaluate import EvaluationOptions, compare_saved, draw_runs, load_run, read_evaluation_set, save_run
 from mmsearch.evaluate.metrics import kendall_tau
-from mmsearch.evaluate.plot import hit_curve
+from mmsearch.evaluate.runs import hit_curve
 from mmsearch.models.rerankers.base import Reranker, RerankerSpec
 from mmsearch.query import SearchOptions
 from mmsearch.store.local.optimize import OptimizeOptions
@@ -180,7 +180,7 @@ def test_runs_are_saved_compared_and_drawn(opened: Index, place: Path, tmp_path:
     assert compared.wins + compared.draws + compared.losses == len(plain.per_question["mAP"])
     curve = hit_curve(plain)
     assert curve == sorted(curve) and curve[9] == pytest.approx(plain.figures["hit@10"]["estimate"])
-    draw_run([("a", plain), ("b", other)], tmp_path / "plot.png")
+    draw_runs([("a", plain), ("b", other)], tmp_path / "plot.png")
     assert np.asarray(Image.open(tmp_path / "plot.png")).std() > 5
     (tmp_path / "bad.json").write_text(json.dumps({"schema": 9}))
     with pytest.raises(UsageError, match="no saved run"):

@@ -77,8 +77,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             del sys.modules[name]
 
 
-def test_the_page_shows_two_modules() -> None:
-    assert set(CODE) == {"my_encoders.py", "my_rerankers.py"}
+def test_the_page_shows_modules() -> None:
+    assert set(CODE) == {"my_encoders.py", "my_rerankers.py", "my_stores.py", "with_a_store.py"}
 
 
 @pytest.mark.parametrize("base", [Encoder, Reranker])

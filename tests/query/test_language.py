@@ -15,6 +15,8 @@ from mmsearch.core.errors import UsageError
 from mmsearch.filters import KEYS, Compare, Contains, Glob, Not, OneOf, Range, Where, Within, filter_help
 from mmsearch.query.language import ParsedQuery, QueryError, complete, parse_query
 
+IN_ROOT = ("path", "named")
+
 
 def only_filter(query: str) -> Where:
     parsed = parse_query(query)
@@ -35,7 +37,7 @@ def test_the_example_of_the_documentation() -> None:
             OneOf("modality", ("image",)),
             Compare("date", ">=", datetime(2021, 1, 1)),
             Compare("date", "<", datetime(2023, 6, 1)),
-            Glob(("holiday", "*")),
+            Glob(("holiday", "**"), of=IN_ROOT),
             Within(46.5, 7.9, 20.0),
             Contains("camera", "X100"),
             Compare("pixels", ">", 2_000_000.0),
@@ -102,14 +104,19 @@ def test_words_phrases_and_exclusions(query: str, expected: ParsedQuery) -> None
         ("after:2021-7-3", Compare("date", ">=", datetime(2021, 7, 3))),
         ("before:2021-07-03T12:30", Compare("date", "<", datetime(2021, 7, 3, 12, 30))),
         ('-before:"2021-07-03 12:30:01"', Not(Compare("date", "<", datetime(2021, 7, 3, 12, 30, 1)))),
-        ('path:"my photos"/*', Glob(("my photos", "*"))),
-        ("path:my\\ photos/*", Glob(("my photos", "*"))),
-        ("path:\\*.jpg", Glob(("**", "\\*.jpg"))),
-        ('path:"\\*.jpg"', Glob(("**", "\\*.jpg"))),
-        ("path:a\\b", Glob(("**", "a\\\\b"))),
-        ("path:a\\\\*", Glob(("**", "a\\\\*"))),
-        ("-path:x/*", Not(Glob(("x", "*")))),
-        ("folder:/2021/holiday", Glob(("2021", "holiday", "**"), ignore_case=True)),
+        ('path:"my photos"/*', Glob(("my photos", "**"), of=IN_ROOT)),
+        ("path:my\\ photos/*", Glob(("my photos", "**"), of=IN_ROOT)),
+        ("path:\\*.jpg", Glob(("**", "\\*.jpg"), below=True, of=IN_ROOT)),
+        ('path:"\\*.jpg"', Glob(("**", "\\*.jpg"), below=True, of=IN_ROOT)),
+        ("path:a\\b", Glob(("a", "b"), below=True, of=IN_ROOT)),
+        ("path:a\\\\*", Glob(("**", "a\\\\*"), below=True, of=IN_ROOT)),
+        ("-path:x/*", Not(Glob(("x", "**"), of=IN_ROOT))),
+        ("path:x", Glob(("**", "x"), below=True, of=IN_ROOT)),
+        ("path:x/", Glob(("**", "x", "**"), of=IN_ROOT)),
+        ("path:./x/y", Glob(("x", "y"), below=True, of=IN_ROOT)),
+        ("path:/x", Glob(("x",), below=True, of=("path", "absolute"))),
+        ("path:C:\\Users\\x", Glob(("C:", "Users", "x"), below=True, of=("absolute",))),
+        ("folder:/2021/holiday", Glob(("2021", "holiday", "**"), ignore_case=True, of=("path", "absolute"))),
         ("near:-33.9,+151.2,500m", Within(-33.9, 151.2, 0.5)),
         ('near:"0, 0, 1 km"', None),
         ('near:"0, 0, 1mi"', Within(0, 0, 1.609344)),

@@ -27,7 +27,7 @@ def test_ridge_regression_is_least_squares_with_rows_that_ask_for_nothing() -> N
 
 
 def _taught() -> tuple[ImageNet, np.ndarray, np.ndarray]:
-    """A tower, features of 400 pictures whose channel 5 shows object 0 and channel 9 object 1, and the names."""
+    """An encoder, features of 400 pictures whose channel 5 shows object 0 and channel 9 object 1, and the names."""
     random = np.random.default_rng(1)
     torch.manual_seed(1)
     image = ImageNet(8, 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,22 @@ class Contract:
         assert store.looks([document.id])[document.id] == (40, 30, "2003-05-06T07:08:09")
         assert store.written(document.id)["path"] == "a/3.jpg"
 
+    @pytest.mark.parametrize("name", ["none", "a third", "one", "nothing", "phrase"])
+    def test_what_is_exported_makes_the_same_store(self, filled: tuple[Store, MemoryStore], name: str) -> None:
+        store, oracle = filled
+        where, copy = FILTERS[name], MemoryStore(SPEC)
+        for part in store.export(where):
+            np.testing.assert_array_equal(store.vectors(part.ids), part.vectors)
+            copy.upsert(part.documents, part.vectors)
+        expected = {(one.path, one.root): one for id_, one in oracle.documents.items() if oracle.satisfies(id_, where)}
+        for one in copy.documents.values():
+            same = expected.pop((one.path, one.root))
+            assert replace(one, segments=()) == replace(same, segments=()) and [*one.segments] == [*same.segments]
+        assert not expected
+        [near], [truth] = copy.search(queries(1), 10**6), oracle.search(queries(1), 10**6, where)
+        assert names(copy, near.ids) == names(oracle, truth.ids, where)
+        np.testing.assert_array_equal(near.scores, truth.scores)
+
     def test_words_are_found_where_they_are_written(self, filled: tuple[Store, MemoryStore]) -> None:
         store, oracle = filled
         terms = [["lake"], ["harbor", "harbour"], ["17"], ["zeppelin"], ["passage"]]
@@ -230,6 +247,34 @@ class Contract:
                     for each, w in ((store, one), (oracle, other))
                 ]
                 assert paths[0] == paths[1]
+
+    def test_words_are_found_inside_of_runs_and_names(self, filled: tuple[Store, MemoryStore]) -> None:
+        """Scripts without spaces, parts of names where nobody has the word itself, and any way to write a word."""
+        store, oracle = filled
+        names_ = ["a/猫の写真.jpg", "a/2023-東京タワー.jpg", "b/DSC02043.jpg", "b/IMG_2044-edit.jpg", "b/20180312.jpg",
+                  "c/annasbirthday.jpg", "c/Strasse.jpg", "c/가족사진을.jpg", "c/2018/x.jpg"]  # fmt: skip
+        made = [
+            NewDocument(name, "image", b"w%d" % n, root="/photos", caption="在北京的 cafe\u0301" if n == 3 else None)
+            for n, name in enumerate(names_)
+        ]
+        vectors = np.eye(SPEC.dim, dtype=np.float32)[np.arange(len(made)) % SPEC.dim]
+        for each in filled:
+            each.upsert(made, vectors)
+        terms = [["猫"], ["写真"], ["真猫"], ["東京"], ["2043"], ["2044"], ["2018"], ["0312"], ["birthday"], ["birth"],
+                 ["nnas"], ["straße"], ["사진"], ["北京"], ["Café"], ["ｃａｆｅ"], ["44-edit"], ["!"]]  # fmt: skip
+        held = []
+        for one, other in zip(store.words(terms, 9), oracle.words(terms, 9), strict=True):
+            paths = [
+                {d.name for d in each.scan() if d.id in set(w.written)} for each, w in ((store, one), (oracle, other))
+            ]
+            assert paths[0] == paths[1] and one.count == len(paths[0])
+            held.append([names_.index(path) for path in sorted(paths[0], key=names_.index)])
+        assert held == [[0], [0], [], [1], [2], [3], [8], [4], [5], [5], [], [6], [7], [3], [3], [3], [3], []]
+        phrases = {"写真": [0], "IMG_20": [3], "2018": [4, 8], "birthday": [], "STRASSE": [6], "의": [], "사진을": [7]}
+        for phrase, numbers in phrases.items():
+            for each in filled:
+                there = [one.path for one in each.newest(Phrase(phrase), 99)]
+                assert sorted(there) == sorted(f"/photos/{names_[n]}" for n in numbers), phrase
 
     def test_changes_change_the_version_and_what_is_found(self, filled: tuple[Store, MemoryStore]) -> None:
         store, oracle = filled

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from mmsearch.core.errors import UsageError, VectorError
+from mmsearch.core.letters import has_tokens, part_of_name, tokens_of
 from mmsearch.core.types import EncoderSpec, Modality
 from mmsearch.filters import Where, holds
-from mmsearch.models.rerankers.base import RerankerSpec
+from mmsearch.filters.tree import value_of
 from mmsearch.store import base
-from mmsearch.store.base import Block, Columns, Document, Holders, Look, Nearest, NewDocument, Segment, Store
+from mmsearch.store.base import Block, Columns, Document, Exported, Holders, Look, Nearest, NewDocument, Segment, Store
 
 
 @dataclass
 class Stored:
-    """A segment: its id, the hash of its source, its number in there and its vector."""
+    """A segment."""
 
     id: int
     hash: bytes
     ordinal: int
     vector: base.FloatArray
-
-
-def words_of(text: str) -> list[str]:
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
-    return re.findall(r"[^\W_]+", plain)
 
 
 class MemoryStore(Store):
@@ -49,10 +44,7 @@ class MemoryStore(Store):
     spec = property(lambda self: self.encoder)  # type: ignore[assignment]
     version = property(lambda self: self.changes)  # type: ignore[assignment]
     size = property(lambda self: len(self.stored))  # type: ignore[assignment]
-
-    @property
-    def modalities(self) -> frozenset[Modality]:
-        return frozenset(one.modality for one in self.documents.values())
+    modalities = property(lambda self: frozenset(one.modality for one in self.documents.values()))  # type: ignore[assignment]
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -60,13 +52,7 @@ class MemoryStore(Store):
         alive = sum(one.hash in hashes for one in self.stored)
         return {"name": self.spec.name, "recipe": "exact", "documents": self.count(), "segments": alive}
 
-    def refresh(self) -> None:
-        pass
-
-    def is_stale(self) -> bool:
-        return False
-
-    # Reading
+    def refresh(self) -> None: ...
 
     def search(
         self, vectors: base.FloatArray, k: int, where: Where | None = None, *, kind: base.QueryKind = "text",
@@ -74,37 +60,43 @@ class MemoryStore(Store):
     ) -> list[Nearest]:  # fmt: skip
         hashes = {one.hash for id_, one in self.documents.items() if self.satisfies(id_, where)}
         alive = [one for one in self.stored if one.hash in hashes]
-        found = []
+        results = []
         for vector in vectors:
             scored = sorted((-float(one.vector @ vector), one.id) for one in alive)[: max(k, pool)]
             ids, scores = np.array([id_ for _, id_ in scored], np.int64), -np.array([s for s, _ in scored], np.float32)
-            if where is not None and adjust is not None:
-                keep = adjust(ids, scores) > -np.inf
-                ids, scores = ids[keep], scores[keep]
-            found.append(Nearest(ids, scores, len(scored) == len(alive)))
-        return found
+            keep = np.isfinite(adjust(ids, scores)) if where is not None and adjust is not None else slice(None)
+            results.append(Nearest(ids[keep], scores[keep], len(scored) == len(alive)))
+        return results
 
     def fetch(self, ids: Sequence[int], where: Where | None = None) -> list[Segment]:
-        wanted = set(ids)
         return [
             self.segment(one, id_)
-            for one in self.stored if one.id in wanted
+            for one in self.stored if one.id in {*ids}
             for id_ in self.documents if self.documents[id_].hash == one.hash and self.satisfies(id_, where)
         ]  # fmt: skip
 
     def segment(self, one: Stored, document: int, date: str | None = None) -> Segment:
         owner = self.documents[document]
         new = owner.segments[one.ordinal]
-        times = (new.start_s, new.end_s, new.text)
-        return Segment(one.id, document, self.path(owner), owner.modality, one.ordinal, *times, date)
+        return Segment(one.id, document, self.path(owner), owner.modality, one.ordinal, *astuple(new), date)
 
     def path(self, document: NewDocument) -> str:
         return document.path if document.root.startswith("dataset:") else f"{document.root}/{document.path}"
 
     def satisfies(self, id_: int, where: Where | None) -> bool:
         one = self.documents[id_]
-        texts = [*self.written(id_).values(), *(segment.text or "" for segment in one.segments)]
-        return where is None or holds(where, asdict(one) | asdict(one.info) | {"words": texts})
+        texts: dict[str, Any] = {"words": self.texts(id_), "name": self.name(id_)}
+        if self.name(id_):
+            texts["absolute"] = f"{one.root}/{one.path}".lstrip("/")
+            texts["named"] = f"{one.root.rsplit('/', 1)[-1]}/{one.path}"
+        return where is None or holds(where, asdict(one) | asdict(one.info) | texts)
+
+    def texts(self, id_: int) -> list[str]:
+        return [*self.written(id_).values(), *(segment.text or "" for segment in self.documents[id_].segments)]
+
+    def name(self, id_: int) -> str:
+        one = self.documents[id_]
+        return "" if one.root.startswith("dataset:") else one.path
 
     def vectors(self, ids: base.IdArray) -> base.FloatArray:
         by_id = {one.id: one.vector for one in self.stored}
@@ -128,8 +120,8 @@ class MemoryStore(Store):
             (id_, one.id) for id_ in documents if (owner := self.documents.get(id_)) is not None
             and (modalities is None or owner.modality in modalities) for one in self.stored if one.hash == owner.hash
         ]  # fmt: skip
-        array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-        return array[:, 0], array[:, 1]
+        documents, ids = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+        return documents, ids
 
     def matching(self, documents: Sequence[int], where: Where) -> set[int]:
         return {id_ for id_ in documents if id_ in self.documents and self.satisfies(id_, where)}
@@ -139,38 +131,43 @@ class MemoryStore(Store):
 
     def newest(self, where: Where | None, limit: int, offset: int = 0) -> list[Segment]:
         dated = []
-        for id_, one in self.documents.items():
+        for id_ in filter(lambda id_: self.satisfies(id_, where), sorted(self.documents)):
+            one = self.documents[id_]
             changed = datetime.fromtimestamp(one.mtime_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S")
             first = next(stored for stored in self.stored if stored.hash == one.hash and stored.ordinal == 0)
-            if self.satisfies(id_, where):
-                dated.append(self.segment(first, id_, one.info.taken_at or changed))
-        dated.sort(key=lambda one: one.document)
+            dated.append(self.segment(first, id_, one.info.taken_at or changed))
         return sorted(dated, key=lambda one: one.date or "", reverse=True)[offset : offset + limit]
 
     def document(self, id_: int) -> Document:
         one = self.documents[id_]
-        times = (one.size, one.mtime_ns, one.caption, one.info.description)
-        return Document(id_, self.path(one), one.path, one.modality, *times)
+        more = (one.size, one.mtime_ns, one.caption, one.info.description)
+        return Document(id_, self.path(one), one.path, one.modality, *more)
 
     def find(self, path: str) -> Document | None:
         return next((one for one in map(self.document, self.documents) if one.path == path), None)
 
     def scan(self, prefix: str = "") -> Iterator[Document]:
-        for one in map(self.document, sorted(self.documents)):
-            if not prefix or (one.path + "/").startswith(prefix.rstrip("/") + "/"):
-                yield one
+        everything, below = map(self.document, sorted(self.documents)), prefix.rstrip("/") + "/"
+        return (one for one in everything if not prefix or (one.path + "/").startswith(below))
+
+    def export(self, where: Where | None = None) -> Iterator[Exported]:
+        for id_, one in list(self.documents.items()):
+            if self.satisfies(id_, where):
+                parts = [each for each in self.stored if each.hash == one.hash]
+                ids, vectors = np.array([each.id for each in parts]), np.stack([each.vector for each in parts])
+                yield Exported([one], ids, vectors)
 
     def looks(self, documents: Sequence[int]) -> dict[int, Look]:
-        infos = {id_: self.documents[id_].info for id_ in documents}
-        return {id_: Look(info.width, info.height, info.taken_at) for id_, info in infos.items()}
+        return {id_: Look(i.width, i.height, i.taken_at) for id_ in documents for i in [self.documents[id_].info]}
 
     def words(self, terms: Sequence[Sequence[str]], limit: int) -> list[Holders]:
+        tokens = {id_: [tokens_of(text) for text in self.texts(id_)] for id_ in sorted(self.documents)}
         found = []
         for forms in terms:
-            texts = {id_: [*self.written(id_).values()] for id_ in self.documents}
-            for id_, one in self.documents.items():
-                texts[id_] += [segment.text or "" for segment in one.segments]
-            held = sorted(id_ for id_ in texts if any({*words_of(t)} & {*forms} for t in texts[id_]))
+            wanted = [tokens_of(form) for form in forms]
+            held = [id_ for id_ in tokens if any(has_tokens(text, form) for text in tokens[id_] for form in wanted)]
+            if not held and (part := part_of_name(forms[0])) is not None:
+                held = [id_ for id_ in tokens if part in " ".join(tokens_of(self.name(id_)))]
             found.append(Holders(held, (), len(held)) if len(held) <= limit else Holders((), (), limit + 1))
         return found
 
@@ -179,16 +176,10 @@ class MemoryStore(Store):
         texts = {"path": one.path, "folder": one.root.removeprefix("dataset:").rsplit("/", 1)[-1]}
         return texts | {"caption": one.caption or "", "description": one.info.description or ""}
 
-    def lines(self, ids: Sequence[int]) -> dict[int, str]:
-        return {}
-
     def columns(self, ids: base.IdArray) -> Columns:
-        places = {one.id: place for place, one in enumerate(self.stored)}
-        known = [
-            self.kept[1][places[id_]] if places[id_] < len(self.kept[1]) else (0, 0, False) for id_ in ids.tolist()
-        ]
-        hubness, crowd, is_text = zip(*known, strict=True) if known else ((), (), ())
-        return Columns(np.array(hubness, np.float32), np.array(crowd, np.float32), np.array(is_text, bool))
+        kept = dict(zip((one.id for one in self.stored), self.kept[1], strict=False))
+        rows = np.array([kept.get(id_, (0, 0, 0)) for id_ in ids.tolist()], np.float32).reshape(-1, 3)
+        return Columns(rows[:, 0], rows[:, 1], rows[:, 2].astype(bool))
 
     def calibration(self) -> tuple[Mapping[str, Any], int]:
         return self.kept[0], len(self.kept[1])
@@ -196,10 +187,19 @@ class MemoryStore(Store):
     def keep_calibration(self, values: Mapping[str, Any], columns: Columns, start: int) -> None:
         self.kept = (dict(values), [*self.kept[1][:start], *(Columns(*one) for one in zip(*columns, strict=True))])
 
-    def tokens(self, reranker: RerankerSpec, ids: Sequence[int]) -> base.CachedTokens:
-        return base.NoTokens()
+    def fields(self, field: str) -> list[Any]:
+        if field == "date":
+            return [one.date for one in self.newest(None, 10**9)]
+        every = [asdict(one) | asdict(one.info) for one in self.documents.values()]
+        known = [one | dict(zip(("folder", "name"), one["path"].rpartition("/")[::2], strict=True)) for one in every]
+        return [value for one in known if (value := value_of(one, field)) is not None]
 
-    # Changes
+    def values(self, field: str, limit: int) -> list[tuple[str, int]]:
+        return sorted(Counter(self.fields(field)).items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
+
+    def span(self, field: str) -> tuple[Any, Any] | None:
+        known = self.fields(field)
+        return (min(known), max(known)) if known else None
 
     def upsert(self, documents: Sequence[NewDocument], vectors: base.FloatArray) -> None:
         if vectors.shape != (sum(len(one.segments) for one in documents), self.spec.dim):
@@ -218,14 +218,12 @@ class MemoryStore(Store):
         self.changes += 1
 
     def delete(self, where: Where | None) -> int:
-        gone = [id_ for id_ in self.documents if self.satisfies(id_, where)]
-        for id_ in gone:
-            del self.documents[id_]
+        before, self.changes = len(self.documents), self.changes + 1
+        self.documents = {id_: one for id_, one in self.documents.items() if not self.satisfies(id_, where)}
         hashes = {one.hash for one in self.documents.values()}
         for one in self.stored:
             one.hash = one.hash if one.hash in hashes else b"gone"
-        self.changes += 1
-        return len(gone)
+        return before - len(self.documents)
 
     def switch(self, spec: EncoderSpec, name: str) -> None:
         if spec != self.spec:

@@ -1,4 +1,4 @@
-"""The built-in towers as torch modules: the same function as the graphs they come from, and back again."""
+"""The built-in encoders as torch modules: the same function as the graphs they come from, and back again."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from mmsearch.models.encoders.builtin import SHIPPED_WEIGHTS, BuiltinEncoder, di
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from mmsearch.training.builtin_model import BuiltinModel, BuiltinModelOptions  # noqa: E402
+from mmsearch.training.builtin_model import BuiltinModel  # noqa: E402
 from mmsearch.training.builtin_modules import Convolution, pooled, side_by_side, unit  # noqa: E402
-from mmsearch.training.fit import TrainOptions, fit  # noqa: E402
-from mmsearch.training.onnx_tensors import read_tensors  # noqa: E402
+from mmsearch.training.fit import fit  # noqa: E402
+from mmsearch.training.onnx_weights import read_tensors  # noqa: E402
+from mmsearch.training.options import BuiltinModelOptions, Freezing, TrainOptions, ViewOptions  # noqa: E402
 from mmsearch.training.pairs import ImageSource, Pairs  # noqa: E402
-from mmsearch.training.towers import Freezing  # noqa: E402
-from mmsearch.training.views import ViewOptions  # noqa: E402
 from tests.support.colours import COLOURS, save_colour  # noqa: E402
 
 TEXTS = ["dog", "two dogs play in the snow near a house", "a photo of a red car."]
@@ -35,7 +34,7 @@ def pictures() -> list[Image.Image]:
 
 
 @pytest.fixture(scope="module")
-def towers() -> BuiltinModel:
+def network() -> BuiltinModel:
     torch.manual_seed(0)
     return BuiltinModel(SHIPPED_WEIGHTS, Freezing(1), BuiltinModelOptions())
 
@@ -45,29 +44,29 @@ def encoder() -> BuiltinEncoder:
     return BuiltinEncoder(options=EncoderOptions(threads=2))
 
 
-def vectors(towers: BuiltinModel) -> tuple[np.ndarray, np.ndarray]:
-    towers.eval()
-    pixels = torch.from_numpy(np.stack([towers.view(image, None) for image in pictures()]))
+def vectors(network: BuiltinModel) -> tuple[np.ndarray, np.ndarray]:
+    network.eval()
+    pixels = torch.from_numpy(np.stack([network.view(image, None) for image in pictures()]))
     with torch.no_grad():
-        images = towers.images(pixels).vectors
-        texts = towers.texts(torch.from_numpy(towers.tokenize(TEXTS))).vectors
+        images = network.images(pixels).vectors
+        texts = network.texts(torch.from_numpy(network.tokenize(TEXTS))).vectors
     return images.numpy(), texts.numpy()
 
 
-def test_they_are_the_shipped_graphs(towers: BuiltinModel, encoder: BuiltinEncoder) -> None:
-    images, texts = vectors(towers)
+def test_they_are_the_shipped_graphs(network: BuiltinModel, encoder: BuiltinEncoder) -> None:
+    images, texts = vectors(network)
     shipped = encoder.encode_images(pictures()), encoder.encode_texts(TEXTS)
-    if towers.is_new:  # version 0 has ConSE's half alone
+    if network.is_new:  # version 0 has ConSE's half alone
         images, texts = (unit(torch.from_numpy(rows[:, -384:])).numpy() for rows in (images, texts))
     for found, expected in zip((images, texts), shipped, strict=True):
         np.testing.assert_allclose((found * expected).sum(1), 1, atol=1e-4)
 
 
-def test_texts_do_not_depend_on_their_neighbours(towers: BuiltinModel) -> None:
-    towers.eval()
+def test_texts_do_not_depend_on_their_neighbours(network: BuiltinModel) -> None:
+    network.eval()
     with torch.no_grad():
-        together = towers.texts(torch.from_numpy(towers.tokenize(TEXTS))).vectors
-        alone = [towers.texts(torch.from_numpy(towers.tokenize([text]))).vectors[0] for text in TEXTS]
+        together = network.texts(torch.from_numpy(network.tokenize(TEXTS))).vectors
+        alone = [network.texts(torch.from_numpy(network.tokenize([text]))).vectors[0] for text in TEXTS]
     np.testing.assert_allclose(together.numpy(), torch.stack(alone).numpy(), atol=1e-5)
 
 
@@ -76,16 +75,16 @@ def test_training_changes_only_what_learns_and_exports_what_it_learned(tmp_path:
     paths = [save_colour(tmp_path / f"{n}.png", colour, (40, 30), n) for n, colour in enumerate(list(COLOURS) * 2)]
     pairs = Pairs(tuple(map(ImageSource, paths)), tuple((f"a {path} picture",) for path in list(COLOURS) * 2))
     options = TrainOptions(
-        epochs=1, batch_size=8, average=0.0, device="cpu", threads=2, views=ViewOptions(cached=2), tower_rate=1e-3
+        epochs=1, batch_size=8, average=0.0, device="cpu", threads=2, views=ViewOptions(cached=2), encoder_rate=1e-3
     )
     options = replace(options, step=replace(options.step, words_weight=0.5))
     torch.manual_seed(0)
-    towers = BuiltinModel(SHIPPED_WEIGHTS, Freezing(1), BuiltinModelOptions())
-    towers.class_names = towers.class_names[:40]  # fewer prompts to learn the gate from
-    before = {name: value.clone() for name, value in towers.state_dict().items()}
-    fit(towers, pairs.take(range(12)), pairs.take(range(12, 16)), options, tmp_path / "run")
-    changed = {name for name, value in towers.state_dict().items() if not torch.equal(value, before[name])}
-    last = len(towers.text.branch) - 1
+    network = BuiltinModel(SHIPPED_WEIGHTS, Freezing(1), BuiltinModelOptions())
+    network.class_names = network.class_names[:40]  # fewer prompts to learn the gate from
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    fit(network, pairs.take(range(12)), pairs.take(range(12, 16)), options, tmp_path / "run")
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    last = len(network.text.branch) - 1
     assert {
         "image.head.up.weight",
         "image.network.blocks.6.0.conv_pw.weight",
@@ -94,10 +93,10 @@ def test_training_changes_only_what_learns_and_exports_what_it_learned(tmp_path:
     for frozen in ("image.network.blocks.5", "text.layers.", "text.words", "image.classes", "frozen_rest"):
         assert not any(name.startswith(frozen) for name in changed), frozen
     (tmp_path / "out").mkdir()
-    towers.export(tmp_path / "out")
+    network.export(tmp_path / "out")
     encoder = BuiltinEncoder(tmp_path / "out", EncoderOptions(threads=2))
     assert encoder.spec.digest == digest_of_weights(tmp_path / "out")
-    images, texts = vectors(towers)
+    images, texts = vectors(network)
     # Where int8 weights move a class into or out of the 20 that ConSE averages, its half of the vector jumps.
     np.testing.assert_allclose((images * encoder.encode_images(pictures())).sum(1), 1, atol=6e-2)
     np.testing.assert_allclose((texts * encoder.encode_texts(TEXTS)).sum(1), 1, atol=2e-3)
@@ -106,40 +105,40 @@ def test_training_changes_only_what_learns_and_exports_what_it_learned(tmp_path:
     assert encoder.text_tokens("a dog").shape == (1, 4, 384)
     again = BuiltinModel(tmp_path / "out", Freezing(0), BuiltinModelOptions())
     np.testing.assert_allclose(vectors(again)[1], texts, atol=2e-2)
-    assert again.text.shares == towers.text.shares
+    assert again.text.shares == network.text.shares
 
 
 def test_what_objects_are_found_is_held_while_the_trunk_learns() -> None:
     torch.manual_seed(0)
-    towers = BuiltinModel(SHIPPED_WEIGHTS, Freezing(1), BuiltinModelOptions()).eval()
-    pixels = torch.from_numpy(np.stack([towers.view(image, None) for image in pictures()]))
+    network = BuiltinModel(SHIPPED_WEIGHTS, Freezing(1), BuiltinModelOptions()).eval()
+    pixels = torch.from_numpy(np.stack([network.view(image, None) for image in pictures()]))
     with torch.no_grad():
-        kept = towers.image_start(pixels)
-        assert float(towers.image_rest(kept).drift) < 1e-6
-        towers.image.network.conv_head.bias += 0.5 * torch.randn(1280)  # as if the features had learned something
-        features = towers.image.network.rest(kept[0], towers.stages)[1]
-        found = towers.image.objects(features)
-        old = towers.image.objects(_features_before(towers, kept[0]))
-        with_objects = float(towers.image_rest(kept).drift)
-        towers.image.objects = None
-        classes_alone = float(towers.image_rest(kept).drift)
+        kept = network.image_start(pixels)
+        assert float(network.image_rest(kept).drift) < 1e-6
+        network.image.network.conv_head.bias += 0.5 * torch.randn(1280)  # as if the features had learned something
+        features = network.image.network.rest(kept[0], network.stages)[1]
+        found = network.image.objects(features)
+        old = network.image.objects(_features_before(network, kept[0]))
+        with_objects = float(network.image_rest(kept).drift)
+        network.image.objects = None
+        classes_alone = float(network.image_rest(kept).drift)
     assert ((found - old) ** 2).mean() > 0.01
     np.testing.assert_allclose(with_objects - classes_alone, float(((found - old) ** 2).mean()), rtol=1e-3)
 
 
-def _features_before(towers: BuiltinModel, kept: torch.Tensor) -> torch.Tensor:
+def _features_before(network: BuiltinModel, kept: torch.Tensor) -> torch.Tensor:
     """The features as they were, by the copy of the stages that training does not touch."""
-    assert towers.frozen_rest is not None
-    *stages, head, _ = towers.frozen_rest
+    assert network.frozen_rest is not None
+    *stages, head, _ = network.frozen_rest
     for stage in stages:
         kept = stage(kept)
     return torch.nn.functional.relu6(head(kept)).mean((2, 3))
 
 
-def test_names_and_captions_are_weighed_differently(towers: BuiltinModel) -> None:
-    if towers.is_new:
+def test_names_and_captions_are_weighed_differently(network: BuiltinModel) -> None:
+    if network.is_new:
         pytest.skip("version 0 is shipped: it has no joint space to weigh")
-    rows = vectors(towers)[1]
+    rows = vectors(network)[1]
     conse_share = (rows[:, -384:] ** 2).sum(1)
     assert conse_share[0] > 0.3 > 0.1 > conse_share[1] and conse_share[2] > 0.3
 

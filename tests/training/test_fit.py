@@ -20,15 +20,17 @@ torch = pytest.importorskip("torch")
 open_clip = pytest.importorskip("open_clip")
 
 from mmsearch.training.batches import Batches  # noqa: E402
-from mmsearch.training.fit import TrainOptions, fit, schedule  # noqa: E402
-from mmsearch.training.hubs import write_hubs  # noqa: E402
-from mmsearch.training.losses import LossOptions, Objective  # noqa: E402
+from mmsearch.training.dual_encoder import DualEncoder  # noqa: E402
+from mmsearch.training.fit import fit  # noqa: E402
+from mmsearch.training.hubness import write_hubness_samples  # noqa: E402
+from mmsearch.training.losses import Objective  # noqa: E402
+from mmsearch.training.options import Freezing, LossOptions, StepOptions, TrainOptions, ViewOptions  # noqa: E402
 from mmsearch.training.pair_sources import read_pairs  # noqa: E402
 from mmsearch.training.pairs import ImageSource, Pairs  # noqa: E402
-from mmsearch.training.run import TrainRequest, open_towers, train  # noqa: E402
-from mmsearch.training.steps import StepOptions, backward  # noqa: E402
-from mmsearch.training.towers import Freezing, Towers  # noqa: E402
-from mmsearch.training.views import ImageFeed, ViewOptions  # noqa: E402
+from mmsearch.training.run import TrainRequest, open_network, train  # noqa: E402
+from mmsearch.training.steps import backward  # noqa: E402
+from mmsearch.training.trainer import schedule  # noqa: E402
+from mmsearch.training.views import ImageFeed  # noqa: E402
 
 TINY = {
     "embed_dim": 16,
@@ -39,7 +41,7 @@ OPTIONS = TrainOptions(
     epochs=6,
     batch_size=24,
     learning_rate=3e-3,
-    tower_rate=3e-3,
+    encoder_rate=3e-3,
     average=0.5,
     device="cpu",
     threads=1,
@@ -90,12 +92,12 @@ def split(table: Path) -> tuple[Pairs, Pairs]:
     return good.split(0.2)
 
 
-def tiny(model: Path, learns: str = "all") -> Towers:
-    return open_towers(str(model), Freezing.parse(learns), None, 0)  # type: ignore[arg-type]
+def tiny(model: Path, learns: str = "all") -> DualEncoder:
+    return open_network(str(model), Freezing.parse(learns), None, 0)  # type: ignore[arg-type]
 
 
-def weights(towers: Towers) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in towers.state_dict().items()}
+def weights(network: DualEncoder) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
 
 
 def test_it_learns_and_the_result_is_an_encoder(model: Path, table: Path, tmp_path: Path) -> None:
@@ -154,7 +156,7 @@ def test_a_blend_ends_between_old_and_new_weights(model: Path, split: tuple[Pair
             torch.testing.assert_close(value, 0.75 * old[name] + 0.25 * learned[name], rtol=1e-4, atol=1e-6)
             changed += not torch.equal(learned[name], old[name])
     assert changed > 10
-    with pytest.raises(UsageError, match=r"\(0, 1\]"):
+    with pytest.raises(UsageError, match="blend must be above 0 and at most 1, got 0"):
         replace(options, blend=0.0)
 
 
@@ -166,19 +168,19 @@ def test_a_run_with_other_settings_is_not_resumed(model: Path, split: tuple[Pair
 
 @pytest.mark.parametrize("loss", ["infonce", "triplet", "sigmoid"])
 def test_cached_gradients_equal_plain_ones(model: Path, split: tuple[Pairs, Pairs], tmp_path: Path, loss: str) -> None:
-    towers = tiny(model)
-    feed = ImageFeed(towers, split[0].images, ViewOptions(), tmp_path, seed=0, device=torch.device("cpu"))
-    batches = Batches(towers, split[0], feed, 30, 2, 0, torch.device("cpu"))
+    network = tiny(model)
+    feed = ImageFeed(network, split[0].images, ViewOptions(), tmp_path, seed=0, device=torch.device("cpu"))
+    batches = Batches(network, split[0], feed, 30, 2, 0, torch.device("cpu"))
     batches.find_words()
     batch = next(batches.epoch(0))
     assert batch.words is not None
     objective = Objective(LossOptions(name=loss))  # type: ignore[arg-type]
     gradients, losses = [], []
     for piece in (None, 7):
-        towers.zero_grad()
+        network.zero_grad()
         objective.zero_grad()
-        losses.append(backward(towers, objective, batch, StepOptions(piece, words_weight=0.5), seed=1))
-        both = [*towers.named_parameters(), *objective.named_parameters()]
+        losses.append(backward(network, objective, batch, StepOptions(piece, words_weight=0.5), seed=1))
+        both = [*network.named_parameters(), *objective.named_parameters()]
         gradients.append({name: p.grad.clone() for name, p in both if p.grad is not None})
     feed.close()
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
@@ -197,10 +199,10 @@ def test_cached_gradients_equal_plain_ones(model: Path, split: tuple[Pairs, Pair
 def test_only_what_should_learn_changes(
     model: Path, split: tuple[Pairs, Pairs], tmp_path: Path, learns: str, frozen: list[str], learning: list[str]
 ) -> None:
-    towers = tiny(model, learns)
-    before = weights(towers)
-    fit(towers, *split, replace(OPTIONS, epochs=1), tmp_path)
-    after = weights(towers)
+    network = tiny(model, learns)
+    before = weights(network)
+    fit(network, *split, replace(OPTIONS, epochs=1), tmp_path)
+    after = weights(network)
     for name in frozen:
         assert torch.equal(before[f"model.{name}"], after[f"model.{name}"]), name
     for name in learning:
@@ -211,18 +213,18 @@ def test_only_what_should_learn_changes(
 def test_low_rank_updates_become_the_weights(
     model: Path, split: tuple[Pairs, Pairs], tmp_path: Path, learns: str
 ) -> None:
-    plain, towers = tiny(model), tiny(model, learns)
+    plain, network = tiny(model), tiny(model, learns)
     pixels, tokens = torch.randint(0, 256, (3, 16, 16, 3), dtype=torch.uint8), torch.ones(2, 12, dtype=torch.int64)
     with torch.no_grad():
-        assert torch.equal(plain.images(pixels).vectors, towers.images(pixels).vectors), "they start as nothing"
-    _, rest = towers.parameter_groups()
+        assert torch.equal(plain.images(pixels).vectors, network.images(pixels).vectors), "they start as nothing"
+    _, rest = network.parameter_groups()
     blocks = 2 if learns == "lora:2" else 1
-    assert len(rest) == 2 * 2 * 4 * blocks, "up and down of two towers' four matrices a block"
+    assert len(rest) == 2 * 2 * 4 * blocks, "up and down of two encoders' four matrices a block"
     assert sum(p.numel() for p in rest) < 0.5 * sum(p.numel() for p in plain.parameter_groups()[1])
-    fit(towers, *split, replace(OPTIONS, epochs=2), tmp_path / "run")
+    fit(network, *split, replace(OPTIONS, epochs=2), tmp_path / "run")
     with torch.no_grad():
-        learned = towers.images(pixels).vectors, towers.texts(tokens).vectors
-    towers.export(tmp_path)
+        learned = network.images(pixels).vectors, network.texts(tokens).vectors
+    network.export(tmp_path)
     merged = tiny(tmp_path)
     assert merged.state_dict().keys() == plain.state_dict().keys(), "a model like any other"
     with torch.no_grad():
@@ -231,7 +233,7 @@ def test_low_rank_updates_become_the_weights(
         assert not torch.allclose(plain.images(pixels).vectors, learned[0], atol=1e-3)
     first = "model.visual.transformer.resblocks.0.attn.in_proj_weight"
     assert torch.equal(merged.state_dict()[first], plain.state_dict()[first]) is (blocks == 1)
-    assert towers.state_dict().keys() == plain.state_dict().keys()
+    assert network.state_dict().keys() == plain.state_dict().keys()
 
 
 def test_a_resumed_low_rank_run_ends_with_the_same_weights(
@@ -254,18 +256,18 @@ def test_a_resumed_low_rank_run_ends_with_the_same_weights(
 
 
 def test_training_stops_early_and_keeps_the_best(model: Path, split: tuple[Pairs, Pairs], tmp_path: Path) -> None:
-    options = replace(OPTIONS, epochs=12, learning_rate=1e-9, tower_rate=1e-9, patience=2)
+    options = replace(OPTIONS, epochs=12, learning_rate=1e-9, encoder_rate=1e-9, patience=2)
     fitted = fit(tiny(model), *split, options, tmp_path)
     scores = [epoch.score for epoch in fitted.epochs]
     assert len(scores) < 12 and scores[fitted.best - 1] == max(scores) and len(scores) == fitted.best + 2
 
 
 def test_views_depend_on_the_seed_alone(model: Path, split: tuple[Pairs, Pairs], tmp_path: Path) -> None:
-    towers, rows = tiny(model), np.arange(5)
+    network, rows = tiny(model), np.arange(5)
 
     def shown(seed: int, epoch: int, cached: int, name: str) -> torch.Tensor:
         options = replace(OPTIONS.views, cached=cached)
-        feed = ImageFeed(towers, split[0].images, options, tmp_path / name, seed=seed, device=torch.device("cpu"))
+        feed = ImageFeed(network, split[0].images, options, tmp_path / name, seed=seed, device=torch.device("cpu"))
         found = feed.rows(rows, epoch)[0]
         feed.close()
         return found
@@ -278,15 +280,15 @@ def test_views_depend_on_the_seed_alone(model: Path, split: tuple[Pairs, Pairs],
 
 
 def test_neighbours_share_a_batch(model: Path, split: tuple[Pairs, Pairs], tmp_path: Path) -> None:
-    towers = tiny(model)
-    feed = ImageFeed(towers, split[0].images, ViewOptions(cached=1), tmp_path, seed=0, device=torch.device("cpu"))
-    batches = Batches(towers, split[0], feed, 8, 1, 0, torch.device("cpu"))
+    network = tiny(model)
+    feed = ImageFeed(network, split[0].images, ViewOptions(cached=1), tmp_path, seed=0, device=torch.device("cpu"))
+    batches = Batches(network, split[0], feed, 8, 1, 0, torch.device("cpu"))
     batches.find_neighbours(4)
     seen = torch.cat([batch.groups for batch in batches.epoch(0)]).tolist()
     feed.close()
     assert len(seen) == len(set(seen)) and len(seen) >= len(split[0]) - 8
     with torch.no_grad():
-        rows = towers.image_rest(feed.rows(np.arange(len(split[0])), 0)).vectors
+        rows = network.image_rest(feed.rows(np.arange(len(split[0])), 0)).vectors
     alike = rows @ rows.T
     inside = np.mean([float(alike[seen[i], seen[i + 1]]) for i in range(0, len(seen) - 1, 4)])
     assert inside > float(alike.mean())
@@ -294,7 +296,7 @@ def test_neighbours_share_a_batch(model: Path, split: tuple[Pairs, Pairs], tmp_p
 
 def test_hard_negatives_come_from_an_index(model: Path, table: Path, tmp_path: Path) -> None:
     from mmsearch.api import Index
-    from mmsearch.training.mining import vectors_of_index
+    from mmsearch.training.pair_sources import vectors_of_index
     from tests.support.colours import ColourEncoder
 
     pairs = read_pairs(table)
@@ -305,9 +307,9 @@ def test_hard_negatives_come_from_an_index(model: Path, table: Path, tmp_path: P
     vectors = vectors_of_index(tmp_path / "index", pairs)
     lengths = np.linalg.norm(vectors, axis=1)
     assert vectors.shape == (100, 4) and lengths[7] == 0 and np.allclose(np.delete(lengths, 7), 1, atol=1e-3)
-    towers = tiny(model)
-    feed = ImageFeed(towers, pairs.images, ViewOptions(), tmp_path, seed=0, device=torch.device("cpu"))
-    batches = Batches(towers, pairs, feed, 8, 1, 0, torch.device("cpu"))
+    network = tiny(model)
+    feed = ImageFeed(network, pairs.images, ViewOptions(), tmp_path, seed=0, device=torch.device("cpu"))
+    batches = Batches(network, pairs, feed, 8, 1, 0, torch.device("cpu"))
     batches.find_neighbours(4, vectors)
     order = batches._order(np.random.default_rng(0))
     feed.close()
@@ -331,7 +333,7 @@ def test_the_result_knows_where_its_captions_and_photos_lie(model: Path, table: 
     paths = sorted(table.parent.glob("[0-9]*.png"))
     captions = [f"{number} {colour} {thing}" for number in range(20) for colour in COLOURS for thing in ("dog", "car")]
     pairs = Pairs(tuple(map(ImageSource, paths)), tuple(tuple(captions[n::100]) for n in range(100)))
-    write_hubs(folder, pairs, None)
+    write_hubness_samples(folder, pairs, None)
     for texts_only in (False, True):
         encoder = open_encoder(str(folder), texts_only=texts_only)
         centroids, photos = encoder.caption_centroids(), encoder.photo_sample()
@@ -369,8 +371,13 @@ def test_the_command_trains_and_tells(model: Path, table: Path, tmp_path: Path) 
     told = json.loads(CliRunner().invoke(app, [*where, *how, "--json"], catch_exceptions=False).stdout)
     assert told["images"] + told["dev_images"] == 100 and len(told["refused"]) == 10
     assert told["before"].keys() == told["after"].keys() and isinstance(told["is_better"], bool)
-    again = CliRunner().invoke(app, [*where, *how, "--resume"], catch_exceptions=False).stdout
-    assert "refused    10 rows" in again and "with: mmsearch index FOLDER --model" in again
+    by_old_name = ["--resume", "--tower-rate", "2e-5"]
+    again = CliRunner().invoke(app, [*where, *how, *by_old_name], catch_exceptions=False)
+    assert "refused    10 rows" in again.stdout and "with: mmsearch index FOLDER --model" in again.stdout
+    assert "--tower-rate is called --encoder-rate now" in again.stderr
+    for wrong, reason in ((["--loss", "other"], "no such loss"), (["--blend", "0"], "blend must be above 0")):
+        with pytest.raises(UsageError, match=reason):
+            CliRunner().invoke(app, [*where, *wrong], catch_exceptions=False)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "something").touch()
     with pytest.raises(UsageError, match="not empty"):

@@ -13,7 +13,8 @@ from mmsearch.core.errors import UsageError
 
 torch = pytest.importorskip("torch")
 
-from mmsearch.training.losses import LossOptions, Objective, hardest_triplet, info_nce, sigmoid  # noqa: E402
+from mmsearch.training.losses import Objective, hardest_triplet, info_nce, sigmoid  # noqa: E402
+from mmsearch.training.options import LossOptions  # noqa: E402
 from mmsearch.training.steps import word_loss  # noqa: E402
 
 sizes = st.tuples(st.integers(1, 7), st.integers(1, 6), st.integers(0, 1000))

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mmsearch.training.vocabulary import PROBABILITY, Vocabulary  # noqa: E402
+from mmsearch.training.builtin_modules import PROBABILITY, Vocabulary  # noqa: E402
 
 
 def gaussian_classes(classes: int, width: int, each: int) -> tuple[torch.Tensor, torch.Tensor, torch.nn.Linear]:

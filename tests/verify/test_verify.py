@@ -18,6 +18,7 @@ from mmsearch.api import Index
 from mmsearch.core.errors import IndexBusy, IndexDamaged
 from mmsearch.ingest import IngestOptions
 from mmsearch.sources import WalkRules
+from mmsearch.store.local.catalogue.database import register_words
 from mmsearch.store.local.files import codes as code_file
 from mmsearch.verify import Verdict
 from mmsearch.verify.differences import KINDS
@@ -33,6 +34,7 @@ def sql(index: Index, *statements: str) -> None:
     """Damages the catalogue behind everybody's back."""
     (index.path / "catalogue.closed").unlink(missing_ok=True)  # as any writer does: else its log would not be believed
     with sqlite3.connect(index.path / "catalogue.sqlite") as connection:
+        register_words(connection)
         for statement in statements:
             connection.execute(statement)
     connection.close()

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from mmsearch.media import hdr
+from mmsearch.media.hdr import Coding
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageCms import ImageCmsTransform
@@ -76,8 +79,14 @@ def shrink(image: Image, side: int) -> Image:
     return image
 
 
-def to_srgb(image: Image, profile: bytes | None) -> Image:
-    """A flat image to RGB in the sRGB space. A profile that is broken or of another mode is ignored."""
+def to_srgb(image: Image, profile: bytes | None, coding: Coding | None = None) -> Image:
+    """A flat image to RGB in the sRGB space. A profile that is broken or of another mode is ignored, and any where the
+    colours are said to be ``coding`` of high dynamic range.
+    """
+    if coding is not None and coding.is_hdr and image.mode in {"L", "RGB"}:
+        from PIL import Image
+
+        return Image.fromarray(hdr.to_srgb(np.asarray(image.convert("RGB")), coding))
     transform = None
     if image.mode == "LAB" or (profile and isinstance(profile, bytes)):
         transform = _transform(b"" if image.mode == "LAB" else profile or b"", image.mode)

@@ -6,16 +6,20 @@ reduced DCT scale) → eight bits, no transparency → smaller by a whole factor
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from types import MappingProxyType
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from mmsearch.core.errors import MediaError
 from mmsearch.core.types import MediaInfo, Modality
 from mmsearch.media.base import Decoded, DecodedSegment, DecodeOptions, Decoder, opened
 from mmsearch.media.formats import FORMATS, IMAGE, RAW, Format, format_by_content, format_by_suffix
+from mmsearch.media.image.coding import coding_of
 from mmsearch.media.image.colour import flatten, shrink, to_srgb, upright
+from mmsearch.media.image.mending import mended
 from mmsearch.media.image.metadata import ExifTags, exif_of, media_info
 from mmsearch.media.image.pillow_guard import (
     HEADER_BYTES,
@@ -38,6 +42,8 @@ MAX_PAGES = 16
 """Pages of a TIFF beyond this are not read."""
 
 _MAX_PREVIEW_TRIES = 4
+_CODING = "mmsearch_coding"
+"""Where `Image.info` holds the `Coding` of the colours."""
 TIFF = FORMATS["TIFF"]
 
 
@@ -62,12 +68,30 @@ class ImageDecoder(Decoder):
         """See :meth:`Decoder.decode`."""
         with opened(path, data) as stream:
             format_ = _format(stream)
-            named = format_by_suffix(path.suffix)
-            if format_.reader == RAW or (format_ is TIFF and named is not None and named.reader == RAW):
+            if _is_raw(format_, path):
                 info, segments = _decode_raw(stream, format_, options)
             else:
-                info, segments = _decode(stream, format_, options)
+                info, segments = _decode_whole(stream, format_, options)
         return Decoded(info, iter(segments))
+
+    def describe(self, path: Path, options: DecodeOptions) -> MediaInfo | Literal["again"]:
+        """See :meth:`Decoder.describe`: high dynamic range was shown as if it were plain."""
+        with opened(path, None) as stream:
+            format_ = _format(stream)
+            if _is_raw(format_, path):
+                return _describe_raw(stream, options)
+            with pillow_guard(format_.name), open_image(stream, format_) as image:
+                coding = coding_of(image, stream)
+                if coding is not None and coding.is_hdr:
+                    return "again"
+                exif = exif_of(image, header_alone=True)
+                return media_info(exif, _upright_size(image, exif), image)
+
+
+def _is_raw(format_: Format, path: Path) -> bool:
+    """Most camera RAW is TIFF by its content: there the suffix decides."""
+    named = format_by_suffix(path.suffix)
+    return format_.reader == RAW or (format_ is TIFF and named is not None and named.reader == RAW)
 
 
 def _format(stream: IO[bytes]) -> Format:
@@ -81,8 +105,31 @@ def _format(stream: IO[bytes]) -> Format:
     return format_
 
 
-def _decode(stream: IO[bytes], format_: Format, options: DecodeOptions) -> tuple[MediaInfo, list[DecodedSegment]]:
+def _decode_whole(stream: IO[bytes], format_: Format, options: DecodeOptions) -> tuple[MediaInfo, list[DecodedSegment]]:
+    """Also of a file in which only what stands beside the picture is damaged."""
+    try:
+        return _decode(stream, format_, options)
+    except MediaError as error:
+        if error.__cause__ is None:  # not Pillow's, but a limit of ours
+            raise
+        found: list[tuple[MediaInfo, list[DecodedSegment]]] = []
+        with suppress(MediaError):
+            found += [_decode(way.stream, format_, options, way.info) for way in mended(stream, format_.name)]
+        if found and all(_show_the_same(found[0][1], other) for _, other in found[1:]):
+            return found[0]
+        raise
+
+
+def _show_the_same(some: list[DecodedSegment], others: list[DecodedSegment]) -> bool:
+    return [one.image for one in some] == [one.image for one in others]
+
+
+def _decode(
+    stream: IO[bytes], format_: Format, options: DecodeOptions, more: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[MediaInfo, list[DecodedSegment]]:
+    """``more``: what the plugin could not find in the file."""
     with pillow_guard(format_.name), open_image(stream, format_) as image:
+        image.info.update(more, **{_CODING: coding_of(image, stream)})
         _check_size(image.size, options)
         exif = exif_of(image)
         info = media_info(exif, _upright_size(image, exif), image)
@@ -119,8 +166,9 @@ def _picture(image: ImageFile, orientation: int, options: DecodeOptions, turns: 
     # long.
     image.draft("RGB" if image.mode in {"RGB", "YCbCr"} else None, (side, side))
     image.load()
-    profile = image.info.get("icc_profile")
-    picture = upright(to_srgb(shrink(flatten(image), side), profile), orientation)
+    small = shrink(flatten(image), side)
+    coding = image.info.get(_CODING)
+    picture = upright(to_srgb(small, image.info.get("icc_profile"), coding), orientation)
     # Not the opened image itself where it goes on to another frame: its pixels would change under the segment.
     return picture.copy() if picture is image and turns else picture
 
@@ -231,15 +279,31 @@ def _decode_raw(stream: IO[bytes], format_: Format, options: DecodeOptions) -> t
 def _decode_preview(
     stream: IO[bytes], raw: RawFile, preview: Preview, options: DecodeOptions
 ) -> tuple[MediaInfo, list[DecodedSegment]]:
+    with _opened_preview(stream, raw, preview) as (image, exif, info):
+        _check_size(image.size, options)
+        picture = _picture(image, exif.orientation, options)
+    return info, _still(picture, options)
+
+
+@contextmanager
+def _opened_preview(
+    stream: IO[bytes], raw: RawFile, preview: Preview
+) -> Iterator[tuple[ImageFile, ExifTags, MediaInfo]]:
     """The RAW file's tags count; where it has none, those of the preview."""
     from PIL.ContainerIO import ContainerIO
 
     stream.seek(0, 2)
     window = ContainerIO(stream, preview.offset, stream.tell() - preview.offset)
     with pillow_guard("JPEG preview"), open_image(window, FORMATS["JPEG"]) as image:
-        _check_size(image.size, options)
         exif = raw.exif if raw.exif.main else exif_of(image)
         size = max(raw.size, image.size, key=lambda size: size[0] * size[1])
-        picture = _picture(image, exif.orientation, options)
-        info = media_info(exif, size[::-1] if exif.orientation >= 5 else size, image)
-    return info, _still(picture, options)
+        yield image, exif, media_info(exif, size[::-1] if exif.orientation >= 5 else size, image)
+
+
+def _describe_raw(stream: IO[bytes], options: DecodeOptions) -> MediaInfo:
+    with pillow_guard("camera RAW"):
+        raw = read_raw(stream, 2 * options.min_side)
+    for preview in raw.previews[:_MAX_PREVIEW_TRIES]:
+        with suppress(MediaError), _opened_preview(stream, raw, preview) as (_, _, info):
+            return info
+    raise MediaError("no preview picture in this camera RAW file")

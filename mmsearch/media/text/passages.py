@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
 CountTokens = Callable[[str], int]
@@ -57,7 +58,34 @@ def markdown_to_text(text: str) -> str:
     text = re.sub(r"^\s{0,3}#{1,6}[^\S\n]+(.*)$", _heading, text, flags=re.MULTILINE)
     text = re.sub(r"^\s{0,3}>[^\S\n]?", "", text, flags=re.MULTILINE)
     text = re.sub(r"!?\[([^\[\]\n]{0,500})\]\([^()\s]{0,2000}(?:\s[^()\n]{0,300})?\)", r"\1", text)
-    return re.sub(r"(\*\*|__|`)(?=\S)([^\n]{1,500}?)(?<=\S)\1", r"\2", text)
+    return _without_emphasis(text)
+
+
+_MARK = re.compile(r"(?=(\*\*|__|`))")
+_LONGEST_EMPHASIS = 500
+
+
+def _without_emphasis(text: str) -> str:
+    """Without pairs of ``**``, ``__`` and backquotes around up to 500 characters of one line that begin and end with
+    none that is white; each mark goes with the next that can close it. By hand, because a pattern looks 500 characters
+    ahead from every mark that is never closed.
+    """
+    marks = [(found.start(), found[1]) for found in _MARK.finditer(text)]
+    closing: dict[str, list[int]] = {}
+    for at, mark in marks:
+        if at and not text[at - 1].isspace():
+            closing.setdefault(mark, []).append(at)
+    parts, place = [], 0
+    for at, mark in marks:
+        start = at + len(mark)
+        ends = closing.get(mark, [])
+        if at < place or text[start : start + 1].isspace() or (i := bisect_left(ends, start + 1)) == len(ends):
+            continue
+        end = ends[i]
+        if end - start <= _LONGEST_EMPHASIS and "\n" not in text[start:end]:
+            parts += [text[place:at], text[start:end]]
+            place = end + len(mark)
+    return "".join([*parts, text[place:]])
 
 
 def _heading(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""Texts: passages of prose and Markdown, rows of caption tables, sidecar captions."""
+"""Texts: passages of prose and Markdown, rows of caption tables."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from pathlib import Path
 
 from mmsearch.core.errors import MediaError
 from mmsearch.core.types import MediaInfo, Modality
-from mmsearch.media.base import Decoded, DecodedSegment, DecodeOptions, Decoder, opened
+from mmsearch.media.base import TRUSTED_BYTES, Decoded, DecodedSegment, DecodeOptions, Decoder, opened
 from mmsearch.media.formats import format_by_suffix
-from mmsearch.media.image.metadata import read_xmp
 from mmsearch.media.text.caption_table import Row, table_rows
 from mmsearch.media.text.encoding import decode_text
 from mmsearch.media.text.passages import cut, markdown_to_text, passages
 
 MAX_PROSE_BYTES = 20_000_000
 MAX_ROWS = 1_000_000
-MAX_SIDECAR_BYTES = 65_536
-MAX_XMP_SIDECAR_BYTES = 1_000_000
 
 
 class TextDecoder(Decoder):
@@ -34,10 +31,15 @@ class TextDecoder(Decoder):
 
     modality: Modality = "text"
 
+    def check_size(self, path: Path, size: int) -> None:
+        """See :meth:`Decoder.check_size`."""
+        super().check_size(path, size)
+        if size > TRUSTED_BYTES and _form(path) != "table":
+            raise MediaError(_too_large(size))
+
     def decode(self, path: Path, options: DecodeOptions, data: bytes | None = None) -> Decoded:
         """See :meth:`Decoder.decode`."""
-        format_ = format_by_suffix(path.suffix)
-        form = "prose" if format_ is None else format_.reader
+        form = _form(path)
         if form == "table":
             return _decode_table(path, options, data)
         text = _read_prose(path, data)
@@ -56,10 +58,17 @@ def _read_prose(path: Path, data: bytes | None) -> str:
         raise MediaError("empty file")
     if len(found) > MAX_PROSE_BYTES:
         size = path.stat().st_size if data is None else len(data)
-        raise MediaError(
-            f"too large: {size / 1e6:.1f} MB of text, the limit is {MAX_PROSE_BYTES // 10**6} MB; split the file"
-        )
+        raise MediaError(_too_large(size))
     return decode_text(found).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _form(path: Path) -> str:
+    format_ = format_by_suffix(path.suffix)
+    return "prose" if format_ is None else format_.reader
+
+
+def _too_large(size: int) -> str:
+    return f"too large: {size / 1e6:.1f} MB of text, the limit is {MAX_PROSE_BYTES // 10**6} MB; split the file"
 
 
 def _read_bytes(path: Path, limit: int, data: bytes | None = None) -> bytes:
@@ -108,32 +117,3 @@ class _TableReading:
 def _decode_table(path: Path, options: DecodeOptions, data: bytes | None) -> Decoded:
     reading = _TableReading(path, options, data)
     return Decoded(MediaInfo(), reading.segments(), reading.info)
-
-
-def read_sidecar(path: Path) -> str | None:
-    """The caption that stands beside a photo or video, or ``None``.
-
-    For ``photo.jpg`` these are looked at, the first with text counts: ``photo.jpg.txt``, ``photo.txt``,
-    ``photo.jpg.xmp``, ``photo.xmp``. Text may have up to 64 KB; of XMP the title, description and keywords are
-    taken. A sidecar that cannot be read is none, and so is a longer text: it stands for itself.
-    """
-    for suffix in (".txt", ".xmp"):
-        for sidecar in (path.with_name(path.name + suffix), path.with_suffix(suffix)):
-            caption = _read_sidecar_file(sidecar) if sidecar != path else None
-            if caption:
-                return caption
-    return None
-
-
-def _read_sidecar_file(sidecar: Path) -> str | None:
-    if not sidecar.is_file():
-        return None
-    try:
-        if sidecar.suffix == ".xmp":
-            xmp = read_xmp(_read_bytes(sidecar, MAX_XMP_SIDECAR_BYTES))
-            lines = [*xmp.get("title", ()), *xmp.get("description", ()), ", ".join(xmp.get("subject", ()))]
-            return "\n".join(line for line in lines if line) or None
-        data = _read_bytes(sidecar, MAX_SIDECAR_BYTES + 1)
-        return (decode_text(data).strip() or None) if len(data) <= MAX_SIDECAR_BYTES else None
-    except MediaError:
-        return None

@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.types import MediaInfo
-from mmsearch.media.image.metadata import camera_name, parse_date
+from mmsearch.media import hdr
+from mmsearch.media.hdr import Coding
+from mmsearch.media.metadata.values import camera_name, parse_date
 from mmsearch.media.video.similarity import THUMBNAIL_SIDE, Thumbnail
 
 if TYPE_CHECKING:
@@ -97,18 +99,20 @@ def _to_rgb(frame: Any, side: int, shape: float) -> Image:
 
     width, height = square_size(frame, shape)
     scale = min(1.0, side / min(width, height))
+    coding = Coding(int(frame.color_primaries), int(frame.color_trc))
     full_range = frame.color_range == _JPEG_RANGE or frame.format.name.startswith("yuvj")
     small = frame.reformat(
         width=max(1, round(width * scale)),
         height=max(1, round(height * scale)),
-        format="rgb24",
+        format="rgb48le" if coding.is_hdr else "rgb24",
         src_colorspace=_matrix(frame),
         src_color_range="JPEG" if full_range else "MPEG",
         dst_color_range="JPEG",
         interpolation="AREA" if scale < 1 else "BICUBIC",
         threads=1,
     )
-    return Image.fromarray(small.to_ndarray())
+    pixels = small.to_ndarray()
+    return Image.fromarray(hdr.to_srgb(pixels, coding) if coding.is_hdr else pixels)
 
 
 def _matrix(frame: Any) -> str | int:

@@ -18,12 +18,13 @@ from enum import Enum
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmsearch.core.errors import MediaError
 from mmsearch.core.types import MediaInfo, Modality
 from mmsearch.media.base import Decoded, DecodedSegment, DecodeOptions, Decoder
 from mmsearch.media.formats import VIDEO, formats
+from mmsearch.media.hdr import Coding
 from mmsearch.media.video.frame import Show, glance, pixel_shape, read_info
 from mmsearch.media.video.packets import Clock, GroupFrames, Look, origin, seconds, seconds_of
 from mmsearch.media.video.sampling import MIN_GAP, Chooser, Group, Merger, plan_group
@@ -65,6 +66,7 @@ class VideoDecoder(Decoder):
     """
 
     modality: Modality = "video"
+    max_bytes = 1_000_000_000_000
 
     def signature(self, options: DecodeOptions) -> str:
         """See :meth:`Decoder.signature`: with another interval, a video gives other segments."""
@@ -79,6 +81,13 @@ class VideoDecoder(Decoder):
             info = read_info(container, stream, _first_frame(container, stream))
         reading = _Reading(source, options, info)
         return Decoded(info, reading.segments(), reading.final_info)
+
+    def describe(self, path: Path, options: DecodeOptions) -> MediaInfo | Literal["again"]:
+        """See :meth:`Decoder.describe`: high dynamic range was shown as if it were plain."""
+        with _opened(_Source(path, None), options) as (container, stream):
+            context = stream.codec_context
+            is_hdr = Coding(int(context.color_primaries), int(context.color_trc)).is_hdr
+            return "again" if is_hdr else read_info(container, stream)
 
 
 @dataclass(frozen=True)

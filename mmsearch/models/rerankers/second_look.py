@@ -7,7 +7,7 @@ No attention: 6,000 photos are too few to learn any. Instead
   what these looks found how likely each word and pair of words is in a caption. The words of the question that are
   likelier here than usual speak for a picture, on the logarithmic scale of naive Bayes;
 - the same regression says where in the learned half of the joint space the captions of such a picture lie on average;
-- and a picture that lies near captions in general is a hub, and has to fit the question better than another
+- and a picture that lies near captions in general has a high hubness, and must fit the query better than another
   (`mmsearch.models.encoders.caption_centroids`).
 
 All of it is one file beside the encoder's weights, ``second_look.npz``, which `scripts/fit_second_look.py` makes:
@@ -71,7 +71,7 @@ class SecondLookModel:
     captions: FloatArray
     typical: FloatArray
     weights: FloatArray
-    """(4,): of the three `parts`, and of how much of a hub the picture is."""
+    """(4,): of the three `parts`, and of the picture's hubness."""
     mix: float
 
     @property
@@ -194,7 +194,7 @@ class SecondLook(Reranker):
         self.spec = RerankerSpec("builtin", digest, (rows, _CHANNELS), self.encoder.spec.digest, self.model.mix)
         self.input_size = round(self.encoder.input_size / MIDDLE)
         self.batch_size = max(1, self.encoder.batch_size // LOOKS)
-        self._middles = self.encoder.caption_centroids()
+        self._centroids = self.encoder.caption_centroids()
         self._text = lru_cache(maxsize=1)(self._read)  # candidates come in several calls
 
     def prepare_image(self, image: Image) -> npt.NDArray[np.uint8]:
@@ -217,7 +217,7 @@ class SecondLook(Reranker):
         vector, columns = self._text(text)
         mean, latents = flat[:, : self.dim], flat[:, self.dim : self.dim + self.model.rank]
         parts = np.column_stack(
-            [self.model.parts(vector, columns, mean, latents), hubs(vector[None], mean, self._middles)[0]]
+            [self.model.parts(vector, columns, mean, latents), hubness(vector[None], mean, self._centroids)[0]]
         )
         scores: FloatArray = parts @ self.model.weights
         return scores
@@ -234,8 +234,8 @@ def mean_of_looks(vectors: FloatArray) -> FloatArray:
     return rows
 
 
-def hubs(texts: FloatArray, vectors: FloatArray, centroids: FloatArray | None) -> FloatArray:
-    """How much of a hub each picture is, as far as that counts for each text, (q, n), from vectors of length 1,
+def hubness(texts: FloatArray, vectors: FloatArray, centroids: FloatArray | None) -> FloatArray:
+    """The hubness of each picture, as far as that counts for each text, (q, n), from vectors of length 1,
     (q, dim) and (n, dim); 0 where there are no centroids.
     """
     if centroids is None:

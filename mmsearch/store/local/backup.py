@@ -20,7 +20,7 @@ from mmsearch.store.local.catalogue import Catalogue, checks
 from mmsearch.store.local.catalogue.checksums import is_file_wrong, wrong_rows
 from mmsearch.store.local.catalogue.closing import Closed
 from mmsearch.store.local.catalogue.reranker_cache import token_table
-from mmsearch.store.local.directory import CATALOGUE, IndexDirectory, Manifest
+from mmsearch.store.local.directory import CATALOGUE, IndexDirectory, Manifest, keep_private
 from mmsearch.store.local.files.rows import RowFile
 from mmsearch.store.local.files.tokens import TokenFile
 from mmsearch.store.local.files.vectors import VectorFile
@@ -55,7 +55,7 @@ def back_up(index: IndexDirectory, target: Path) -> BackupReport:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} is there already: give a new or empty folder for the copy")
     with shortages_said(target):
-        target.mkdir(parents=True, exist_ok=True)
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
         for _ in range(_TRIES):
             with contextlib.suppress(_FileGone):
                 manifest = _copy(index, target)
@@ -67,6 +67,7 @@ def back_up(index: IndexDirectory, target: Path) -> BackupReport:
         _check(target, manifest)
         Closed.of(target / CATALOGUE).leave(target / CATALOGUE)
         manifest.write(target)
+        keep_private(target)
         with contextlib.closing(IndexDirectory.open(target)) as copy:
             counts = copy.catalogue.counts()
             documents = sum(counts[name] for name in ("image", "video", "text"))

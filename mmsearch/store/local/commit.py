@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.types import MediaInfo, Modality
+from mmsearch.media.metadata.sidecars import NOTHING, Beside
 from mmsearch.store.local.catalogue import Catalogue, NewContent, NewSegment, RowArray
 from mmsearch.store.local.catalogue.bulk import BulkInsert, Imported
 from mmsearch.store.local.catalogue.coverage import add_vectors, lacking_segments, leave_out, segments_of_content
@@ -66,7 +67,7 @@ class PlacedDocument:
     size: int
     mtime_ns: int
     content: int | ContentKey
-    caption: str | None = None
+    beside: Beside = NOTHING
     sidecars: str = ""
     moved: int | None = None
 
@@ -204,9 +205,9 @@ def _place(catalogue: Catalogue, document: PlacedDocument, ids: Mapping[ContentK
     """Writes a document; returns the id of its content."""
     content = document.content if isinstance(document.content, int) else ids[document.content]
     file = (document.size, document.mtime_ns)
-    described = (document.caption, document.sidecars)
+    described = (document.beside, document.sidecars)
     if document.moved is not None:
-        catalogue.move_document(document.moved, document.root_id, document.path, *file, *described)
+        catalogue.move_document(document.moved, document.root_id, document.path, *file, content, *described)
     else:
         catalogue.put_document(document.root_id, document.path, document.modality, *file, content, *described)
     return content

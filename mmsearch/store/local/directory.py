@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
@@ -26,7 +27,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.errors import (
-    EncoderMismatch,
     IndexBusy,
     IndexDamaged,
     IndexMissing,
@@ -35,6 +35,7 @@ from mmsearch.core.errors import (
 )
 from mmsearch.core.system import sync_directory
 from mmsearch.core.types import EncoderSpec
+from mmsearch.store.base import check_encoder, same_encoder
 from mmsearch.store.local.catalogue import Catalogue, Found, Root, Space
 from mmsearch.store.local.catalogue.checksums import count, seal_file, seal_rows
 from mmsearch.store.local.catalogue.closing import Closed, has_foreign_log, note_of
@@ -89,11 +90,31 @@ class Manifest:
                 return cls(content["model"], encoder, "exact", found, None, True, True)
             return cls(content["model"], encoder, content["recipe"], found, built, sealed is not None)
         except FileNotFoundError as error:
-            raise IndexMissing(f"there is no index at {directory}: make one with `mmsearch index FOLDER`") from error
-        except (ValueError, KeyError, TypeError, OSError) as error:
+            if not _has_rows(directory):
+                raise IndexMissing(
+                    f"there is no index at {directory}: make one with `mmsearch index FOLDER`"
+                ) from error
+            return cls._from_catalogue(directory, error)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, IsADirectoryError) as error:
+            return cls._from_catalogue(directory, error)
+
+    @classmethod
+    def _from_catalogue(cls, directory: Path, error: Exception) -> Manifest:
+        """What a manifest that cannot be read, or is gone, must have said: the catalogue knows the encoders too."""
+        path = directory / MANIFEST
+        if not (directory / CATALOGUE).exists():
             raise IndexDamaged(
-                f"{path} cannot be read ({error}): restore the index from a copy, or remove it and index again"
+                f"{path} cannot be read ({error}) and there is no catalogue beside it: restore the index from a copy, "
+                "or remove it and index again"
             ) from error
+        with contextlib.closing(Catalogue(directory / CATALOGUE, read_only=True)) as catalogue:
+            spaces = [] if catalogue.is_old else catalogue.spaces()
+        if len(spaces) != 1:
+            raise IndexDamaged(
+                f"{path} cannot be read ({error}), and the catalogue has vectors of {len(spaces)} encoders, of which "
+                "nothing says which one is in use: restore manifest.json from a copy"
+            ) from error
+        return cls(spaces[0].spec.name, spaces[0].spec, is_sealed=True, is_damaged=True)
 
     def write(self, directory: Path) -> None:
         """Replaces the manifest atomically: a reader sees the old one or the new one."""
@@ -121,7 +142,7 @@ class IndexDirectory:
     @classmethod
     def exists(cls, path: Path) -> bool:
         """Whether there is an index at ``path``, whole or damaged."""
-        return (path / MANIFEST).exists()
+        return (path / MANIFEST).exists() or _has_rows(path)
 
     @classmethod
     def open(cls, path: Path) -> IndexDirectory:
@@ -168,7 +189,7 @@ class IndexDirectory:
                 "give a new or empty folder for the index"
             )
         with shortages_said(path):
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _writer_lock(path), shortages_said(path):
             if cls.exists(path):
                 return
@@ -178,9 +199,9 @@ class IndexDirectory:
                     catalogue.add_space(encoder, f"vectors-{encoder.key}.f16")
             space = catalogue.spaces()[0]
             catalogue.close()
-            if not same_encoder(space.spec, encoder):
-                raise _mismatch(path, space.spec, encoder)
+            check_encoder(str(path), space.spec, encoder)
             Manifest(model, encoder).write(path)
+            keep_private(path)
 
     @contextlib.contextmanager
     def writing(
@@ -213,6 +234,7 @@ class IndexDirectory:
                 yield writer
             finally:
                 writer.close()
+                keep_private(self.path)
 
     def seal(self) -> None:
         """Writes down the checksums that an older mmsearch did not, of everything."""
@@ -249,10 +271,18 @@ class IndexDirectory:
         return (*self.catalogue.state(space.id), space.file, written)
 
     def refresh(self) -> tuple[int, int]:
-        """Reads the manifest again when it was replaced; returns what tells one manifest from the next."""
-        stat = (self.path / MANIFEST).stat()
-        written = (stat.st_mtime_ns, stat.st_ino)
+        """Reads the manifest again when it was replaced; returns what tells one manifest from the next.
+
+        Raises:
+            IndexMissing: the index was removed, or another one was put in its place.
+        """
+        try:
+            found = (self.path / MANIFEST).stat()
+            written = (found.st_mtime_ns, found.st_ino)
+        except FileNotFoundError:
+            written = (0, 0)
         if written != self._written:
+            self.catalogue.check_is_in_place()
             self.reread()
             self._written = written
         return written
@@ -303,8 +333,7 @@ class IndexDirectory:
         Raises:
             EncoderMismatch: naming both.
         """
-        if not same_encoder(self.manifest.encoder, spec):
-            raise _mismatch(self.path, self.manifest.encoder, spec)
+        check_encoder(str(self.path), self.manifest.encoder, spec)
 
     def root_path(self, root: Root) -> Path:
         """Where a root lies now."""
@@ -344,21 +373,27 @@ class IndexDirectory:
         self.manifest.write(self.path)
 
 
+def _has_rows(path: Path) -> bool:
+    """Whether there is more than a crash at the creation of an index leaves: a catalogue, and vectors."""
+    return (path / CATALOGUE).exists() and any(path.glob("vectors-*.f16"))
+
+
+def keep_private(path: Path) -> None:
+    """Of a folder that only its owner may enter, as indexes are made, lets nobody else read the files either: they hold
+    paths, captions and what was read in pictures. A folder that its owner has opened to others stays as it is.
+    """
+    with contextlib.suppress(OSError):
+        if os.name != "posix" or path.stat().st_mode & 0o077:
+            return
+        with os.scandir(path) as entries:
+            for entry in entries:
+                mode = entry.stat(follow_symlinks=False).st_mode
+                if stat.S_ISREG(mode) and mode & 0o077:
+                    os.chmod(entry.path, stat.S_IMODE(mode) & 0o700)  # noqa: PTH101  (as fast as can be)
+
+
 def _digest_of(content: Mapping[str, Any]) -> str:
     return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def same_encoder(one: EncoderSpec, other: EncoderSpec) -> bool:
-    """Whether vectors of both can be compared: same weights, same preprocessing, whatever they are called."""
-    return (one.digest, one.preprocessing, one.dim) == (other.digest, other.preprocessing, other.dim)
-
-
-def _mismatch(path: Path, found: EncoderSpec, given: EncoderSpec) -> EncoderMismatch:
-    return EncoderMismatch(
-        f"the index {path} was made with {found.describe()}; the encoder given is {given.describe()}. "
-        "Vectors of two encoders cannot be compared: use the first one, change to the other with `mmsearch switch`, "
-        "or give another --index"
-    )
 
 
 def _bring_up_to_date(path: Path) -> None:
@@ -390,6 +425,8 @@ def _lock(path: Path, name: str, wait_s: float, busy: str) -> Iterator[None]:
     except filelock.Timeout as error:
         raise IndexBusy(f"{busy}: wait until it has finished") from error
     except OSError as error:
+        if not path.exists():
+            raise IndexMissing(f"there is no index at {path} any more: it was removed or moved") from error
         raise UsageError(f"the index {path} cannot be written to: {error.strerror or error}") from error
     try:
         yield

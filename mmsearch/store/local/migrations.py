@@ -351,6 +351,95 @@ def m012_checksums(db: Database) -> None:
     )
 
 
+def m013_plain_words(db: Database) -> None:
+    """The full text holds what `mmsearch.core.letters.tokens_of` makes of texts, so that words are found inside of runs
+    of scripts without spaces, and whichever way they are written. ``name_parts`` finds parts of the words of files'
+    paths; imported rows have none, whose paths nobody typed: it would be an eighth of the time of an import.
+
+    The functions are those of `mmsearch.store.local.catalogue.database.register_words`. To the tokenizer ``ascii``, a
+    word is whatever stands between spaces. A document whose words stay the same keeps its rows.
+    """
+    words = """SELECT d.id, mmsearch_tokens(d.path),
+            mmsearch_tokens(replace(r.path, rtrim(r.path, replace(r.path, '/', '')), '')), mmsearch_tokens(d.caption),
+            mmsearch_tokens(c.description)
+            FROM documents d JOIN contents c ON c.id = d.content_id JOIN roots r ON r.id = d.root_id"""
+    insert = f"INSERT INTO document_words (rowid, path, root, caption, description) {words}"
+    of_files = "FROM roots r WHERE r.id = {0}.root_id AND r.path NOT GLOB 'dataset:*'"
+    parts_come = (
+        f"INSERT INTO name_parts (rowid, name) SELECT NEW.id, mmsearch_tokens(NEW.path) {of_files.format('NEW')}"
+    )
+    parts_go = f"""INSERT INTO name_parts (name_parts, rowid, name)
+            SELECT 'delete', OLD.id, mmsearch_tokens(OLD.path) {of_files.format("OLD")}"""
+    for trigger in ("new_document", "changed_document", "gone_document", "changed_content", "new_segment"):
+        db.execute(f"DROP TRIGGER words_of_{trigger}")
+    for table, columns, options in (
+        ("document_words", "path, root, caption, description", "tokenize = 'ascii'"),
+        ("segment_words", "text", "tokenize = 'ascii'"),
+        ("picture_words", "text", "tokenize = 'ascii'"),
+        ("picture_letters", "letters", "tokenize = 'trigram'"),
+        ("name_parts", "name", "tokenize = 'trigram', content = ''"),
+    ):
+        db.execute(f"DROP TABLE IF EXISTS {table}")
+        db.execute(f"CREATE VIRTUAL TABLE {table} USING fts5({columns}, {options}, columnsize = 0)")
+    for statement in (
+        insert,
+        """INSERT INTO name_parts (rowid, name) SELECT d.id, mmsearch_tokens(d.path)
+            FROM documents d JOIN roots r ON r.id = d.root_id AND r.path NOT GLOB 'dataset:*'""",
+        "INSERT INTO segment_words (rowid, text) SELECT id, mmsearch_tokens(text) FROM segments WHERE text IS NOT NULL",
+        "INSERT INTO picture_words (rowid, text) SELECT segment_id, mmsearch_tokens(text) FROM segment_readings",
+        "INSERT INTO picture_letters (rowid, letters) SELECT segment_id, mmsearch_letters(text) FROM segment_readings",
+        f"""CREATE TRIGGER words_of_new_document AFTER INSERT ON documents BEGIN
+            DELETE FROM document_words WHERE rowid = NEW.id;
+            {insert} WHERE d.id = NEW.id;
+            {parts_come};
+            UPDATE revision SET number = number + 1;
+        END""",
+        f"""CREATE TRIGGER words_of_changed_document AFTER UPDATE ON documents
+            WHEN (OLD.id, OLD.root_id, OLD.path, OLD.caption, OLD.content_id)
+                IS NOT (NEW.id, NEW.root_id, NEW.path, NEW.caption, NEW.content_id) BEGIN
+            DELETE FROM document_words WHERE rowid = OLD.id;
+            {parts_go};
+            {insert} WHERE d.id = NEW.id;
+            {parts_come};
+        END""",
+        """CREATE TRIGGER revision_of_changed_document AFTER UPDATE ON documents BEGIN
+            UPDATE revision SET number = number + 1;
+        END""",
+        f"""CREATE TRIGGER words_of_gone_document AFTER DELETE ON documents BEGIN
+            DELETE FROM document_words WHERE rowid = OLD.id;
+            {parts_go};
+            UPDATE revision SET number = number + 1;
+        END""",
+        f"""CREATE TRIGGER words_of_changed_content AFTER UPDATE OF description ON contents BEGIN
+            DELETE FROM document_words WHERE rowid IN (SELECT id FROM documents WHERE content_id = NEW.id);
+            {insert} WHERE c.id = NEW.id;
+            UPDATE revision SET number = number + 1;
+        END""",
+        """CREATE TRIGGER words_of_new_segment AFTER INSERT ON segments WHEN NEW.text IS NOT NULL BEGIN
+            INSERT INTO segment_words (rowid, text) VALUES (NEW.id, mmsearch_tokens(NEW.text));
+        END""",
+    ):
+        db.execute(statement)
+
+
+def m014_what_is_written_beside(db: Database) -> None:
+    """What sidecars say of a document's date, camera, lens, place and rating counts before what its content says.
+
+    Pictures and videos that are there already are opened again, for what they say in their headers, by the next
+    `mmsearch index`.
+    """
+    beside = ("taken_at TEXT", "camera TEXT", "lens TEXT", "latitude REAL", "longitude REAL", "rating INTEGER")
+    for statement in (
+        "ALTER TABLE contents ADD COLUMN rating INTEGER",
+        "ALTER TABLE contents ADD COLUMN is_described INTEGER NOT NULL DEFAULT 0",
+        "UPDATE contents SET is_described = 1 WHERE modality NOT IN ('image', 'video')",
+        "CREATE INDEX undescribed ON contents (id) WHERE is_described = 0",
+        *(f"ALTER TABLE documents ADD COLUMN {column}" for column in beside),
+        *(f"ALTER TABLE absent_documents ADD COLUMN {column}" for column in beside),
+    ):
+        db.execute(statement)
+
+
 STEPS: tuple[Callable[[Database], None], ...] = (
     m001_documents_and_vectors,
     m002_captions_scopes_archives,
@@ -364,6 +453,8 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m010_any_modality,
     m011_what_vanished,
     m012_checksums,
+    m013_plain_words,
+    m014_what_is_written_beside,
 )
 
 

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.core.errors import UsageError, VectorError
-from mmsearch.core.letters import sought_letters
+from mmsearch.core.errors import IndexBusy, UsageError, VectorError
+from mmsearch.core.letters import part_of_name, sought_letters
 from mmsearch.core.modalities import names_in
 from mmsearch.core.types import EncoderSpec, Modality
 from mmsearch.filters import And, OneOf, Where
+from mmsearch.media.metadata.sidecars import Beside
 from mmsearch.models.rerankers.base import RerankerSpec
 from mmsearch.store.base import (
     Adjust,
@@ -28,15 +29,18 @@ from mmsearch.store.base import (
     CachedTokens,
     Columns,
     Document,
+    Exported,
     FloatArray,
     Holders,
     IdArray,
     Look,
     Nearest,
     NewDocument,
+    NewSegment,
     QueryKind,
     Segment,
     Store,
+    StoreFamily,
 )
 from mmsearch.store.local.catalogue import Root, RowOwners, Space
 from mmsearch.store.local.catalogue.checksums import digest_of_rows
@@ -46,6 +50,7 @@ from mmsearch.store.local.catalogue.matching import (
     contents_of_documents,
     count_where,
     documents_where,
+    documents_with_part,
     documents_with_words,
     find_rows_where,
     list_by_date,
@@ -53,18 +58,25 @@ from mmsearch.store.local.catalogue.matching import (
     match_phrase,
     revision,
     scan_documents,
+    segments_of_contents,
+    span_of,
+    values_of,
+    whole_documents,
     words_of_document,
 )
 from mmsearch.store.local.catalogue.read_text import has_readings, pictures_with, texts_of_rows
 from mmsearch.store.local.catalogue.rows import Found
 from mmsearch.store.local.commit import Batch, EncodedContent, PlacedDocument, commit
-from mmsearch.store.local.directory import IndexDirectory
+from mmsearch.store.local.directory import IndexDirectory, keep_private
 from mmsearch.store.local.reranker_cache import tokens_at_hand
 from mmsearch.store.local.searching import Restriction, Search
 from mmsearch.store.local.vectors import Vectors
-from mmsearch.store.local.where import register_functions, to_condition
+from mmsearch.store.local.where import column_of, register_functions, to_condition
+from mmsearch.store.registry import local_path
 
 BLOCK = 4096
+EXPORTED = 1000
+"""Documents at once."""
 NOTHING = Condition("TRUE", {})
 DECODING = "store"
 """Of contents whose segments were given, not read from a file."""
@@ -191,7 +203,12 @@ class LocalStore(Store):
     def _condition(self, where: Where | None) -> Condition:
         """It as a condition of the catalogue."""
         self._register_functions()
-        return NOTHING if where is None else to_condition(where)
+        return NOTHING if where is None else to_condition(where, self._folders)
+
+    def _folders(self) -> list[tuple[int, str]]:
+        """Ids and absolute paths of the roots that are folders."""
+        roots = (root for root in self.directory.catalogue.roots() if not root.is_dataset)
+        return [(root.id, str(self.directory.root_path(root))) for root in roots]
 
     def _register_functions(self) -> None:
         """Teaches this thread's connection the functions of the filters, once."""
@@ -325,9 +342,47 @@ class LocalStore(Store):
     def _document(self, root: Root, id_: int, root_id: int, name: str, *rest: Any) -> Document:
         return Document(id_, self.directory.place(root.path, root.is_relative, name), name, *rest)
 
+    def export(self, where: Where | None = None) -> Iterator[Exported]:
+        """See `Store.export`. Documents that lack a vector in this space, and absent ones, are not among them.
+
+        Raises:
+            IndexBusy: the rows were renumbered meanwhile (`mmsearch optimize --compact`).
+        """
+        catalogue, after = self.directory.catalogue, 0
+        roots = {root.id: root.path if root.is_dataset else str(self.directory.root_path(root))
+                 for root in catalogue.roots()}  # fmt: skip
+        while rows := whole_documents(catalogue, self._condition(where), after, EXPORTED):
+            after = rows[-1][0]
+            parts: dict[int, list[tuple[NewSegment, int | None]]] = {}
+            for content, start_s, end_s, text, row in segments_of_contents(
+                catalogue, self.space.id, {row[1] for row in rows}
+            ):
+                parts.setdefault(content, []).append((NewSegment(start_s, end_s, text), row))
+            if self.is_stale():
+                raise IndexBusy(f"{self.place} was compacted while it was exported: export it again")
+            documents: list[NewDocument] = []
+            places: list[Any] = []
+            for _, content, root, path, modality, hash_, size, mtime_ns, caption, info in rows:
+                segments, own = zip(*parts.get(content, [(None, None)]), strict=True)
+                if root in roots and all(row is not None and row < self.size for row in own):
+                    documents.append(
+                        NewDocument(path, modality, hash_, segments, roots[root], info, size, mtime_ns, caption)
+                    )
+                    places += own
+            ids = np.array(places, dtype=np.int64)
+            yield Exported(documents, ids, self.vectors(ids))
+
     def looks(self, documents: Sequence[int]) -> dict[int, Look]:
         """See `Store.looks`."""
         return looks_of_documents(self.directory.catalogue, documents)
+
+    def values(self, field: str, limit: int) -> list[tuple[str, int]]:
+        """See `Store.values`."""
+        return values_of(self.directory.catalogue, column_of(field), limit)
+
+    def span(self, field: str) -> tuple[Any, Any] | None:
+        """See `Store.span`."""
+        return span_of(self.directory.catalogue, column_of(field))
 
     # Words
 
@@ -343,6 +398,10 @@ class LocalStore(Store):
             return Holders((), (), limit + 1)
         letters = sought_letters(forms[0])
         read = pictures_with(catalogue, self.space.id, match, letters, limit) if are_read else []
+        if not written and not read and (part := part_of_name(forms[0])) is not None:
+            written = documents_with_part(catalogue, part, limit)
+            if written is None:
+                return Holders((), (), limit + 1)
         count = len({*written, *(document for document, _ in read)})
         return Holders(written, read, count) if count <= limit else Holders((), (), limit + 1)
 
@@ -386,6 +445,7 @@ class LocalStore(Store):
                 with draft.open("wb") as file:
                     np.savez(file, **arrays)
                 draft.replace(path)
+                keep_private(self.directory.path)
             finally:
                 draft.unlink(missing_ok=True)
 
@@ -451,7 +511,7 @@ class LocalStore(Store):
                 content = (one.hash, DECODING) if known is None else known[0]
                 batch.documents.append(
                     PlacedDocument(
-                        roots[one.root], one.path, one.modality, one.size, one.mtime_ns, content, one.caption
+                        roots[one.root], one.path, one.modality, one.size, one.mtime_ns, content, Beside(one.caption)
                     )
                 )
             batch.contents = list(new.values())
@@ -485,6 +545,29 @@ class LocalStore(Store):
             writer.with_manifest(model=name, encoder=spec, recipe="exact", vector_index=None)
         self._given = None
         self.refresh()
+
+
+class LocalFamily(StoreFamily):
+    """Index directories: by name, by path, or as ``local:`` and either."""
+
+    def exists(self, address: str) -> bool:
+        """See `StoreFamily.exists`."""
+        return IndexDirectory.exists(self._path(address))
+
+    def open(self, address: str) -> LocalStore:
+        """See `StoreFamily.open`."""
+        return LocalStore.open(self._path(address))
+
+    def create(self, address: str, name: str, spec: EncoderSpec) -> LocalStore:
+        """See `StoreFamily.create`."""
+        IndexDirectory.create(self._path(address), name, spec)
+        return self.open(address)
+
+    def _path(self, address: str) -> Path:
+        path = local_path(address)
+        if path is None:
+            raise UsageError(f"{address} is no name and no path of an index")
+        return path
 
 
 def _mark(matrix: npt.NDArray[np.float16]) -> str:

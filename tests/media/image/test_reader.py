@@ -21,8 +21,9 @@ from mmsearch.core.errors import MediaError
 from mmsearch.core.types import MediaInfo
 from mmsearch.media import SUFFIXES, DecodedSegment, DecodeOptions, decoder_for
 from mmsearch.media.formats import IMAGE, RAW, suffixes_of
-from mmsearch.media.image.metadata import camera_name, parse_date, read_xmp
 from mmsearch.media.image.reader import ImageDecoder
+from mmsearch.media.metadata.values import camera_name, parse_date
+from mmsearch.media.metadata.xmp import read_xmp
 
 OPTIONS = DecodeOptions(min_side=32)
 DECODER = ImageDecoder()

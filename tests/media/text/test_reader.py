@@ -16,7 +16,7 @@ from mmsearch.core.types import MediaInfo
 from mmsearch.media import DecodeOptions, decoder_for
 from mmsearch.media.text import reader as text_module
 from mmsearch.media.text.passages import cut, markdown_to_text, passages
-from mmsearch.media.text.reader import TextDecoder, read_sidecar
+from mmsearch.media.text.reader import TextDecoder
 
 DECODER = TextDecoder()
 
@@ -299,26 +299,6 @@ def test_rows_are_read_as_they_are_asked_for(tmp_path: Path, monkeypatch: pytest
     info, texts = decode(path)
     assert len(texts) == 10
     assert info.note == "only the first 10 rows were read"
-
-
-def test_sidecars(tmp_path: Path) -> None:
-    photo = tmp_path / "photo.jpg"
-    assert read_sidecar(photo) is None
-    xmp = (
-        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-        '<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:description><rdf:Alt>'
-        '<rdf:li xml:lang="x-default">From XMP</rdf:li></rdf:Alt></dc:description></rdf:Description>'
-        "</rdf:RDF></x:xmpmeta>"
-    )
-    write(tmp_path / "photo.xmp", xmp)
-    assert read_sidecar(photo) == "From XMP"
-    write(tmp_path / "photo.txt", "  Beside it\n")
-    assert read_sidecar(photo) == "Beside it"
-    write(tmp_path / "photo.jpg.txt", "Named after it")
-    assert read_sidecar(photo) == "Named after it"
-    write(tmp_path / "photo.jpg.txt", bytes(100))
-    assert read_sidecar(photo) == "Beside it"
-    assert read_sidecar(tmp_path / "photo.txt") == "From XMP"
 
 
 def test_every_text_suffix_belongs_to_the_text_decoder() -> None:

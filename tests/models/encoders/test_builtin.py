@@ -25,7 +25,7 @@ from mmsearch.models.encoders.builtin import (
     digest_of_weights,
 )
 from mmsearch.models.encoders.builtin_description import Framing
-from mmsearch.training.onnx_tensors import read_tensors
+from mmsearch.training.onnx_weights import read_tensors
 
 
 @pytest.fixture(scope="module")

@@ -86,12 +86,11 @@ def test_it_is_opened_by_name_and_is_another_encoder(many: ManyViews, tmp_path: 
 
 def test_training_names_the_model_to_train() -> None:
     pytest.importorskip("torch")
-    from mmsearch.training.builtin_model import BuiltinModelOptions
-    from mmsearch.training.run import open_towers
-    from mmsearch.training.towers import Freezing
+    from mmsearch.training.options import BuiltinModelOptions, Freezing
+    from mmsearch.training.run import open_network
 
     with pytest.raises(UsageError, match="train builtin, and index with"):
-        open_towers("builtin+views", Freezing(0), BuiltinModelOptions(), 0)
+        open_network("builtin+views", Freezing(0), BuiltinModelOptions(), 0)
 
 
 def test_an_index_answers_with_it_and_switches_to_it(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Rerankers: the contract, and that training one teaches what two towers cannot know."""
+"""Rerankers: the contract, and that training one teaches what two encoders cannot know."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from tests.support.colours import COLOURS
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
+from mmsearch.training.options import FusionOptions, RerankerOptions  # noqa: E402
 from mmsearch.training.pairs import ImageSource, Pairs  # noqa: E402
-from mmsearch.training.reranker_fit import RerankerOptions, list_loss, train_reranker  # noqa: E402
-from mmsearch.training.reranker_modules import Fusion, FusionOptions, GridTokens  # noqa: E402
+from mmsearch.training.reranker_fit import list_loss, train_reranker  # noqa: E402
+from mmsearch.training.reranker_modules import Fusion, GridTokens  # noqa: E402
 
 SIDE = 3
 

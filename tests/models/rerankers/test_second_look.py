@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -20,7 +20,15 @@ from mmsearch.models.encoders.builtin import BuiltinEncoder
 from mmsearch.models.encoders.caption_centroids import write_caption_centroids
 from mmsearch.models.encoders.views import ManyViews, further_views
 from mmsearch.models.rerankers import open_reranker
-from mmsearch.models.rerankers.second_look import FILE, LEAST, SecondLook, SecondLookModel, has_second_look, hubs, terms
+from mmsearch.models.rerankers.second_look import (
+    FILE,
+    LEAST,
+    SecondLook,
+    SecondLookModel,
+    has_second_look,
+    hubness,
+    terms,
+)
 from mmsearch.query import SearchOptions
 from mmsearch.query.heat import places_lost
 from tests.support.colour_folder import DIGEST, NAMES, SIZE, save_encoder
@@ -164,6 +172,7 @@ def test_the_file_holds_it_to_one_part_in_254(tmp_path: Path) -> None:
         assert (np.abs(one - other) <= np.abs(one).max(1, keepdims=True) / 253 + 1e-9).all()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 2000))
 def test_any_bytes_are_read_or_refused(some: bytes, cut: int) -> None:
     import tempfile
@@ -194,9 +203,9 @@ def test_it_looks_at_the_mirrored_picture_and_its_middle(folder: Path) -> None:
     picture.paste(COLOURS["blue"], (0, 0, 20, 30))
     picture.paste(COLOURS["white"], (0, 0, 40, 3))
     flat = reranker.image_tokens([picture, colour("green")]).reshape(2, -1).astype(np.float32)
-    tower = BuiltinEncoder(folder)
-    views = [tower.prepare_image(view) for view in further_views(picture)]
-    vectors, logits = tower.vectors_and_logits(np.stack(views))
+    encoder = BuiltinEncoder(folder)
+    views = [encoder.prepare_image(view) for view in further_views(picture)]
+    vectors, logits = encoder.vectors_and_logits(np.stack(views))
     mean = vectors.sum(0) / np.linalg.norm(vectors.sum(0))
     np.testing.assert_allclose(flat[0, :3], mean, atol=1e-3)
     latents = reranker.model.latents(mean[None], logits.mean(0)[None])
@@ -232,7 +241,7 @@ def test_a_hub_has_to_fit_better(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(moved, -3 * (flat @ red[0]), atol=0.02)
     texts = np.array([[1, 0, 0], [0, 0.6, 0.8]], dtype=np.float32)
     np.testing.assert_allclose(
-        hubs(texts, flat, red[:, :2]), [flat[:, :2] @ red[0, :2], np.zeros(len(flat))], atol=1e-6
+        hubness(texts, flat, red[:, :2]), [flat[:, :2] @ red[0, :2], np.zeros(len(flat))], atol=1e-6
     )
 
 

@@ -97,10 +97,6 @@ class AbsenceTables(SpaceTables):
             ((root_id, path, one.device, one.inode, int(one.is_mount)) for path, one in folders.items()),
         )
 
-    def drop_folders(self, root_id: int, paths: Iterable[str]) -> None:
-        """Forgets folders."""
-        self.sql.executemany("DELETE FROM folders WHERE root_id = ? AND path = ?", ((root_id, path) for path in paths))
-
     # Taken out by hand
 
     def removed_paths(self, root_id: int) -> list[str]:

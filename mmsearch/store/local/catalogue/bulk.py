@@ -98,8 +98,8 @@ class BulkInsert:
         columns = ", ".join(INFO_COLUMNS)
         content, document, segment = (self._last_id(table) + 1 for table in ("contents", "documents", "segments"))
         self._sql.execute(
-            f"""INSERT INTO contents (id, hash, decoding, modality, {columns})
-                SELECT ? + n, hash, ?, modality, {columns} FROM incoming ORDER BY n""",
+            f"""INSERT INTO contents (id, hash, decoding, modality, is_described, {columns})
+                SELECT ? + n, hash, ?, modality, 1, {columns} FROM incoming ORDER BY n""",
             [content, self._imported.decoding],
         )
         self._insert_segments(content, segment, first_row)

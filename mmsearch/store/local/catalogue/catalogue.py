@@ -8,11 +8,14 @@ from dataclasses import asdict
 from typing import Any
 
 from mmsearch.core.modalities import MODALITIES
-from mmsearch.core.types import Modality
+from mmsearch.core.types import MediaInfo, Modality
+from mmsearch.media.metadata.sidecars import NOTHING, Beside
 from mmsearch.store.local.catalogue.absence import AbsenceTables
 from mmsearch.store.local.catalogue.rows import FOUND, Found, KnownDocument, NewContent, Root, Space
 from mmsearch.store.local.catalogue.space_tables import at_or_below, marks
 
+BESIDE_COLUMNS = ("taken_at", "camera", "lens", "latitude", "longitude", "rating")
+"""Of documents and of contents: what is written beside a file, and what it says itself."""
 _MANY = 30_000
 """Values bound to one statement at most; SQLite allows 32,766."""
 
@@ -74,18 +77,6 @@ class Catalogue(AbsenceTables):
             return of("documents", 0)
         return heapq.merge(of("documents", 0), of("absent_documents", 1), key=lambda document: document.path)
 
-    def described_images(self) -> Iterator[tuple[Root, str, list[str]]]:
-        """Images with captions: root, path, and what lies beside them and what they carry in themselves, ascending by
-        path in each root.
-        """
-        rows = self.sql.execute(
-            """SELECT r.id, r.path, r.is_relative, d.path, d.caption, c.description
-               FROM documents d JOIN contents c ON c.id = d.content_id JOIN roots r ON r.id = d.root_id
-               WHERE c.modality = 'image' AND (d.caption IS NOT NULL OR c.description IS NOT NULL)
-               ORDER BY r.id, d.path"""
-        )
-        return ((Root(row[0], row[1], bool(row[2])), row[3], [text for text in row[4:] if text]) for row in rows)
-
     def find_content(self, hash_: bytes, decoding: str, space_id: int) -> tuple[int, Modality] | None:
         """The content with these bytes whose segments all have vectors of the space; its id and modality."""
         row = self.sql.execute(
@@ -122,7 +113,7 @@ class Catalogue(AbsenceTables):
         info = asdict(content.info)
         columns = ["hash", "decoding", "modality", *info]
         cursor = self.sql.execute(
-            f"INSERT INTO contents ({', '.join(columns)}) VALUES ({marks(columns)})",
+            f"INSERT INTO contents (is_described, {', '.join(columns)}) VALUES (1, {marks(columns)})",
             [content.hash, content.decoding, content.modality, *info.values()],
         )
         content_id = int(cursor.lastrowid or 0)
@@ -162,18 +153,24 @@ class Catalogue(AbsenceTables):
 
     def put_document(
         self, root_id: int, path: str, modality: Modality, size: int, mtime_ns: int, content_id: int,
-        caption: str | None = None, sidecars: str = "",
+        beside: Beside = NOTHING, sidecars: str = "",
     ) -> None:  # fmt: skip
         """Adds a document, or points the one at this path to its new content; it is no longer skipped."""
+        row = {"modality": modality, "size": size, "mtime_ns": mtime_ns, "content_id": content_id, "sidecars": sidecars}
+        row |= self._written_beside(beside, content_id)
         self.sql.execute(
-            """INSERT INTO documents (root_id, path, modality, size, mtime_ns, content_id, caption, sidecars)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-               ON CONFLICT (root_id, path) DO UPDATE SET modality = excluded.modality, size = excluded.size,
-               mtime_ns = excluded.mtime_ns, content_id = excluded.content_id, caption = excluded.caption,
-               sidecars = excluded.sidecars""",
-            [root_id, path, modality, size, mtime_ns, content_id, caption, sidecars],
+            f"""INSERT INTO documents (root_id, path, {", ".join(row)}) VALUES (?, ?, {marks(list(row))})
+                ON CONFLICT (root_id, path) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in row)}""",
+            [root_id, path, *row.values()],
         )
         self._is_there_again(root_id, path)
+
+    def _written_beside(self, beside: Beside, content_id: int) -> dict[str, Any]:
+        """The columns of a document that say what is written beside it; of its date, only if that counts."""
+        row = {name: getattr(beside.info, name) for name in BESIDE_COLUMNS}
+        if row["taken_at"] is not None and beside.rule != "always":
+            row["taken_at"] = beside.date_for(self._scalar("SELECT taken_at FROM contents WHERE id = ?", [content_id]))
+        return {"caption": beside.caption, **row}
 
     def _is_there_again(self, root_id: int, path: str) -> None:
         """A document stands at this path now: it is no longer skipped, and nothing else is absent from there."""
@@ -181,18 +178,19 @@ class Catalogue(AbsenceTables):
             self.sql.execute(f"DELETE FROM {table} WHERE root_id = ? AND path = ?", [root_id, path])
 
     def move_document(
-        self, document_id: int, root_id: int, path: str, size: int, mtime_ns: int,
-        caption: str | None = None, sidecars: str = "",
+        self, document_id: int, root_id: int, path: str, size: int, mtime_ns: int, content_id: int,
+        beside: Beside = NOTHING, sidecars: str = "",
     ) -> None:  # fmt: skip
         """A document's file was found at another place with the same content."""
         self.bring_back([document_id])
         self.sql.execute(
             "DELETE FROM documents WHERE root_id = ? AND path = ? AND id <> ?", [root_id, path, document_id]
         )
+        row = {"root_id": root_id, "path": path, "size": size, "mtime_ns": mtime_ns, "sidecars": sidecars}
+        row |= self._written_beside(beside, content_id)
         self.sql.execute(
-            """UPDATE documents SET root_id = ?, path = ?, size = ?, mtime_ns = ?, caption = ?, sidecars = ?
-               WHERE id = ?""",
-            [root_id, path, size, mtime_ns, caption, sidecars, document_id],
+            f"UPDATE documents SET {', '.join(f'{name} = ?' for name in row)} WHERE id = ?",
+            [*row.values(), document_id],
         )
         self._is_there_again(root_id, path)
 
@@ -228,6 +226,31 @@ class Catalogue(AbsenceTables):
         self.sql.execute(
             """DELETE FROM contents WHERE NOT EXISTS (SELECT 1 FROM documents WHERE content_id = contents.id)
                AND NOT EXISTS (SELECT 1 FROM absent_documents WHERE content_id = contents.id)"""
+        )
+
+    def undescribed(self, root_id: int, prefix: str, after: int, limit: int) -> list[tuple[int, str, int, int]]:
+        """Contents of which an older version did not read all that they say of themselves, each with one of the places
+        of a root at or below ``prefix`` where it lies: id, path, size and mtime_ns; by id, from behind ``after``.
+        """
+        where, parameters = at_or_below(prefix)
+        rows = self.sql.execute(
+            f"""SELECT c.id, d.path, d.size, d.mtime_ns FROM contents c JOIN documents d ON d.content_id = c.id
+                WHERE c.is_described = 0 AND c.id > ? AND d.root_id = ? AND {where.format("d.path")}
+                GROUP BY c.id ORDER BY c.id LIMIT ?""",
+            [after, root_id, *parameters, limit],
+        )
+        return rows.fetchall()
+
+    def describe(self, content_id: int, info: MediaInfo | None) -> None:
+        """What a content says of itself, all but its sizes, as read now. What it does not say stays as it was."""
+        row = {} if info is None else {name: getattr(info, name) for name in (*BESIDE_COLUMNS, "description")}
+        changes = "".join(f"{name} = COALESCE(?, {name}), " for name in row)
+        self.sql.execute(f"UPDATE contents SET {changes}is_described = 1 WHERE id = ?", [*row.values(), content_id])
+
+    def mark_outdated(self, content_id: int) -> None:
+        """No decoder makes of a file today what this content is: its documents are read again."""
+        self.sql.execute(
+            "UPDATE contents SET decoding = decoding || ' outdated', is_described = 1 WHERE id = ?", [content_id]
         )
 
     # Skipped files

@@ -7,10 +7,12 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.core.errors import IndexDamaged, ResourceShortage
+from mmsearch.core.errors import IndexDamaged, IndexMissing, ResourceShortage
+from mmsearch.core.letters import letters_of, tokens_of
 from mmsearch.store.local.catalogue.closing import Closed
 from mmsearch.store.local.migrations import check_version, is_old, migrate
 from mmsearch.store.local.shortage import shortage_in_catalogue
@@ -34,6 +36,7 @@ class CatalogueDatabase:
         self.read_only = read_only
         self.closed = Closed.read(path) if read_only else Closed.take(path)
         """The file as its last writer left it; ``None`` after a crash, and from an older mmsearch."""
+        self._file = _identity(path)
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
@@ -73,6 +76,7 @@ class CatalogueDatabase:
             connection = self._open_connection()
             connection.execute(f"PRAGMA cache_size = -{CACHE_KB}")
             connection.execute("SELECT count(*) FROM sqlite_master")
+            register_words(connection)
         except sqlite3.DatabaseError as error:
             if (what := shortage_in_catalogue(error)) is not None:
                 raise ResourceShortage(
@@ -132,6 +136,45 @@ class CatalogueDatabase:
         with self.db.atomic():
             yield
 
+    def check_is_in_place(self) -> None:
+        """Refuses to go on with a file that was taken away: connections would read it for as long as they live.
+
+        Raises:
+            IndexMissing: it is gone, or another one lies in its place.
+        """
+        if self._file is None:
+            self._file = _identity(self.path)
+        if self._file is None or self._file != _identity(self.path):
+            raise IndexMissing(
+                f"the index {self.path.parent} was removed, moved or replaced while it was open: open it again, or "
+                "start the program again"
+            )
+
     def _scalar(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         row = self.sql.execute(sql, parameters).fetchone()
         return None if row is None else row[0]
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def register_words(connection: sqlite3.Connection) -> None:
+    """Teaches a connection the functions by which the triggers of the full text write words: see `m013_plain_words`."""
+    for name, function in (("mmsearch_tokens", _tokens), ("mmsearch_letters", _letters)):
+        connection.create_function(name, 1, function, deterministic=True)
+
+
+@lru_cache(maxsize=64)
+def _tokens(text: str | None) -> str | None:
+    """`tokens_of` a text between spaces, as the full text holds it. A root's name comes with each of its documents."""
+    return None if text is None else " ".join(tokens_of(text))
+
+
+def _letters(text: str) -> str:
+    """`letters_of` each line of a text."""
+    return "\n".join(map(letters_of, text.splitlines()))

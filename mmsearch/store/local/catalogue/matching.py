@@ -8,18 +8,19 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from mmsearch.core.letters import tokens_of
+from mmsearch.core.types import MediaInfo
 from mmsearch.store.base import Look
+from mmsearch.store.local.catalogue.bulk import INFO_COLUMNS
 from mmsearch.store.local.catalogue.catalogue import Catalogue
 from mmsearch.store.local.catalogue.row_owners import RowArray
 from mmsearch.store.local.catalogue.rows import FOUND, Found
 
-Scores = npt.NDArray[np.float32]
 _MANY = 10_000
 _ASKED_AFTER, _STEPS_PER_FOUND = 200, 64
 """Steps of SQLite's machine."""
-DATE_SQL = "COALESCE(c.taken_at, strftime('%Y-%m-%dT%H:%M:%S', d.mtime_ns / 1000000000, 'unixepoch'))"
+DATE_SQL = "COALESCE(d.taken_at, c.taken_at, strftime('%Y-%m-%dT%H:%M:%S', d.mtime_ns / 1000000000, 'unixepoch'))"
 """The date by which documents are listed: when it was taken, else when the file was last changed (UTC)."""
 
 
@@ -136,17 +137,24 @@ def list_by_date(catalogue: Catalogue, space_id: int, condition: Condition, limi
 
 
 def match_phrase(words: str) -> str:
-    """An FTS5 query for these words in a row; whatever they hold, nothing in them is an operator."""
-    return '"' + words.replace('"', '""').replace("\0", " ") + '"'
+    """An FTS5 query for the tokens of these words in a row; whatever they hold, nothing in them is an operator."""
+    return match_part(" ".join(tokens_of(words)))
 
 
-WORDS_SQL = """(d.id IN (SELECT rowid FROM document_words WHERE document_words MATCH {0})
+def match_part(part: str) -> str:
+    """An FTS5 query for tokens, or with trigrams for a part of them."""
+    return f'"{part}"'
+
+
+WORDS_SQL = """(d.id IN (SELECT rowid FROM document_words WHERE document_words MATCH {0}
+                         UNION SELECT rowid FROM name_parts WHERE {2} <> '' AND name_parts MATCH {2})
     OR EXISTS (SELECT 1 FROM segments w WHERE w.content_id = c.id AND w.id IN (
                SELECT rowid FROM segment_words WHERE segment_words MATCH {0}
                UNION SELECT rowid FROM picture_words WHERE picture_words MATCH {0}
                UNION SELECT rowid FROM picture_letters WHERE {1} <> '' AND picture_letters MATCH {1})))"""
 """The condition that a document has a match in its path, folder, caption, description or text, or in what was read in
-its pictures; ``{0}``: the query, ``{1}``: what else may stand inside of a line that was read, or an empty text."""
+its pictures; ``{0}``: the query, ``{1}``: what else may stand inside of a line that was read, or an empty text;
+``{2}``: the same of a name."""
 
 
 def documents_with_words(catalogue: Catalogue, match: str, limit: int) -> list[int] | None:
@@ -168,6 +176,14 @@ def documents_with_words(catalogue: Catalogue, match: str, limit: int) -> list[i
     return sorted(found)
 
 
+def documents_with_part(catalogue: Catalogue, part: str, limit: int) -> list[int] | None:
+    """Documents with a part of a word in their path, by id; ``None`` where they are more than ``limit``."""
+    rows = catalogue.sql.execute(
+        "SELECT rowid FROM name_parts WHERE name_parts MATCH ? LIMIT ?", [match_part(part), limit + 1]
+    ).fetchall()
+    return None if len(rows) > limit else sorted(row[0] for row in rows)
+
+
 def count_where(catalogue: Catalogue, condition: Condition | None) -> int:
     """How many documents there are, or those for which a condition holds."""
     sql, values = "SELECT count(*) FROM documents", {}
@@ -175,6 +191,23 @@ def count_where(catalogue: Catalogue, condition: Condition | None) -> int:
         sql += f" d JOIN contents c ON c.id = d.content_id WHERE {condition.sql}"
         values = dict(condition.parameters)
     return int(catalogue.sql.execute(sql, values).fetchone()[0])
+
+
+def values_of(catalogue: Catalogue, expression: str, limit: int) -> list[tuple[str, int]]:
+    """The most frequent values of an SQL expression over documents and contents, and how many documents have each."""
+    return catalogue.sql.execute(
+        f"""SELECT {expression} AS value, count(*) FROM documents d JOIN contents c ON c.id = d.content_id
+            GROUP BY 1 HAVING value IS NOT NULL ORDER BY 2 DESC, 1 LIMIT ?""",
+        [limit],
+    ).fetchall()
+
+
+def span_of(catalogue: Catalogue, expression: str) -> tuple[Any, Any] | None:
+    """The least and the greatest value of an SQL expression over documents and contents."""
+    row: tuple[Any, Any] = catalogue.sql.execute(
+        f"SELECT min({expression}), max({expression}) FROM documents d JOIN contents c ON c.id = d.content_id"
+    ).fetchone()
+    return None if row[0] is None else row
 
 
 def scan_documents(
@@ -185,6 +218,35 @@ def scan_documents(
         f"""SELECT d.id, d.root_id, d.path, d.modality, d.size, d.mtime_ns, d.caption, c.description
             FROM documents d JOIN contents c ON c.id = d.content_id WHERE {condition} ORDER BY d.id""",
         parameters,
+    )
+
+
+def whole_documents(
+    catalogue: Catalogue, condition: Condition, after: int, limit: int
+) -> list[tuple[int, int, int, str, str, bytes, int, int, str | None, MediaInfo]]:
+    """The next documents with ids above ``after``, by id: id, content id, root id, path, modality, hash, size,
+    mtime_ns, caption, and what their sources say of themselves.
+    """
+    rows = catalogue.sql.execute(
+        f"""SELECT d.id, c.id, d.root_id, d.path, d.modality, c.hash, d.size, d.mtime_ns, d.caption,
+            {", ".join(f"c.{name}" for name in INFO_COLUMNS)}
+            FROM documents d JOIN contents c ON c.id = d.content_id
+            WHERE d.id > :after AND ({condition.sql}) ORDER BY d.id LIMIT :limit""",
+        {**condition.parameters, "after": after, "limit": limit},
+    )
+    return [(*row[:9], MediaInfo(*row[9:])) for row in rows]
+
+
+def segments_of_contents(
+    catalogue: Catalogue, space_id: int, contents: Iterable[int]
+) -> Iterator[tuple[int, float | None, float | None, str | None, int | None]]:
+    """Content id, start, end, text and row (``None``: it has no vector in the space) of segments, in their order."""
+    marks = ", ".join(str(int(content)) for content in contents)
+    return catalogue.sql.execute(
+        f"""SELECT s.content_id, s.start_s, s.end_s, s.text, v.row
+            FROM segments s LEFT JOIN vectors v ON v.segment_id = s.id AND v.space_id = ?
+            WHERE s.content_id IN ({marks}) ORDER BY s.content_id, s.ordinal""",
+        [space_id],
     )
 
 
@@ -199,10 +261,14 @@ def words_of_document(catalogue: Catalogue, document_id: int) -> dict[str, str]:
     What was read in its pictures belongs to its segments: see `mmsearch.store.local.catalogue.read_text.text_of_row`.
     """
     row = catalogue.sql.execute(
-        "SELECT path, root, caption, description FROM document_words WHERE rowid = ?", [document_id]
+        """SELECT d.path, r.path, d.caption, c.description FROM documents d JOIN contents c ON c.id = d.content_id
+           JOIN roots r ON r.id = d.root_id WHERE d.id = ?""",
+        [document_id],
     ).fetchone()
-    names = ("path", "folder", "caption", "description")
-    return {} if row is None else {name: value for name, value in zip(names, row, strict=True) if value}
+    if row is None:
+        return {}
+    written = {"path": row[0], "folder": row[1].rsplit("/", 1)[-1], "caption": row[2], "description": row[3]}
+    return {name: text for name, text in written.items() if text}
 
 
 def looks_of_documents(catalogue: Catalogue, documents: Sequence[int]) -> dict[int, Look]:

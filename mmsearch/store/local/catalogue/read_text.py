@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mmsearch.core.letters import letters_of
 from mmsearch.store.local.catalogue.catalogue import Catalogue
+from mmsearch.store.local.catalogue.matching import match_part
 from mmsearch.store.local.catalogue.space_tables import marks
 
 
@@ -23,9 +23,10 @@ def put_reading(
         text = "\n".join(found)
         if text:
             sql.execute("INSERT INTO segment_readings VALUES (?, ?)", [segment_id, text])
-            sql.execute("INSERT INTO picture_words (rowid, text) VALUES (?, ?)", [segment_id, text])
-            letters = "\n".join(map(letters_of, found))
-            sql.execute("INSERT INTO picture_letters (rowid, letters) VALUES (?, ?)", [segment_id, letters])
+            sql.execute("INSERT INTO picture_words (rowid, text) VALUES (?, mmsearch_tokens(?))", [segment_id, text])
+            sql.execute(
+                "INSERT INTO picture_letters (rowid, letters) VALUES (?, mmsearch_letters(?))", [segment_id, text]
+            )
 
 
 def reading_counts(catalogue: Catalogue) -> dict[str, int]:
@@ -56,7 +57,12 @@ def pictures_with(
                UNION SELECT rowid FROM picture_letters WHERE :letters IS NOT NULL AND picture_letters MATCH :letters
            ) found JOIN segments s ON s.id = found.id JOIN documents d ON d.content_id = s.content_id
            JOIN vectors v ON v.segment_id = s.id AND v.space_id = :space LIMIT :limit""",
-        {"words": words, "letters": None if letters is None else f'"{letters}"', "space": space_id, "limit": limit + 1},
+        {
+            "words": words,
+            "letters": None if letters is None else match_part(letters),
+            "space": space_id,
+            "limit": limit + 1,
+        },
     )
     return [(document, row) for document, row in rows]
 

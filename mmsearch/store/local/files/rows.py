@@ -91,5 +91,5 @@ class RowFile:
         if found < rows:
             raise IndexDamaged(
                 f"{self.path.name} holds {found} {self.what}, the catalogue has committed {rows}: "
-                "restore the index from a copy, or remove it and index again"
+                "`mmsearch verify --mend` makes what is lacking again from the files, and keeps the rest"
             )

@@ -91,12 +91,6 @@ class Allowed:
         """Whether every row is allowed."""
         return self.rows is None and self.mask is None
 
-    def as_rows(self, n: int) -> Rows:
-        """The allowed rows, ascending, int64 (count,)."""
-        if self.rows is not None:
-            return self.rows
-        return np.arange(n, dtype=np.int64) if self.mask is None else np.flatnonzero(self.mask)
-
     def as_mask(self, n: int) -> Mask:
         """The allowed rows as booleans (n,)."""
         if self.mask is not None:

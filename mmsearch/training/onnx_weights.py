@@ -1,4 +1,4 @@
-"""Smaller ONNX files: weights are stored as int8 or fp16 and widened to fp32 when a session opens.
+"""Smaller ONNX files: weights are stored as int8 or fp16 and widened to fp32 when a session opens; and read back.
 
 Only storage is narrow. The widening nodes have constant inputs, so onnxruntime folds them away at load and
 then computes in fp32: a row never depends on its batch, and results do not depend on which int8 instructions
@@ -7,7 +7,11 @@ a processor has. The word table is the exception: it is gathered first, then the
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -97,3 +101,51 @@ def _take(model: onnx.ModelProto, name: str) -> np.ndarray:
 
 def _give(model: onnx.ModelProto, name: str, values: np.ndarray) -> None:
     model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+
+
+Array = npt.NDArray[Any]
+
+
+def read_tensors(path: Path) -> dict[str, Array]:
+    """Every parameter of a graph that ``builtin_export`` wrote as fp32, by its torch name; matrices of linear layers
+    are (out, in).
+
+    Each narrow tensor is widened by nodes with constant inputs, so working those out gives the tensor. The exporter
+    keeps the names of parameters but for two: a bias that came from a batch norm is ``X.weight_bias``, and the matrix
+    of a linear layer has no name, only its bias has.
+    """
+    graph = onnx.load(str(path)).graph
+    known: dict[str, Array] = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        inputs = [known[name] for name in node.input if name in known]
+        if len(inputs) == len(node.input) and (value := _widened(node.op_type, inputs)) is not None:
+            known[node.output[0]] = value
+    if "words.int8" in known:
+        known["words.weight"] = known["words.int8"].astype(np.float32) * known["words.scale"]
+    known.update(_linear_matrices(graph, known))
+    renamed = {name.replace(".weight_bias", ".bias"): value for name, value in known.items()}
+    return {name: value.astype(np.float32) for name, value in renamed.items() if value.dtype.kind == "f"}
+
+
+def _widened(operator: str, inputs: list[Array]) -> Array | None:
+    if operator == "Cast" and inputs[0].dtype in (np.int8, np.float16):
+        return inputs[0].astype(np.float32)
+    if operator == "Mul":
+        return np.asarray(inputs[0] * inputs[1])
+    if operator == "Reshape":
+        return np.reshape(inputs[0], inputs[1])
+    return None
+
+
+def _linear_matrices(graph: Any, known: dict[str, Array]) -> dict[str, Array]:
+    """``X.weight`` for each ``MatMul`` by a constant whose product is then added to ``X.bias``."""
+    products = {n.output[0]: n.input[1] for n in graph.node if n.op_type == "MatMul" and n.input[1] in known}
+    found = {}
+    for node in graph.node:
+        if node.op_type != "Add":
+            continue
+        matrix = next((products[name] for name in node.input if name in products), None)
+        bias = next((name for name in node.input if name.endswith(".bias") and name in known), None)
+        if matrix is not None and bias is not None:
+            found[bias.removesuffix("bias") + "weight"] = np.ascontiguousarray(known[matrix].T)
+    return found

@@ -1,4 +1,4 @@
-"""What a trained encoder brings to know hubs by: where the captions and the photos that it learned from lie.
+"""What a trained encoder brings for the hubness correction: where the captions and photos lie that it learned from.
 
 See `mmsearch.models.encoders.caption_centroids`. The files lie beside the weights and name their digest.
 """
@@ -25,7 +25,7 @@ FEWEST = 64
 """Fewer different captions, or photos, than this do not say where others lie."""
 
 
-def write_hubs(directory: Path, pairs: Pairs, learned: int | None) -> None:
+def write_hubness_samples(directory: Path, pairs: Pairs, learned: int | None) -> None:
     """Encodes captions and photos of ``pairs`` by the encoder in ``directory`` and writes both files there.
 
     ``learned``: so many numbers of a vector, from the first, tell captions apart; ``None``: all of them.
