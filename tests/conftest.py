@@ -6,12 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from mmsearch.api import Index
 from tests.support.colours import COLOURS, ColourEncoder, save_colour
 
 # Tests of downloads talk to a hub of their own on this machine; the variable is read when its library is imported.
 os.environ.pop("HF_HUB_OFFLINE", None)
+settings.register_profile("mmsearch", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("mmsearch")
 
 
 @pytest.fixture

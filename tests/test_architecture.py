@@ -33,7 +33,11 @@ OWNERS = {
     "sqlite_utils": {"store.local"},
     "typer": {"cli"},
     "rich": {"cli"},
-    "av": {"media.video"},
+    "av": {"media.video", "media.sound"},
+    "pysubs2": {"media.sound"},
+    "charset_normalizer": {"media.sound"},
+    "faster_whisper": {"models.speech"},
+    "ctranslate2": {"models.speech"},
     "matplotlib": {"evaluate"},
     "torch": {"models", "training"},
     "open_clip": {"models", "training"},
@@ -52,6 +56,10 @@ NEVER_AT_IMPORT = {
     "sqlite_utils",
     "rapidocr",
     "matplotlib",
+    "faster_whisper",
+    "ctranslate2",
+    "pysubs2",
+    "charset_normalizer",
 }
 LOADED_LATE = (
     "mmsearch.training.", "mmsearch.models.encoders.open_clip",

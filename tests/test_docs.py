@@ -15,10 +15,12 @@ from typer.main import get_command
 
 from mmsearch import __version__
 from mmsearch.cli.commands import app
+from mmsearch.filters import KEYS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs" / "guide.md").read_text()
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 
 
@@ -46,16 +48,18 @@ def test_the_examples_of_a_page_run(page: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_readme_names_every_command() -> None:
+def test_the_guide_names_every_command_and_filter() -> None:
     for name in get_command(app).commands:  # type: ignore[attr-defined]
-        assert f"mmsearch {name}" in README, name
+        assert f"mmsearch {name}" in GUIDE, name
+    for key in KEYS:
+        assert f"`{key}:" in GUIDE, key
 
 
-def test_every_option_in_the_readme_exists() -> None:
+def test_every_option_in_readme_and_guide_exists() -> None:
     group = get_command(app)
     known = {option for command in [group, *group.commands.values()] for p in command.params for option in p.opts}  # type: ignore[attr-defined]
     known |= {"--help", "--version"}
-    for line in "\n".join(blocks("console") + blocks("bash")).splitlines():
+    for line in "\n".join(blocks("console") + blocks("bash") + blocks("console", GUIDE)).splitlines():
         if "mmsearch " in line and "pip install" not in line:
             for option in re.findall(r"(?<=\s)--[a-z-]+", line):
                 assert option in known, f"{option} in {line!r}"

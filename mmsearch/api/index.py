@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mmsearch.ingest import IngestOptions
     from mmsearch.ingest.datasets import ImportOptions
     from mmsearch.ingest.exchange import ExportReport
+    from mmsearch.media.sound.passages import Cue
     from mmsearch.models.rerankers.base import Reranker
     from mmsearch.query import Question, Searcher, SearchOptions
     from mmsearch.query.explain import Explanation
@@ -548,6 +549,21 @@ class Index:
 
         return self._session.run(task, lambda: self.encoder(texts_only=not heat_map))
 
+    def transcript(self, path: PathLike) -> list[Cue]:
+        """What the index knows to be said in a video or recording: passages with times, by time; empty where it knows
+        nothing, or has no such file.
+        """
+        from mmsearch.media.sound.passages import Cue, Word
+        from mmsearch.query.explain import find_document
+        from mmsearch.store.local.catalogue.speech import transcript_of_document
+
+        document = find_document(self._session.store(), _path(path))
+        found = [] if document is None else transcript_of_document(self._directory.catalogue, document.id)
+        return [
+            Cue(one.start_s, one.end_s, one.text, one.language, tuple(Word(*word) for word in one.words))
+            for one in found
+        ]
+
     # Measuring
 
     def evaluate(
@@ -651,6 +667,7 @@ class Index:
             return _status_of(self._session.store())
         from mmsearch.store.local.catalogue.coverage import describe_spaces
         from mmsearch.store.local.catalogue.read_text import reading_counts
+        from mmsearch.store.local.catalogue.speech import speech_counts
         from mmsearch.store.local.reranker_cache import describe_tokens
 
         directory = self._directory
@@ -667,6 +684,7 @@ class Index:
                 "dead_rows": len(directory.catalogue.rows_given_up(space.id)),
             },
             "ocr": reading_counts(directory.catalogue),
+            "speech": speech_counts(directory.catalogue),
             "vectors": space.row_count,
             "models": describe_spaces(directory.catalogue, space.id, directory.manifest.model),
             "roots": [str(directory.root_path(root)) for root in directory.catalogue.roots()],

@@ -40,7 +40,8 @@ def download_bar() -> Iterator[Callable[[Any], None] | None]:
         yield lambda at: bar.update(task, description=at.file, completed=at.done, total=at.total)
 
 
-_STAGES = {"tokens": "tokens", "walk": "looking", "index": "indexing", "finish": "indexing", "read": "reading text"}
+_STAGES = {"tokens": "tokens", "walk": "looking", "index": "indexing", "finish": "indexing", "read": "reading text",
+           "listen": "listening"}  # fmt: skip
 
 
 @contextmanager

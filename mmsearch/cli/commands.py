@@ -14,6 +14,7 @@ from mmsearch.cli import (
     index_commands,
     model_commands,
     query_commands,
+    speech_commands,
     switch_command,
     train_commands,
     vector_commands,
@@ -26,7 +27,7 @@ OTHER_WORDS = {
     "delete": "remove", "rm": "remove", "forget": "remove", "info": "status", "list": "status", "ls": "status",
     "check": "verify", "repair": "verify --mend", "tune": "optimize", "server": "serve", "web": "serve",
     "evaluate": "eval", "benchmark": "eval", "finetune": "train", "encoders": "models", "pull": "models pull",
-    "download": "models pull", "watch": "index --watch",
+    "download": "models pull", "subtitles": "transcribe", "captions": "transcribe", "watch": "index --watch",
 }  # fmt: skip
 """What people type for a command that is called otherwise here."""
 
@@ -69,6 +70,7 @@ for commands in (
     vector_commands,
     switch_command,
     copy_commands,
+    speech_commands,
 ):
     commands.register(app)
 

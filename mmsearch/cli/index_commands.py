@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 @with_options(
-    "paths index model device precision batch_size exclude hidden max_megapixels frame_interval_s ocr keep_tokens "
-    "reranker memory_mb forget_missing watch compile"
+    "paths index model device precision batch_size exclude hidden max_megapixels frame_interval_s ocr speech "
+    "speech_model keep_tokens reranker memory_mb forget_missing watch compile"
 )
 def index_command(
     paths: Annotated[list[Path], typer.Argument(help="Folders or files to index.", show_default=False)],
@@ -37,6 +37,14 @@ def index_command(
     ocr: Annotated[
         bool, typer.Option("--ocr", help="Also read the text in pictures and video frames (needs mmsearch[ocr]).")
     ] = False,
+    speech: Annotated[
+        bool,
+        typer.Option("--speech", help="Also recognise what is said in videos and recordings (needs mmsearch[speech])."),
+    ] = False,
+    speech_model: Annotated[
+        str | None,
+        typer.Option(help="What --speech recognises with: whisper-base, whisper-small … or a directory."),
+    ] = None,
     keep_tokens: Annotated[
         bool | None,
         typer.Option(
@@ -55,15 +63,18 @@ def index_command(
     options: IngestOptions,
     json_: JsonOption = False,
 ) -> None:
-    """Indexes folders of photos, videos and texts, or brings their index up to date."""
+    """Indexes folders of photos, videos, recordings and texts, or brings their index up to date."""
     from mmsearch.api import Index
     from mmsearch.media.ocr import open_text_reader
     from mmsearch.store.local.directory import IndexDirectory
     from mmsearch.store.registry import local_path
 
+    if speech_model is not None and not speech:
+        raise UsageError("--speech-model says what --speech recognises with: give both")
     options = replace(
         options,
         rules=rules,
+        speech=_recogniser(speech_model, encoder) if speech else False,
         ocr=open_text_reader() if ocr else False,  # before an index is made
         keep_tokens=(reranker or "builtin") if keep_tokens else None,
     )
@@ -102,6 +113,12 @@ def _fail_if_incomplete(report: Report) -> None:
         )
 
 
+def _recogniser(name: str | None, encoder: EncoderOptions) -> Any:
+    from mmsearch.models.speech import open_recogniser
+
+    return open_recogniser(name, device=encoder.device, threads=encoder.threads)
+
+
 def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
     """Shows what an index holds and which encoder made it."""
     from mmsearch.api import Index
@@ -113,7 +130,11 @@ def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
         return
     documents = values["documents"]
     print(f"index      {values['path']}")
-    kinds = [f"{documents[name]:,} {spec_of(name).plural}" for name in MODALITIES if name in documents]
+    kinds = [
+        f"{documents[name]:,} {spec_of(name).plural}"
+        for name in MODALITIES
+        if name in documents and not spec_of(name).is_inside
+    ]
     print(f"documents  {', '.join(kinds)}")
     if documents["absent"]:
         print(f"absent     {documents['absent']:,} of them are not there now (`mmsearch index` brings them back)")
@@ -122,6 +143,8 @@ def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
     print(f"skipped    {count_of(documents['skipped'], 'unreadable file')}")
     if values["ocr"]["read"]:
         print(f"text       {_text_line(values)}")
+    if values["speech"]["passages"] or values["speech"]["recognised"]:
+        print(f"speech     {_speech_line(values['speech'])}")
     print(f"encoder    {values['encoder']}")
     for model in values["models"]:
         if not model["answers"] or model["left_out"]:
@@ -278,6 +301,13 @@ def _text_line(values: dict[str, Any]) -> str:
     failed = f", {ocr['failed']:,} could not be read" if ocr["failed"] else ""
     pictures = sum(documents[name] for name in MODALITIES if name in documents and has_pictures(name))
     return f"looked for in {ocr['read']:,} of {pictures:,} images and videos, found in {ocr['with_text']:,}{failed}"
+
+
+def _speech_line(speech: dict[str, Any]) -> str:
+    """In how many videos and recordings something is said."""
+    failed = f", {speech['failed']:,} could not be read" if speech["failed"] else ""
+    of = f"{speech['with_speech']:,} of {speech['of']:,} videos and recordings ({speech['recognised']:,} recognised)"
+    return f"{count_of(speech['passages'], 'passage')} in {of}{failed}"
 
 
 def _model_line(model: dict[str, Any], answering: str) -> str:

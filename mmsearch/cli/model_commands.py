@@ -52,13 +52,20 @@ def pull(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="A name from `mmsearch models`, hf:ORG/NAME, or hf-hub:ORG/NAME (open_clip).",
+            help="A name from `mmsearch models`, hf:ORG/NAME, hf-hub:ORG/NAME (open_clip), or whisper-SIZE (speech).",
             autocompletion=model_names,
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Fetches a model from its hub; new indexes will use it. The only command that opens a connection."""
+    from mmsearch.models.speech.registry import canonical_speech_name, is_speech_model, pull_speech_model
+
+    if is_speech_model(canonical_speech_name(name)):
+        with download_bar() as show:
+            pull_speech_model(canonical_speech_name(name), show)
+        print(f"{name} is on this machine; `mmsearch index --speech` will use it")
+        return
     from mmsearch.core.home import set_default_model
     from mmsearch.models.encoders.pull import pull_model
     from mmsearch.models.encoders.registry import canonical_name

@@ -38,6 +38,9 @@ def print_report(report: Report, place: Any, *, as_json: bool) -> None:
                 "interrupted": report.interrupted,
                 "text_read": report.text_read,
                 "text_unread": [{"path": skip.path, "reason": skip.reason} for skip in report.text_unread],
+                "subtitled": report.subtitled,
+                "recognised": report.recognised,
+                "unheard": [{"path": skip.path, "reason": skip.reason} for skip in report.unheard],
                 "seconds": dict(report.seconds),
                 "limited_by": report.limited_by,
             }
@@ -50,12 +53,17 @@ def print_report(report: Report, place: Any, *, as_json: bool) -> None:
     )
     if report.text_read:
         print(f"text read in {count_of(report.text_read, 'picture or video', 'pictures and videos')}")
+    if report.subtitled:
+        print(f"subtitles read of {count_of(report.subtitled, 'video or recording', 'videos and recordings')}")
+    if report.recognised:
+        print(f"speech recognised in {count_of(report.recognised, 'video or recording', 'videos and recordings')}")
     if report.back:
         print(f"there again: {count_of(report.back, 'document')} that had been absent")
     if report.absent:
         print_absent(report)
     print_reasons("skipped", report.skipped)
     print_reasons("no text read in", report.text_unread)
+    print_reasons("not understood", report.unheard)
 
 
 def print_absent(report: Report, each: int = 3) -> None:
@@ -113,6 +121,7 @@ class Style:
 
 CSV_FIELDS = (
     "rank", "relevance", "score", "path", "modality", "segment", "start_s", "end_s", "best_s", "text", "read", "date",
+    "language",
 )  # fmt: skip
 
 
@@ -135,7 +144,7 @@ def print_hits(hits: list[Hit], style: Style, query: int | None = None) -> None:
         prefix = "" if query is None else f"{query}\t"
         figure = figure_of(hits)
         for hit in hits:
-            parts = f"\t{_parts(hit)}" if style.explain else ""
+            parts = f"\t{parts_of(hit)}" if style.explain else ""
             print(f"{prefix}{hit.rank}\t{shown(hit, figure)}\t{_where(hit)}{parts}")
 
 
@@ -165,7 +174,7 @@ def shown(hit: Hit, figure: Figure) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _parts(hit: Hit) -> str:
+def parts_of(hit: Hit) -> str:
     """What a score is the sum of: ``similarity 0.312 + hubness -0.080 + words 0.200 = 0.432``."""
     shown = [f"{name} {value:.3f}" for name, value in hit.parts.items() if value or name == "similarity"]
     if not shown:
@@ -189,14 +198,14 @@ def _print_table(hits: list[Hit], style: Style) -> None:
     table.add_column("file", overflow="fold")
     for hit in hits:
         line = Text(_where(hit))
-        if hit.text:
+        if hit.text and hit.modality != "speech":
             line.append(f"\n{hit.text[:300]}", style="italic")
         if hit.read:
             line.append(f"\n“{printable(' / '.join(hit.read.splitlines()))[:300]}”", style="italic")
         if hit.duplicates:
             line.append(f"  (+{count_of(len(hit.duplicates), 'near-duplicate')})", style="dim")
         if style.explain:
-            line.append(f"\n{_parts(hit)}", style="dim")
+            line.append(f"\n{parts_of(hit)}", style="dim")
         if protocol is not None:
             print_picture(hit, protocol)
             print(f"{hit.rank}  {shown(hit, figure)}  {line.plain}")
@@ -210,10 +219,16 @@ def _where(hit: Hit) -> str:
     path = printable(hit.path)
     if hit.start_s is None:
         return path
-    moment = _clock(hit.start_s)
-    if hit.end_s is not None and hit.end_s > hit.start_s:
+    said = f"  “{printable(hit.text or '')}”" if hit.modality == "speech" else ""
+    return f"{path} {moment_of(hit)}{said}"
+
+
+def moment_of(hit: Hit) -> str:
+    """From when to when, of a hit with a time."""
+    moment = _clock(hit.start_s or 0.0)
+    if hit.end_s is not None and hit.end_s > (hit.start_s or 0.0):
         moment += f"–{_clock(hit.end_s)}"
-    return f"{path} {moment}"
+    return moment
 
 
 def _clock(seconds: float) -> str:

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from mmsearch.cli.options import IndexOption, JsonOption, Only, with_options
-from mmsearch.cli.output import Style, print_hits, print_json
+from mmsearch.cli.output import Style, moment_of, parts_of, print_hits, print_json, printable
 from mmsearch.core.errors import UsageError
 from mmsearch.core.options import EncoderOptions
 from mmsearch.core.shortage import sentence_of
@@ -32,7 +32,8 @@ def _completed(incomplete: str) -> list[str]:
 
 
 @with_options(
-    "text image k index modalities device raw text_weight image_weight min_relevance nothing_below collapse queries"
+    "text image voice k index modalities device raw text_weight image_weight min_relevance nothing_below collapse "
+    "queries"
 )
 def query(
     text: Annotated[
@@ -44,6 +45,12 @@ def query(
         ),
     ] = None,
     image: Annotated[list[Path] | None, typer.Option(help="Look for what resembles this image; repeatable.")] = None,
+    voice: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask what is said in this sound file; -: in the microphone (mmsearch[speech]).", show_default=False
+        ),
+    ] = None,
     index: IndexOption = "default",
     raw: RawOption = False,
     text_weight: Annotated[
@@ -80,6 +87,12 @@ def query(
     from mmsearch.api import Index
     from mmsearch.query.question import Question
 
+    if voice is not None:
+        from mmsearch.cli.speech_commands import understood
+
+        said = understood(voice)
+        print(f"mmsearch: understood: {said}", file=sys.stderr)
+        text = [*(text or []), said.replace('"', "")]
     style = Style(json_, paths, null, csv=csv, explain=explain, thumbnails=thumbnails)
     if queries is not None:
         if text or image:
@@ -155,7 +168,29 @@ def _extras(results: Sequence[Sequence[Any]], sheet: Path | None, open_: int | N
         first = results[0] if results else []
         if open_ > len(first):
             raise UsageError(f"there is no result {open_} to open: there are {len(first)}")
-        typer.launch(_file_to_open(Path(first[open_ - 1].path)))
+        _open(first[open_ - 1])
+
+
+_PLAYERS = {
+    "mpv": "--start={}", "vlc": "--start-time={}", "celluloid": "--mpv-start={}", "ffplay": "-ss {}",
+    "mplayer": "-ss {}",
+}  # fmt: skip
+"""Programs that play from a time on, and how they take it, in seconds."""
+
+
+def _open(hit: Any) -> None:
+    """Shows a result: a moment in a player that begins there, where one is installed; all else as the desktop does."""
+    import shutil
+    import subprocess
+
+    player = next((name for name in _PLAYERS if shutil.which(name)), None)
+    if hit.start_s and player is not None and Path(hit.path).exists():
+        start = _PLAYERS[player].format(f"{hit.start_s:.1f}").split()
+        subprocess.Popen(
+            [player, *start, hit.path], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        return
+    typer.launch(_file_to_open(Path(hit.path)))
 
 
 def _file_to_open(path: Path) -> str:
@@ -208,7 +243,8 @@ def explain(
     if png is not None:
         _draw_heat(why, png)
     if json_:
-        values = {name: value for name, value in vars(why).items() if name != "heat"}
+        values = {name: value for name, value in vars(why).items() if name not in ("heat", "said")}
+        values["said"] = None if why.said is None else why.said.as_json()
         heat = None if why.heat is None else [[round(float(cell), 3) for cell in row] for row in why.heat]
         print_json({**values, "score": why.score, "heat": heat})
         return
@@ -219,6 +255,12 @@ def explain(
         print(f"{'relevance':12} {why.relevance:.3f}")
     for place, words in why.words.items():
         print(f"words in {place}: {', '.join(words)}")
+    if why.said is not None:
+        print(f"said at {moment_of(why.said)}: {printable(why.said.text or '')}")
+        relevance = "" if why.said.relevance is None else f", relevance {why.said.relevance:.3f}"
+        print(f"  {parts_of(why.said)}{relevance}")
+        if why.said_words:
+            print(f"  words in it: {', '.join(why.said_words)}")
     if why.excluded:
         print(f"left out, because it shows: {', '.join(why.excluded)}")
     if why.heat_source is not None:

@@ -26,7 +26,8 @@ class ModalitySpec:
 
     ``group``: what its vectors compare like; the visual ones are found by default. ``has_pictures``: whether its
     segments can be shown, read (OCR) and reranked as pictures. ``is_sampled``: whether its segments are single looks at
-    something that goes on, so that neighbours with like scores make one moment.
+    something that goes on, so that neighbours with like scores make one moment. ``is_inside``: whether its segments are
+    parts of documents of other modalities, such as what is said in a video.
     """
 
     name: str
@@ -34,6 +35,7 @@ class ModalitySpec:
     group: Group = "text"
     has_pictures: bool = False
     is_sampled: bool = False
+    is_inside: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch("[a-z]+", self.name):
@@ -47,6 +49,8 @@ MODALITIES: Registry[ModalitySpec] = Registry(
         "image": ModalitySpec("image", "images", "visual", has_pictures=True),
         "video": ModalitySpec("video", "videos", "visual", has_pictures=True, is_sampled=True),
         "text": ModalitySpec("text", "texts"),
+        "sound": ModalitySpec("sound", "recordings"),
+        "speech": ModalitySpec("speech", "spoken passages", is_inside=True),
     },
 )
 

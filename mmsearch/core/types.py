@@ -68,6 +68,9 @@ class MediaInfo:
     longitude: float | None = None
     rating: int | None = None
     description: str | None = None
+    title: str | None = None
+    artist: str | None = None
+    album: str | None = None
     note: str | None = None
     """What could not be read although the file was indexed (a broken tail, say)."""
 
@@ -101,6 +104,12 @@ class Report:
     """Pictures and videos whose text was read in this run (`IngestOptions.ocr`)."""
     text_unread: tuple[Skip, ...] = ()
     """Those whose text could not be read; they are indexed all the same."""
+    subtitled: int = 0
+    """Videos and recordings whose subtitles were read in this run."""
+    recognised: int = 0
+    """Those in which speech was recognised (`IngestOptions.speech`)."""
+    unheard: tuple[Skip, ...] = ()
+    """Those whose subtitles or speech could not be read; they are indexed all the same."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall seconds of the run (``total``) and busy seconds of each stage, summed over its workers.
 
@@ -124,7 +133,7 @@ class Report:
 class Progress:
     """Where a run of indexing stands: handed to the progress callback, from one thread at a time."""
 
-    stage: Literal["walk", "index", "tokens", "finish", "read"]
+    stage: Literal["walk", "index", "tokens", "finish", "read", "listen"]
     done: int
     total: int | None
     skipped: int = 0
@@ -147,7 +156,8 @@ class Hit:
     ``relevance``, 0 to 1, is the calibrated number: how well the hit fits, compared with what this model gives in this
     index otherwise (the share of generic queries whose best hit here is worse); ``None`` where too little is known.
     ``duplicates``: paths of near-duplicates folded into this hit. ``read``: the lines read in the picture or frame
-    (OCR) that have words of the query, where those made it rise.
+    (OCR) that have words of the query, where those made it rise. ``language``: of a spoken passage, ISO 639-1; its
+    ``text`` is what is said from ``start_s`` to ``end_s``.
     """
 
     rank: int
@@ -164,6 +174,7 @@ class Hit:
     duplicates: tuple[str, ...] = ()
     read: str | None = None
     date: str | None = None
+    language: str | None = None
 
     @property
     def shown_s(self) -> float | None:
@@ -187,4 +198,5 @@ class Hit:
             "duplicates": list(self.duplicates),
             "read": self.read,
             "date": self.date,
+            "language": self.language,
         }

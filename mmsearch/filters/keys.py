@@ -28,6 +28,7 @@ from mmsearch.filters.tree import (
     Operator,
     PathField,
     Range,
+    Spoken,
     Where,
     Within,
 )
@@ -310,6 +311,63 @@ class Lens(FilterKey):
         return _none_called("lens", value.text, held)
 
 
+class Artist(FilterKey):
+    """Recordings whose artist contains the text; case does not matter."""
+
+    meaning, example = "the artist of a recording contains this", 'artist:"Nina"'
+
+    @staticmethod
+    def where(value: Value) -> Where:
+        """The artist contains it."""
+        return Contains("artist", value.text)
+
+
+class Album(FilterKey):
+    """Recordings whose album contains the text; case does not matter."""
+
+    meaning, example = "the album of a recording contains this", 'album:"Blue"'
+
+    @staticmethod
+    def where(value: Value) -> Where:
+        """The album contains it."""
+        return Contains("album", value.text)
+
+
+class Title(FilterKey):
+    """Recordings whose title contains the text; case does not matter."""
+
+    meaning, example = "the title of a recording contains this", "title:overture"
+
+    @staticmethod
+    def where(value: Value) -> Where:
+        """The title contains it."""
+        return Contains("title", value.text)
+
+
+class Said(FilterKey):
+    """Moments of videos and recordings in which these words are said, in a row; case and accents do not matter."""
+
+    meaning, example = "these words are said there", 'said:"good morning"'
+
+    @staticmethod
+    def where(value: Value) -> Where:
+        """Some passage has the words."""
+        return Spoken(words=" ".join(value.text.split()))
+
+
+class Lang(FilterKey):
+    """Moments of videos and recordings that are spoken in a language, by its code of two letters (ISO 639-1)."""
+
+    meaning, example = "spoken in that language", "lang:de"
+
+    @staticmethod
+    def where(value: Value) -> Where:
+        """Some passage is in it."""
+        if not re.fullmatch("[A-Za-z]{2,3}", value.text):
+            raise BadValueError(f'"{value.text}" is no code of a language; write for instance de, en or zh')
+        return Spoken(language=value.text.lower())
+
+
 class Size(FilterKey):
     """Documents by bytes of the file, pixels of the picture, or pixels of its longer side.
 
@@ -376,6 +434,11 @@ KEYS: Registry[type[FilterKey]] = Registry(
         "near": Near,
         "camera": Camera,
         "lens": Lens,
+        "title": Title,
+        "artist": Artist,
+        "album": Album,
+        "said": Said,
+        "lang": Lang,
         "size": Size,
         "duration": Duration,
         "rating": Rating,

@@ -3,7 +3,7 @@
 The leaves name fields of a document: ``path``, ``modality``, ``size`` (bytes), ``mtime_ns``, and those of
 `mmsearch.core.types.MediaInfo`. Three fields follow from others: ``pixels`` (width × height), ``long_side`` (the larger
 of them) and ``date`` (when it was taken, in the camera's local time; without that, the time at which its file was last
-changed, in UTC, so that a copied index finds the same in every time zone).
+changed, in the time zone of this machine).
 
 A leaf is false where the document lacks its field. ``Not`` is the exact complement, so it is true there.
 """
@@ -148,6 +148,16 @@ class Phrase(Where):
     words: str
 
 
+@dataclass(frozen=True)
+class Spoken(Where):
+    """In some passage of what is said in a video or recording these words stand in a row, in this language (ISO 639-1);
+    ``None``: any.
+    """
+
+    words: str | None = None
+    language: str | None = None
+
+
 def modalities_named(parts: Iterable[Where]) -> tuple[str, ...]:
     """The modalities that some of these name as wanted, in the order of their first mention."""
     named = (part.values for part in parts if isinstance(part, OneOf) and part.field == "modality")
@@ -186,6 +196,11 @@ def holds(where: Where, document: Mapping[str, Any]) -> bool:
         case Within(latitude, longitude, radius_km):
             distance = distance_or_null(document.get("latitude"), document.get("longitude"), latitude, longitude)
             return distance is not None and distance <= radius_km
+        case Spoken(said, language):
+            return any(
+                (said is None or has_tokens(tokens_of(text), tokens_of(said))) and (language is None or own == language)
+                for text, own in document.get("spoken", ())
+            )
         case Phrase(words):
             return _has_phrase(document, words)
     raise TypeError(f"{type(where).__name__} is no node of a filter")
@@ -212,8 +227,12 @@ def shortest_iso(moment: datetime) -> str:
 
 
 def nanoseconds_of(moment: datetime) -> int:
-    """Of a moment in UTC since 1970."""
-    return (moment - datetime(1970, 1, 1)) // timedelta(seconds=1) * 10**9
+    """Of a moment in the local time zone, since 1970 in UTC. Years for which no zone is known count as in UTC."""
+    try:
+        seconds = int(moment.timestamp())
+    except (OverflowError, ValueError, OSError):
+        seconds = (moment - datetime(1970, 1, 1)) // timedelta(seconds=1)
+    return seconds * 10**9
 
 
 def _dates(document: Mapping[str, Any], moment: datetime) -> tuple[Any, Any]:

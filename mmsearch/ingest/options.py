@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mmsearch.media.base import DecodeOptions
     from mmsearch.media.ocr import TextReader
     from mmsearch.models.encoders.base import Encoder
+    from mmsearch.models.speech.base import SpeechRecogniser
 
 MENDING = 1
 """Raised when readers learn to read files that they refused before: those are tried again then."""
@@ -29,6 +30,9 @@ class IngestOptions(Options):
 
     ``ocr``: read the text in pictures and video frames, after everything else; `True` with the reader of the extra
     ``mmsearch[ocr]``, or with a reader of your own.
+
+    ``speech``: recognise what is said in videos and recordings without subtitles, after everything else; `True` with
+    the model that was pulled last, or the name of one, or a recogniser of your own.
 
     ``keep_tokens`` names a reranker whose image tokens are kept with the index from now on, also of what is in it
     already (``None``: as before). A reranked query then opens no picture.
@@ -48,6 +52,7 @@ class IngestOptions(Options):
         256.0, "Megabytes that decoded files may take while they wait for the encoder.", flag="--memory", above=0
     )
     ocr: bool | TextReader = False
+    speech: bool | str | SpeechRecogniser = False
     keep_tokens: str | None = None
     forget_missing: bool = option(
         False, "Drop what is not there, also where a whole disk or folder vanished.", flag="--forget-missing"
@@ -73,6 +78,19 @@ class IngestOptions(Options):
             name: float(values[name]) for name in ("max_megapixels", "frame_interval_s") if name in values
         }
         return cls(rules=rules, **rest, ocr=bool(values.get("ocr")) and has_text_reader())
+
+    def recogniser(self) -> SpeechRecogniser | None:
+        """What recognises speech, opened; ``None`` where nothing is to.
+
+        Raises:
+            UsageError: the extra is not installed.
+            EncoderError: the model is not on this machine, or cannot be opened.
+        """
+        if isinstance(self.speech, (bool, str)):
+            from mmsearch.models.speech import open_recogniser
+
+            return open_recogniser(None if self.speech is True else self.speech) if self.speech else None
+        return self.speech
 
     @property
     def limits(self) -> str:

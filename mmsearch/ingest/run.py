@@ -18,6 +18,7 @@ from mmsearch.ingest.options import IngestOptions as IngestOptions
 from mmsearch.media.base import DecodeOptions
 from mmsearch.media.ocr import TextReader, open_text_reader
 from mmsearch.models.encoders.base import Encoder
+from mmsearch.models.speech.base import SpeechRecogniser
 from mmsearch.pipeline.artefacts import RerankerCache, TextInPictures, lacks_tokens, open_cache
 from mmsearch.pipeline.compute import shares_inputs
 from mmsearch.pipeline.descriptions import describe_again
@@ -26,6 +27,7 @@ from mmsearch.pipeline.fill import Artefact, fill
 from mmsearch.pipeline.new_files import NewFiles
 from mmsearch.pipeline.plan import Plan, Scope, make_plan, resolve_changes, resolve_scopes, settle_skipped
 from mmsearch.pipeline.reading import Seconds
+from mmsearch.pipeline.speech import OfSpeech, RecognisedSpeech, Subtitles
 from mmsearch.pipeline.vanished import absent_at, judge
 from mmsearch.store.local.catalogue import Root
 from mmsearch.store.local.directory import IndexDirectory
@@ -55,13 +57,14 @@ def ingest(
 
     Raises:
         UsageError: a path does not exist.
-        UsageError: text is to be read, and there is no reader on this machine.
+        UsageError: text is to be read, or speech recognised, and there is nothing on this machine that does.
         IndexBusy: another process is writing to the index.
         EncoderMismatch: the index was made by another encoder.
     """
     reader = open_text_reader() if options.ocr is True else options.ocr or None
+    recogniser = options.recogniser()
     with index.writing(encoder=encoder.spec) as writable:
-        return _Run(writable, encoder, options, progress, reader).run(paths, changes)
+        return _Run(writable, encoder, options, progress, reader, recogniser).run(paths, changes)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class _Run:
 
     def __init__(
         self, index: IndexDirectory, encoder: Encoder, options: IngestOptions, progress: ProgressCallback,
-        reader: TextReader | None,
+        reader: TextReader | None, recogniser: SpeechRecogniser | None,
     ) -> None:  # fmt: skip
         self._index = index
         self._encoder = encoder
@@ -85,7 +88,7 @@ class _Run:
         self._decode_options = options.decode_options(encoder)
         self._limits = options.limits
         self._progress = progress
-        self._reader = reader
+        self._reader, self._recogniser = reader, recogniser
         self._threads = options.readers or usable_cores()
         self._seconds = Seconds()
         self._started = time.perf_counter()
@@ -110,8 +113,26 @@ class _Run:
             with self._seconds.of("text"):
                 text = self._text_in_pictures(self._reader, scopes)
                 interrupted = self._fill(text, ThreadExecutor(1, self._options.memory_mb, look_ahead=1))
+        speech: list[OfSpeech] = []
+        if not interrupted:
+            with self._seconds.of("speech"):
+                interrupted = self._listen(scopes, speech)
         self._seconds.include(executor.seconds)
-        return self._report(plan, new, cleaned, interrupted, text)
+        return self._report(plan, new, cleaned, interrupted, text, speech)
+
+    def _listen(self, scopes: Sequence[Scope], done: list[OfSpeech]) -> bool:
+        """What is said: subtitles of everything first, so that nothing is heard that has some."""
+
+        def options(kept: Mapping[str, Any]) -> DecodeOptions:
+            return IngestOptions.from_kept(kept).decode_options(self._encoder)
+
+        done.append(Subtitles(self._index, self._encoder, scopes, options))
+        if self._fill(done[-1], self._executor()):
+            return True
+        if self._recogniser is None:
+            return False
+        done.append(RecognisedSpeech(self._index, self._encoder, self._recogniser, scopes, options))
+        return self._fill(done[-1], ThreadExecutor(1, self._options.memory_mb, look_ahead=1))
 
     def _fill(self, artefact: Artefact, executor: Executor) -> bool:
         return fill(artefact, executor, lambda: contextlib.nullcontext(self._index), self._progress)
@@ -214,8 +235,9 @@ class _Run:
                 catalogue.remove_below(root.id, "")
 
     def _report(
-        self, plan: Plan, new: NewFiles, cleaned: Cleaned, interrupted: bool, text: TextInPictures | None
-    ) -> Report:
+        self, plan: Plan, new: NewFiles, cleaned: Cleaned, interrupted: bool, text: TextInPictures | None,
+        speech: Sequence[OfSpeech],
+    ) -> Report:  # fmt: skip
         self._seconds["total"] = time.perf_counter() - self._started
         skipped = sorted((*plan.skipped, *new.skipped), key=lambda skip: skip.path)
         return Report(
@@ -231,6 +253,9 @@ class _Run:
             interrupted=interrupted,
             text_read=0 if text is None else text.read,
             text_unread=() if text is None else tuple(text.unread),
+            subtitled=sum(one.heard for one in speech if not one.is_recognised),
+            recognised=sum(one.heard for one in speech if one.is_recognised),
+            unheard=tuple(skip for one in speech for skip in one.unheard),
             seconds={stage: round(seconds, 3) for stage, seconds in self._seconds.items()},
         )
 

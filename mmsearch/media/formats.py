@@ -17,6 +17,7 @@ from mmsearch.core.registry import Registry
 IMAGE = "mmsearch.media.image.reader:ImageDecoder"
 VIDEO = "mmsearch.media.video.reader:VideoDecoder"
 TEXT = "mmsearch.media.text.reader:TextDecoder"
+SOUND = "mmsearch.media.sound.reader:SoundDecoder"
 RAW = "raw"
 """The ``reader`` of camera RAW, whose stored preview is shown (`mmsearch.media.image.raw`)."""
 _GENERIC_BRANDS = {"mif1", "msf1"}
@@ -28,10 +29,10 @@ class Format:
 
     ``suffixes`` are lower case, with the dot. ``decoder`` is ``module:Class`` of the `Decoder` of its family.
     ``reader`` is what that decoder reads it with: of an image, ``module:Class`` of a Pillow plugin, or ``RAW``; of a
-    video, names of FFmpeg's demuxers; of a text, the form that it has. ``signature`` is a pattern that the first bytes
-    match, ``brands`` names the file types of an ISO base media file instead; without either the suffix alone counts.
-    ``animated``: the format may hold several frames with times. ``content``: what such a file is, for a file that has
-    the suffix of another.
+    video or a recording, names of FFmpeg's demuxers; of a text, the form that it has. ``signature`` is a pattern that
+    the first bytes match, ``brands`` names the file types of an ISO base media file instead; without either the suffix
+    alone counts. ``animated``: the format may hold several frames with times. ``content``: what such a file is, for a
+    file that has the suffix of another.
     """
 
     name: str
@@ -106,6 +107,11 @@ _ROWS = (
     _video("WMV", ".wmv", "asf"),
     _video("FLV", ".flv", "flv"),
     _video("Ogg", ".ogv", "ogg"),
+    *(Format(name, tuple(suffixes.split()), SOUND, demuxers) for name, suffixes, demuxers in (
+        ("MP3", ".mp3", "mp3"), ("M4A", ".m4a .m4b", "mov"), ("AAC", ".aac", "aac"), ("WAV", ".wav", "wav,w64"),
+        ("FLAC", ".flac", "flac"), ("Ogg sound", ".ogg .oga .opus", "ogg"), ("WMA", ".wma", "asf"),
+        ("AIFF", ".aif .aiff", "aiff"), ("Matroska sound", ".mka", "matroska"),
+    )),
     Format("prose", (".txt", ".text"), TEXT, "prose"),
     Format("Markdown", (".md", ".markdown"), TEXT, "markdown"),
     Format("table", (".csv", ".tsv", ".jsonl", ".ndjson"), TEXT, "table"),

@@ -15,6 +15,7 @@ from mmsearch.media.ocr.base import TextReader
 from mmsearch.media.text.passages import cut
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.models.rerankers.base import Reranker
+from mmsearch.models.speech.base import SpeechRecogniser, VoicedPart
 
 Output = Mapping[str, Any]
 
@@ -112,3 +113,34 @@ class TextInImages(BatchFunction):
             return {"lines": self._reader.read(Image.fromarray(pixels)), "problem": None}
         except Exception as error:  # a reader's bug or a library's: recorded, the run goes on
             return {"lines": [], "problem": f"its text could not be read ({type(error).__name__}: {error})"}
+
+
+class Recognition(BatchFunction):
+    """Voiced parts of recordings, in their order, to the ``cues`` of what is said, with times in the recording, and the
+    ``problem`` where a recogniser failed (else ``None``).
+    """
+
+    batch_size = 1
+    SURE = 0.6
+    """A language of less probability is taken for the one that was spoken before."""
+
+    def __init__(self, recogniser: SpeechRecogniser) -> None:
+        self._recogniser = recogniser
+        self._language: str | None = None
+
+    def __call__(self, inputs: Sequence[Any]) -> Sequence[Output]:
+        """See `BatchFunction.__call__`."""
+        return [self._hear(part) for part in inputs]
+
+    def _hear(self, part: VoicedPart) -> Output:
+        if part.is_first:
+            self._language = None
+        try:
+            heard = self._recogniser.recognise(part.samples)
+            if heard.probability < self.SURE and self._language not in (None, heard.language):
+                heard = self._recogniser.recognise(part.samples, self._language)
+            elif heard.cues:
+                self._language = heard.language
+            return {"cues": part.cues_in_recording(heard.cues), "problem": None}
+        except Exception as error:  # a recogniser's bug or a library's: recorded, the run goes on
+            return {"cues": [], "problem": f"what is said could not be recognised ({type(error).__name__}: {error})"}

@@ -262,7 +262,7 @@ class _ReaderThreads:
             self._put(message)
 
     def _put(self, message: Message) -> None:
-        array: Any = message.input if isinstance(message, Piece) else None
+        array: Any = message.input if isinstance(message, Piece) else None  # or a VoicedPart
         self._queue.put(message, _MESSAGE_BYTES + (0 if array is None or isinstance(array, str) else array.nbytes))
 
 

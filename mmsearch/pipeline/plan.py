@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,20 @@ from mmsearch.core.types import Modality, Skip
 from mmsearch.media import DECODERS
 from mmsearch.media.archive import archive_decoding
 from mmsearch.media.base import DecodeOptions, Decoder
+from mmsearch.media.formats import SOUND, VIDEO, suffixes_of
+from mmsearch.media.live_photos import is_live_photo
 from mmsearch.media.metadata.sidecars import NOTHING, Beside
 from mmsearch.sources import (
     ARCHIVE_SUFFIX,
+    CLIP_SUFFIXES,
     IGNORE_FILE,
     SIDECAR_SUFFIXES,
+    SUBTITLES,
     FileEntry,
     FolderSeen,
     Unreadable,
     WalkRules,
+    clip_stamp,
     is_left_out,
     walk,
 )
@@ -31,6 +37,9 @@ from mmsearch.store.local.directory import IndexDirectory
 
 CAPTIONED = frozenset(suffix for decoder in DECODERS if has_pictures(decoder.modality) for suffix in decoder.suffixes)
 """Photos and videos: what has their name and lies beside them may be about them."""
+
+SUBTITLED = suffixes_of(VIDEO, SOUND)
+"""Videos and recordings: subtitles of the same name beside them belong to them."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,8 @@ class Work:
     beside: Beside = NOTHING
     archive: ArchiveWork | None = None
     """What it is a sample of."""
+    hash: bytes | None = None
+    """Of its content, where size and time say that it has not changed since that was known."""
     content: tuple[int, Modality] | None = None
     """What it holds, where that is known: then only what lies beside it has changed."""
 
@@ -148,12 +159,14 @@ def _existing(path: Path) -> Path:
 def resolve_changes(index: IndexDirectory, paths: Sequence[Path], rules: WalkRules) -> list[Scope]:
     """Scopes of places where something changed, may be to nothing: those that are to be kept up to date.
 
-    What may be about a photo beside it, and an ignore file, which rules a folder: for them, the folder is looked at.
+    What may be about a photo beside it, or subtitles, and an ignore file, which rules a folder: for them, the folder is
+    looked at.
     """
     kept = [scope for scope, _ in kept_scopes(index)]
     found: dict[Path, Scope] = {}
     for path in paths:
-        place = path.parent if path.suffix.lower() in SIDECAR_SUFFIXES or path.name == IGNORE_FILE else path
+        is_beside = path.suffix.lower() in (*SIDECAR_SUFFIXES, *CLIP_SUFFIXES, *SUBTITLES)
+        place = path.parent if is_beside or path.name == IGNORE_FILE else path
         for scope in kept:
             outer = scope.folder / scope.below
             if outer not in (place, *place.parents):
@@ -234,7 +247,9 @@ def _side_by_side(
     folders: dict[str, FolderSeen] = {}
     last_folder: str | None = None
     is_there = os.path.lexists(scope.folder)
-    for met in walk(scope.folder, rules, scope.below, CAPTIONED, folders) if is_there else ():
+    clips = partial(_is_clip, index, scope)
+    found = walk(scope.folder, rules, scope.below, CAPTIONED, folders, clips, subtitled=SUBTITLED)
+    for met in found if is_there else ():
         if removed and any(met.path == path or met.path.startswith(path + "/") for path in removed):
             continue
         while document is not None and document.path < met.path:
@@ -259,6 +274,21 @@ def _side_by_side(
     for lost in not_met:
         if not any(lost.path.startswith(prefix) for prefix in unknowable):
             (plan.absent if lost.is_absent else plan.gone).append((lost.id, scope.root.id, lost.path))
+
+
+def _is_clip(index: IndexDirectory, scope: Scope, photo: str, clip: str, status: os.stat_result) -> bool | None:
+    """Looked up where it was found out before, else in the headers of both files. A photo that cannot be read, or was
+    taken out of the index, stands for nothing.
+    """
+    known = index.catalogue.sidecars_of(scope.root.id, photo)
+    if known is None and index.catalogue.is_left_out(scope.root.id, photo):
+        return None
+    stamps = (known or "").split("/")
+    for verdict in (True, False):
+        if clip_stamp(clip, status, verdict) in stamps:
+            return verdict
+    place = scope.folder / photo
+    return is_live_photo(place, place.with_name(clip))
 
 
 def _remember_folders(found: dict[str, FolderIdentity], seen: dict[str, FolderSeen], folder: str) -> None:
@@ -291,6 +321,8 @@ class _Sorter:
         decoder, decoding = self._decoders.get(suffix.lower(), (None, ""))
         if decoder is None:
             reason = f"files of type {suffix} are not supported" if suffix else "it has no file suffix"
+            if suffix.lower() in SUBTITLES:
+                reason = "subtitles, and there is no video or recording of that name beside them"
             if suffix.lower() == ".xmp":
                 reason = "no photo or video that it is about lies beside it"
             self._plan.skipped.append(Skip(str(self._scope.folder / met.path), reason))

@@ -30,7 +30,9 @@ from mmsearch.store.local.commit import ContentKey
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Kind = Literal["image", "text"]
+    from mmsearch.models.speech.base import VoicedPart
+
+Kind = Literal["image", "text", "sound"]
 KnownContent = tuple[int, Modality]
 """The id and modality of a content that need not be read."""
 _SMALL_FILE = 32_000_000
@@ -65,10 +67,12 @@ class Piece:
     item: ContentKey
     ordinal: int
     kind: Kind
-    input: npt.NDArray[Any] | str | None
+    input: npt.NDArray[Any] | str | VoicedPart | None
     start_s: float | None = None
     end_s: float | None = None
     text: str | None = None
+    about: Any = None
+    """What else an artefact must know of it."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Finished:
     info: MediaInfo
     work: Work | None = None
     """`None`: nothing had to be read."""
+    about: Any = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,7 @@ class Reader:
                 yield Known(None, work, *work.content)
                 return
             with spent.of("hash"):
-                data, hash_ = _hash(work, data, stopped)
+                data, hash_ = (data, work.hash) if work.hash is not None else _hash(work, data, stopped)
             item = (hash_, work.decoding)
             if (
                 not work.file.size

@@ -42,6 +42,8 @@ class OfContents(Artefact):
 
     page = 2048
     """Contents that are looked up at a time."""
+    trusts_times = False
+    """Whether a file whose size and time are as they were need not be read to know that it holds what it held."""
 
     def __init__(
         self,
@@ -64,6 +66,10 @@ class OfContents(Artefact):
     def lacking(self) -> Lacking:
         """Which contents."""
 
+    def reader(self, options: DecodeOptions) -> Reader:
+        """What reads them."""
+        return Reader(self._prepare, options)
+
     @abstractmethod
     def made(self, content: PendingContent, rows: Rows) -> str | None:
         """Adds what was computed to ``self._next``; may return a reason why that cannot be."""
@@ -82,7 +88,7 @@ class OfContents(Artefact):
 
     def rounds(self) -> Iterator[Round]:
         """See `Artefact.rounds`."""
-        files = _Files(self._index, self._options)
+        files = _Files(self._index, self._options, trusts_times=self.trusts_times)
         after, lacking = 0, self.lacking()
         while contents := lacking.contents(self._index.catalogue, after, self.page):
             after = contents[-1].id
@@ -98,7 +104,7 @@ class OfContents(Artefact):
             plan, reasons = files.plan(wanted)
             self._failed = {content_id: (reason, False) for content_id, reason in reasons.items()}
             for options, work in plan.items():
-                yield Round(work, Reader(self._prepare, options), self._known)
+                yield Round(work, self.reader(options), self._known)
             for content, place in wanted:
                 self._failed.setdefault(content.id, (self._unmet(place), False))
             left = list(self._open.values())
@@ -159,8 +165,8 @@ class OfContents(Artefact):
 class _Files:
     """Knows with which options each part of the index was brought up to date last."""
 
-    def __init__(self, index: IndexDirectory, options: OptionsOf) -> None:
-        self._index = index
+    def __init__(self, index: IndexDirectory, options: OptionsOf, *, trusts_times: bool) -> None:
+        self._index, self._trusts_times = index, trusts_times
         self._kept = [(scope, options(kept)) for scope, kept in kept_scopes(index)]
         self._usual = options({})
 
@@ -168,7 +174,10 @@ class _Files:
         """Where to look for a content, the likeliest place first."""
         if len(content.places) == 1:
             return list(content.places)
-        return sorted(content.places, key=lambda place: place.root.is_dataset or not self._is_untouched(place))
+        return sorted(
+            content.places,
+            key=lambda place: (place.root.is_dataset or not self._is_untouched(place), not place.sidecars),
+        )
 
     def plan(
         self, wanted: Iterable[tuple[PendingContent, Place]]
@@ -212,7 +221,9 @@ class _Files:
         decoder = decoder_for(Path(place.path))
         if decoder is None or decoder.signature(options) != content.decoding:
             return OTHER_VERSION
-        return Work(scope, file, decoder, content.decoding, None)
+        is_known = self._trusts_times and file.mtime_ns == place.mtime_ns
+        file = file._replace(sidecars=place.sidecars)
+        return Work(scope, file, decoder, content.decoding, None, hash=content.hash if is_known else None)
 
     def _options(self, place: Place) -> DecodeOptions:
         for scope, options in self._kept:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.modalities import has_pictures
-from mmsearch.core.types import Modality
+from mmsearch.core.types import Hit, Modality
 from mmsearch.models.encoders.base import Encoder, FloatArray
 from mmsearch.models.rerankers.base import Reranker
 from mmsearch.query.fuse import content_words, lines_read, shared_words
@@ -30,6 +30,9 @@ class Explanation:
     ``excluded``: phrases of the question that it shows too much of. ``allowed``: whether the question's filters say
     yes.
 
+    ``said``: of a video or recording in which something is said, the passage that fits best, a hit with parts of its
+    own; ``said_words``: the words of the question in it. All else is about what can be seen.
+
     ``heat`` float32 (``GRID``, ``GRID``), 0 to 1, rows from the top: how well each part of the picture matches;
     ``None`` for texts. ``heat_source``: what it was read from, see `mmsearch.query.heat`. ``time_s``: the frame of a
     video that it is about.
@@ -45,6 +48,8 @@ class Explanation:
     heat: FloatArray | None
     time_s: float | None
     heat_source: HeatSource | None = None
+    said: Hit | None = None
+    said_words: tuple[str, ...] = ()
 
     @property
     def score(self) -> float:
@@ -79,6 +84,7 @@ def explain(
         picture = load_picture(path, 640, at_s=one.segment.start_s)
         heat = heat_of(encoder, picture, vector, " ".join(asked.question.texts), reranker)
     wanted = content_words(asked.question.texts)
+    said = searcher.judge_speech(asked, options, document.id)
     written = store.written(document.id)
     if one.segment.text:
         written["text"] = one.segment.text
@@ -96,6 +102,8 @@ def explain(
         heat=None if heat is None else heat.map,
         time_s=one.segment.start_s,
         heat_source=None if heat is None else heat.source,
+        said=said,
+        said_words=tuple(word for word in wanted if said is not None and word in content_words([said.text or ""])),
     )
 
 

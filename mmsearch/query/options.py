@@ -45,8 +45,9 @@ def _seconds(given: float | str | None) -> float | None:
 class SearchOptions(Options):
     """What to answer with.
 
-    Without ``modalities``, those that a ``type:`` of the query names count, else images and videos: in one list text
-    passages would win over any image, because two texts always lie closer than a text and an image.
+    Without ``modalities``, those that a ``type:`` of the query names count, else images, videos and what is said: in
+    one list text passages would win over any image, because two texts always lie closer than a text and an image. What
+    is said comes in by its relevance, see `mmsearch.query.spoken`.
 
     ``min_relevance`` leaves out no hit whose relevance is not known. ``nothing_below``: when neither the best hit nor
     the first five together reach this relevance, there are no results. ``hubness``: how much of a picture's mean
@@ -61,7 +62,11 @@ class SearchOptions(Options):
 
     k: int = option(10, "How many results.", flag="-k", least=1)
     modalities: tuple[Modality, ...] | None = option(
-        None, "Only image, video or text; repeatable.", flag="--modality", keyword="modality", read=_modalities
+        None,
+        "Only image, video, text, sound or speech; repeatable.",
+        flag="--modality",
+        keyword="modality",
+        read=_modalities,
     )
     min_relevance: float | None = option(
         None, "Leave out results of less relevance, 0 to 1.", flag="--min-relevance", least=0, most=1,

@@ -204,7 +204,7 @@ def load_picture(path: Path, min_side: int = 10_000, at_s: float | None = None, 
     """
     picture: Image | None = None
     for number, (start_s, picture) in enumerate(_frames(path, min_side)):  # noqa: B007  (the last one is what is wanted)
-        if number >= page if start_s is None else at_s is None or start_s >= at_s - 0.001:
+        if (at_s is None and number >= page) if start_s is None else (at_s is None or start_s >= at_s - 0.001):
             break
     assert picture is not None
     return picture

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from mmsearch.core.errors import VectorError
 from mmsearch.core.modalities import group_of, has_pictures, spec_of
 from mmsearch.core.types import Hit
+from mmsearch.filters import OneOf, Spoken
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.query.calibrate.calibration import Calibration, Kind, Matches, load_calibration
 from mmsearch.query.calibrate.fit import TOGETHER
@@ -23,6 +24,15 @@ from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import EncodedQuestion, Question, encode_questions
 from mmsearch.query.rerank import Reranking, rerank_candidates, reranking_of
 from mmsearch.query.retrieve import Candidate, judge, retrieve, retrieve_first
+from mmsearch.query.spoken import (
+    SPEECH,
+    is_speech_beside,
+    merged,
+    passages_wanted,
+    relevance_of_speech,
+    time_of_words,
+    without_speech,
+)
 from mmsearch.store.base import FloatArray, Nearest, Segment, Store, scores_of
 
 PART = 512
@@ -93,7 +103,8 @@ class Searcher:
     def judge(self, query: EncodedQuestion, options: SearchOptions, document: int) -> Judgement:
         """One document under a query."""
         context, question = self._context(query, options), query.question
-        free = replace(context, where=None, modalities=None, excluded=(), wanted=None)
+        seen = tuple(sorted(self.store.modalities - {SPEECH})) if SPEECH in self.store.modalities else None
+        free = replace(context, where=None, modalities=seen, excluded=(), wanted=None)
         evidence = find_evidence(self.store, question.texts)
         [best] = compared(free, [document], evidence, context.full_bonus, 1)
         ids = np.array([best.segment.id], dtype=np.int64)
@@ -107,14 +118,83 @@ class Searcher:
         allowed = where is None or bool(self.store.matching([document], where))
         return Judgement(context.vector, best, self._relevance(context, [best])[0], shown, allowed)
 
+    def judge_speech(self, query: EncodedQuestion, options: SearchOptions, document: int) -> Hit | None:
+        """The passage of a document that fits a query in words best, whether or not it would be found; ``None`` where
+        nothing is said in it.
+        """
+        if SPEECH not in self.store.modalities or not query.question.texts:
+            return None
+        context = replace(self._context(query, replace(options, modalities=(SPEECH,))), where=None, excluded=())
+        evidence = find_evidence(self.store, query.question.texts)
+        best = compared(context, [document], evidence, context.full_bonus, 1)
+        return self._hit(context, best, [0], self._relevance(context, best)[0], 1) if best else None
+
     # The line
 
     def _context(self, query: EncodedQuestion, options: SearchOptions) -> Context:
         return Context.of(query, options, self.store, self._calibration, self._samples)
 
     def _hits(self, context: Context, first: Nearest | None, words: Words, reranking: Reranking | None) -> list[Hit]:
+        question, options = context.query.question, context.options
+        wanted = passages_wanted(question)
+        if wanted or (context.query.is_listing and context.modalities == (SPEECH,)):
+            return self._said(context, wanted)
         if context.query.is_listing:
             return self._listing(context)
+        if not is_speech_beside(question, options, self.store):
+            return self._found(context, first, words, reranking)
+        pictures = self._context(context.query, without_speech(question, options, self.store))
+        found = self._found(pictures, first, words, reranking)
+        spoken = self._context(context.query, replace(options, modalities=(SPEECH,)))
+        if question.exact:
+            return merged(found, self._said(spoken, [Spoken(words=phrase) for phrase in question.exact]), options.k)
+        floor = options.nothing_below or 0.0  # a passage that hardly fits is of no use to anybody
+        said = self._found(spoken, None, words, None)
+        return merged(found, [hit for hit in said if hit.relevance is None or hit.relevance >= floor], options.k)
+
+    def _said(self, context: Context, wanted: Sequence[Spoken]) -> list[Hit]:
+        """The passages of which ``wanted`` is true, several of one document too: the best for the words of the query,
+        or, where it has none, in the order of their times.
+        """
+        ids = self.store.spoken(wanted)
+        question, k = context.query.question, context.options.k
+        named = question.modalities
+        kinds = None if named is None or SPEECH in named else OneOf("modality", named)  # ``type:video`` means where
+        ids = ids[~judge(context, ids)[0]]
+        cosines = np.zeros(len(ids), dtype=np.float32)
+        if not context.query.is_listing:
+            [cosines] = scores_of(self.store, ids, [context.vector])
+            order = np.lexsort((ids, -cosines))
+            ids, cosines = ids[order], cosines[order]
+        found: list[Candidate] = []
+        for start in range(0, len(ids), max(4 * k, 64)):
+            part = slice(start, start + max(4 * k, 64))
+            scores = dict(zip(ids[part].tolist(), cosines[part].tolist(), strict=True))
+            segments = self.store.fetch(list(scores), context.where)
+            if kinds is not None:
+                theirs = self.store.matching([one.document for one in segments], kinds)
+                segments = [one for one in segments if one.document in theirs]
+            found += sorted(
+                (Candidate(segment, scores[segment.id], 0.0) for segment in segments),
+                key=lambda one: (-one.cosine, one.segment.path, one.segment.start_s or 0.0),
+            )
+            if len(found) >= k and not context.query.is_listing:
+                break
+        if context.query.is_listing:
+            found.sort(key=lambda one: (one.segment.path, one.segment.start_s or 0.0))
+        shown = found[:k]
+        relevance = [None] * k if context.query.is_listing else self._relevance(context, shown)
+        hits = [self._hit(context, shown, [place], relevance[place], place + 1) for place in range(len(shown))]
+        if context.query.is_listing:
+            hits = [replace(hit, parts={}) for hit in hits]
+        speech = self.store.speech([one.segment.id for one in shown])
+        phrases = [*question.exact, *(one.words for one in wanted if one.words is not None)]
+        return [
+            replace(hit, start_s=time_of_words(speech.get(one.segment.id), phrases, hit.start_s))
+            for hit, one in zip(hits, shown, strict=True)
+        ]
+
+    def _found(self, context: Context, first: Nearest | None, words: Words, reranking: Reranking | None) -> list[Hit]:
         options = context.options
         reranking = reranking_of(context.query.question, reranking)
         if reranking is None:
@@ -156,6 +236,12 @@ class Searcher:
         if not context.is_single:
             return [None] * len(ranked)
         relevance = self._calibration.relevance_of(_matches(context, ranked))
+        if context.modalities == (SPEECH,):
+            count, most = len(content_words(context.query.question.texts)), max(context.full_bonus, 1e-9)
+            return [
+                relevance_of_speech(share, (one.words / most) ** 0.5, count)
+                for share, one in zip(relevance, ranked, strict=True)
+            ]
         if context.options.words and any(one.words for one in ranked):
             most = float(np.float32(context.full_bonus))  # as the bonuses are
             relevance = [
@@ -215,7 +301,14 @@ class Searcher:
             parts=best.parts,
             duplicates=tuple(ranked[place].segment.path for place in members[1:]),
             read=self._read(context, best),
+            language=self._language(segment),
         )
+
+    def _language(self, segment: Segment) -> str | None:
+        if segment.modality != SPEECH:
+            return None
+        speech = self.store.speech([segment.id]).get(segment.id)
+        return None if speech is None else speech.language
 
     def _read(self, context: Context, one: Candidate) -> str | None:
         if not one.words or not has_pictures(one.segment.modality):
@@ -223,7 +316,7 @@ class Searcher:
         return lines_read(self.store, one.segment.id, content_words(context.query.question.texts))
 
     def _moment(self, context: Context, best: Segment) -> Moment | None:
-        _, ids = self.store.segments([best.document])
+        _, ids = self.store.segments([best.document], (best.modality,))
         frames = [one for one in self.store.fetch(ids.tolist()) if one.document == best.document]
         frames.sort(key=lambda frame: frame.ordinal)
         ids = np.array([frame.id for frame in frames], dtype=np.int64)

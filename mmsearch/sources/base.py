@@ -11,6 +11,9 @@ from mmsearch.core.shortage import TRIED_AGAIN, shortage_of
 ARCHIVE_SUFFIX = ".tar"
 """An archive is walked like a file, but sorts like a folder, because its samples lie below its name."""
 
+SUBTITLES = (".srt", ".vtt", ".ass", ".ssa", ".lrc")
+"""Suffixes of files that hold what is said in a video or recording beside them."""
+
 
 class FileEntry(NamedTuple):
     """A regular file; ``path`` is POSIX and relative to the root.

@@ -13,6 +13,9 @@ from collections.abc import Collection, Container, Iterable, Iterator
 STAMP_VERSION = 2
 """Of what is read from XMP and JSON; raised when more is, so that they are read again."""
 SUFFIXES = (".txt", ".xmp", ".json")
+CLIP_SUFFIXES = (".mov", ".mp4")
+WITH_CLIPS = frozenset({".heic", ".heif", ".jpg", ".jpeg", ".dng"})
+"""Of photos that come with a clip: Apple's, as they are, or as they were exported."""
 
 _TAKEOUT = ".supplemental-metadata"
 _TAKEOUT_MOST = 46
@@ -92,9 +95,30 @@ def stamp_of(name: str, status: os.stat_result) -> str:
     return f"{name}:{status.st_size}:{status.st_mtime_ns}{version}"
 
 
+def clips_of(photos: Iterable[str], names: Iterable[str]) -> dict[str, str]:
+    """By name of a photo, the video that may be its clip: it is called so but for the suffix, as Apple does it."""
+    clips = {stem: name for stem, suffix, name in map(_split, names) if suffix in CLIP_SUFFIXES}
+    pairs: dict[str, str] = {}
+    for stem, suffix, name in map(_split, sorted(photos)) if clips else ():
+        if suffix in WITH_CLIPS and stem in clips:
+            pairs[name] = clips.pop(stem)
+    return pairs
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122
+    return stem, suffix.lower(), name
+
+
+def clip_stamp(name: str, status: os.stat_result, is_clip: bool) -> str:
+    """Of a video that may be a photo's clip, with what was found out: so that it is found out once."""
+    return f"{name}:{status.st_size}:{status.st_mtime_ns}.{'clip' if is_clip else 'own'}"
+
+
 def names_in(stamps: str) -> list[str]:
-    """The names in what `FileEntry.sidecars` holds: stamps, with a slash between them."""
-    return [stamp.rsplit(":", 2)[0] for stamp in stamps.split("/") if stamp]
+    """The names of what is to be read in what `FileEntry.sidecars` holds: stamps, with a slash between them."""
+    every = [stamp.rsplit(":", 2) for stamp in stamps.split("/") if stamp]
+    return [name for name, _, time in every if not time.endswith((".clip", ".own"))]
 
 
 def joined(stamps: Iterable[str]) -> str:

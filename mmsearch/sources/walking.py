@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
 from mmsearch.core.regular import NOT_REGULAR
-from mmsearch.sources.base import ARCHIVE_SUFFIX, FileEntry, Unreadable, WalkRules, reason_of
+from mmsearch.sources.base import ARCHIVE_SUFFIX, SUBTITLES, FileEntry, Unreadable, WalkRules, reason_of
 from mmsearch.sources.ignoring import IGNORE_FILE, Ignore
+from mmsearch.sources.sidecars import CLIP_SUFFIXES, Sidecars, clip_stamp, clips_of, joined, stamp_of
 from mmsearch.sources.sidecars import SUFFIXES as SIDECAR_SUFFIXES
-from mmsearch.sources.sidecars import Sidecars, joined, stamp_of
 
 ALWAYS_IGNORED = frozenset(
     {
@@ -45,6 +45,11 @@ MAX_SIDECAR_BYTES = 65_536
 _63_BITS = (1 << 63) - 1
 
 
+IsClip = Callable[[str, str, os.stat_result], bool | None]
+"""Whether a video is a photo's clip, by the path of the photo relative to the root, and the name and state of the video
+beside it; ``None``: not to be said now, so it is a file of its own."""
+
+
 class FolderSeen(NamedTuple):
     """A folder that a walk has listed: where it lies (``device`` and ``inode``, 63 bits at most), ``is_mount`` when
     the folder above lies on another device, and how many ``entries`` it has, whether they count or not.
@@ -66,7 +71,8 @@ class _Below(NamedTuple):
 
 def walk(
     root: Path, rules: WalkRules, below: str = "", captioned: frozenset[str] = frozenset(),
-    folders: dict[str, FolderSeen] | None = None,
+    folders: dict[str, FolderSeen] | None = None, is_clip: IsClip | None = None, *,
+    subtitled: frozenset[str] = frozenset(),
 ) -> Iterator[FileEntry | Unreadable]:  # fmt: skip
     """Files of ``root`` (at or below the relative path ``below``), ascending by path in code point order.
 
@@ -75,7 +81,10 @@ def walk(
     root is met under its own name, and a loop ends where it starts.
 
     A file whose suffix is in ``captioned`` may have sidecars in the same folder (`mmsearch.sources.sidecars`), which
-    are not met as files of their own.
+    are not met as files of their own. So are subtitles of one whose suffix is in
+    ``subtitled``: ``film.srt``, ``film.mp4.srt``, ``film.de.srt``, ``film.de.forced.srt``.
+
+    ``is_clip`` says whether a video is the clip of a photo that has its name (a Live Photo): then it is not met either.
 
     ``folders`` takes what was seen of each folder that could be listed, by its path relative to the root.
     """
@@ -98,10 +107,10 @@ def walk(
         if not stat.S_ISREG(status.st_mode):
             yield Unreadable(below, NOT_REGULAR, is_directory=False)
             return
-        stamps = _sidecars_in(start.parent, captioned).get(start.name, "")
+        stamps = _sidecars_in(start.parent, below, captioned, is_clip, subtitled).get(start.name, "")
         yield FileEntry(below, status.st_size, status.st_mtime_ns, status.st_ctime_ns, stamps)
         return
-    yield from _Walker(root, rules, captioned, folders).walk(str(start), below, ignore)
+    yield from _Walker(root, rules, captioned, folders, is_clip, subtitled).walk(str(start), below, ignore)
 
 
 def is_left_out(root: Path, rules: WalkRules, below: str) -> bool:
@@ -127,9 +136,11 @@ class _Walker:
     """One walk: remembers which folders were entered through links."""
 
     def __init__(
-        self, root: Path, rules: WalkRules, captioned: frozenset[str], folders: dict[str, FolderSeen] | None
-    ) -> None:
-        self._captioned = captioned
+        self, root: Path, rules: WalkRules, captioned: frozenset[str], folders: dict[str, FolderSeen] | None,
+        is_clip: IsClip | None, subtitled: frozenset[str],
+    ) -> None:  # fmt: skip
+        self._is_clip = is_clip
+        self._captioned, self._subtitled = captioned, subtitled
         self._folders = folders
         self._real_root = os.path.realpath(root)
         self._hidden = rules.hidden
@@ -162,7 +173,7 @@ class _Walker:
             return
         prefix = relative + "/" if relative else ""
         entries = [entry for entry in entries if self._counts(entry, prefix, ignore)]
-        sidecars, captions = _sidecars(entries, self._captioned)
+        sidecars, captions = _sidecars(entries, prefix, self._captioned, self._is_clip, self._subtitled)
         for entry in entries:
             path = prefix + entry.name
             if _is_directory(entry):
@@ -206,35 +217,101 @@ class _Walker:
         return None
 
 
-def _sidecars(entries: list[os.DirEntry[str]], captioned: frozenset[str]) -> tuple[dict[str, str], set[str]]:
-    """Name of a file → what stands for its sidecars; and the names of all sidecars."""
-    possible = {entry.name: entry for entry in entries if entry.name.lower().endswith(SIDECAR_SUFFIXES)}
-    if not captioned or not possible:
-        return {}, set()
-    known, seen = Sidecars(possible), dict[str, str]()
-    stamps: dict[str, str] = {}
-    owned: set[str] = set()
+def _sidecars(
+    entries: list[os.DirEntry[str]], prefix: str, captioned: frozenset[str], is_clip: IsClip | None,
+    subtitled: frozenset[str],
+) -> tuple[dict[str, str], set[str]]:  # fmt: skip
+    """Name of a file → what stands for what lies beside it; and the names of all that does."""
+    stamps, owned = _descriptions(entries, prefix, captioned, is_clip)
+    for name, entry in _subtitles(entries, subtitled):
+        stamps[name] = joined(filter(None, (stamps.get(name), _stamp(entry.name, entry))))
+        owned.add(entry.name)
+    return stamps, owned
+
+
+def _subtitles(entries: list[os.DirEntry[str]], subtitled: frozenset[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Names of videos and recordings, each with a file of its subtitles, in the order of these."""
+    possible = [entry for entry in entries if entry.name.lower().endswith(SUBTITLES) and not _is_directory(entry)]
+    if not possible or not subtitled:
+        return
+    owners: dict[str, list[str]] = {}
     for entry in entries:
-        suffix = os.path.splitext(entry.name)[1]  # noqa: PTH122  (a Path costs ten times as much, and there are millions)
-        if suffix.lower() not in captioned or _is_directory(entry):
-            continue
-        names = list(known.of(entry.name))
+        stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122
+        if suffix.lower() in subtitled:
+            for called in (entry.name, stem):
+                owners.setdefault(called, []).append(entry.name)
+    for entry in possible:
+        own = next((owners[called] for called in _subtitled_names(entry.name) if called in owners), [])
+        if own and _stamp(entry.name, entry):
+            yield from ((name, entry) for name in own)
+
+
+def _descriptions(
+    entries: list[os.DirEntry[str]], prefix: str, captioned: frozenset[str], is_clip: IsClip | None
+) -> tuple[dict[str, str], set[str]]:
+    """The same, without subtitles."""
+    possible = {entry.name: entry for entry in entries if entry.name.lower().endswith(SIDECAR_SUFFIXES)}
+    clips = [entry for entry in entries if entry.name.lower().endswith(CLIP_SUFFIXES)] if is_clip is not None else []
+    if not captioned or not (possible or clips):
+        return {}, set()
+    files = {entry.name: entry for entry in entries if _suffix(entry.name) in captioned and not _is_directory(entry)}
+    known, seen = Sidecars(possible), dict[str, str]()
+    stamps: dict[str, list[str]] = {}
+    owned: set[str] = set()
+    for file in files:
+        names = list(known.of(file))
         for name in names:
             if name not in seen:
                 seen[name] = _stamp(name, possible[name])
         if found := [name for name in names if seen[name]]:
-            stamps[entry.name] = joined(seen[name] for name in found)
+            stamps[file] = [seen[name] for name in found]
             owned.update(found)
     owned.update(known.of_versions(stamps))
-    return stamps, owned
+    for photo, clip in clips_of(files, (entry.name for entry in clips)).items():
+        with contextlib.suppress(OSError):
+            status = files[clip].stat()
+            verdict = is_clip(prefix + photo, clip, status) if is_clip is not None else None
+            if verdict is not None:
+                stamps.setdefault(photo, []).append(clip_stamp(clip, status, verdict))
+                owned.update([clip] if verdict else [])
+    return {file: joined(some) for file, some in stamps.items()}, owned
 
 
-def _sidecars_in(folder: Path, captioned: frozenset[str]) -> dict[str, str]:
-    """As `_sidecars`, of a folder of which only one file counts."""
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122  (a Path costs ten times as much, and there are millions)
+
+
+def _subtitled_names(name: str) -> list[str]:
+    """What the video or recording may be called, without its suffix or with it, that subtitles of this name belong to:
+    the longest name first.
+    """
+    found = [name.rpartition(".")[0]]
+    for _ in range(2):
+        stem, dot, _ = found[-1].rpartition(".")
+        found += [stem] if dot else []
+    return found
+
+
+def subtitles_beside(path: Path) -> list[str]:
+    """The names of the files of subtitles that belong to a video or recording, in their order."""
+    own = {path.name, path.stem}
     try:
-        return _sidecars(list(os.scandir(folder)), captioned)[0]
+        names = sorted(name for name in os.listdir(path.parent) if name.lower().endswith(SUBTITLES))  # noqa: PTH208
+    except OSError:
+        return []
+    return [name for name in names if own & set(_subtitled_names(name))]
+
+
+def _sidecars_in(
+    folder: Path, below: str, captioned: frozenset[str], is_clip: IsClip | None, subtitled: frozenset[str]
+) -> dict[str, str]:
+    """As `_sidecars`, of the folder in which only ``below`` counts."""
+    try:
+        entries = list(os.scandir(folder))
     except OSError:
         return {}
+    prefix = below[: below.rfind("/") + 1]
+    return _sidecars(entries, prefix, captioned, is_clip, subtitled)[0]
 
 
 def _stamp(name: str, entry: os.DirEntry[str]) -> str:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from mmsearch.core.errors import EncoderMismatch
 from mmsearch.core.types import EncoderSpec, MediaInfo, Modality
-from mmsearch.filters import Where
+from mmsearch.filters import Spoken, Where
 from mmsearch.models.rerankers.base import RerankerSpec
 
 FloatArray = npt.NDArray[np.float32]
@@ -49,6 +49,15 @@ class Segment(NamedTuple):
     end_s: float | None = None
     text: str | None = None
     date: str | None = None
+
+
+class Speech(NamedTuple):
+    """Of a passage of what is said: its language (ISO 639-1), and its words with their start and end in seconds; empty
+    where these are not known.
+    """
+
+    language: str | None = None
+    words: Sequence[tuple[str, float, float]] = ()
 
 
 class Document(NamedTuple):
@@ -334,6 +343,16 @@ class Store(ABC):
 
     def lines(self, ids: Sequence[int]) -> dict[int, str]:
         """The lines that were read in pictures, by id of the segment; those without any are left out."""
+        return {}
+
+    # Speech
+
+    def spoken(self, wanted: Sequence[Spoken]) -> IdArray:
+        """The passages of speech that satisfy all of ``wanted``, ascending."""
+        return np.zeros(0, dtype=np.int64)
+
+    def speech(self, ids: Sequence[int]) -> dict[int, Speech]:
+        """Of those of some segments that are passages of speech, by id."""
         return {}
 
     # What others keep with it

@@ -21,6 +21,7 @@ def run(folder: Path, *options: str) -> dict:
     return result
 
 
+@pytest.mark.slow
 def test_vectors(tmp_path: Path) -> None:
     """All recipes for a GPU are built, saved, opened, tuned and searched, in main memory where FAISS sees none."""
     result = run(tmp_path, "--only", "vectors", "--commit", "c0ffee")

@@ -56,7 +56,7 @@ def test_a_process_of_its_own_prints_and_ends_alike(home: Path) -> None:
 def test_json_lines_have_all_fields(home: Path) -> None:
     hit = json.loads(run("query", "coffee", "-k", "1", "--json", home=home).stdout)
     known = {"schema", "rank", "score", "path", "modality", "segment", "start_s", "end_s", "text"}
-    assert set(hit) == known | {"relevance", "best_s", "parts", "duplicates", "read", "date"}
+    assert set(hit) == known | {"relevance", "best_s", "parts", "duplicates", "read", "date", "language"}
     assert 0 <= hit["relevance"] <= 1 and hit["score"] == pytest.approx(sum(hit["parts"].values()), abs=1e-5)
     assert (hit["rank"], hit["modality"], hit["segment"], hit["start_s"], hit["text"]) == (1, "image", 0, None, None)
     text = json.loads(run("query", "space", "-k", "1", "--json", "--modality", "text", home=home).stdout)
@@ -106,7 +106,7 @@ def test_remove(home: Path, tmp_path: Path) -> None:
         (["query", "cat", "--index", "none"], "there is no index at"),
         (["query", ""], "the query is empty"),
         (["query"], "give either a text or an image"),
-        (["query", "cat", "--modality", "sound"], "no such modality: sound"),
+        (["query", "cat", "--modality", "smell"], "no such modality: smell"),
         (["query", "--image", "nowhere.jpg"], "there is no file nowhere.jpg"),
         (["query", "cat", "--json", "--paths"], "exclude each other"),
         (["index", "nowhere"], "there is no file or folder nowhere"),

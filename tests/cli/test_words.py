@@ -19,9 +19,11 @@ REFUSED = (UsageError, typer.BadParameter.__mro__[1])
 """Ours, and what typer raises for wrong words of all kinds."""
 
 
+GROUP: Any = get_command(app)
+
+
 def parsed(*words: str, command: str = "query") -> dict[str, Any]:
-    group: Any = get_command(app)
-    params: dict[str, Any] = group.commands[command].make_context(command, list(words)).params
+    params: dict[str, Any] = GROUP.commands[command].make_context(command, list(words)).params
     return params
 
 

@@ -39,6 +39,7 @@ from mmsearch.query.language import parse_query
 from mmsearch.store.local.catalogue.database import register_words
 from mmsearch.store.local.catalogue.matching import DATE_SQL
 from mmsearch.store.local.where import register_functions, to_condition
+from tests.support.zones import ZONES, zone
 
 SCHEMA = """
 CREATE TABLE contents (id INTEGER PRIMARY KEY, width INTEGER, height INTEGER, duration_s REAL, taken_at TEXT,
@@ -156,6 +157,13 @@ def name_matches(pattern: str, name: str) -> bool:
 
 
 # ---- the database
+
+
+@pytest.fixture(scope="module", autouse=True)
+def utc() -> Iterator[None]:
+    """The oracle knows no zones."""
+    with zone("UTC"):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -385,6 +393,21 @@ def test_distance_equals_the_angle_between_vectors() -> None:
     assert distance_km(47.3769, 8.5417, 46.9480, 7.4474) == pytest.approx(95.5, abs=0.3), "Zürich to Bern"
     assert distance_km(0, 179.5, 0, -179.5) == pytest.approx(6371.0088 * math.radians(1))
     assert distance_km(90, 0, 90, 135) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ZONES)
+@pytest.mark.parametrize("day", ["2021-07-03", "2021-01-31", "1999-12-31"])
+def test_days_begin_where_the_machine_is(database: sqlite3.Connection, name: str, day: str) -> None:
+    with zone(name):
+        midnight = int(datetime.fromisoformat(day).timestamp())
+        documents = [Row(mtime_ns=(midnight + offset) * 10**9) for offset in (-1, 0, 3600)]
+        documents += [Row(taken_at=f"{day}T00:00:00"), Row(taken_at="1970-01-01T00:00:00")]
+        fill(database, documents)
+        assert found(database, f"after:{day}") == [1, 2, 3] and found(database, f"before:{day}") == [0, 4]
+        for number, row in enumerate(documents):
+            assert holds(written(f"after:{day}"), asdict(row)) == (number in (1, 2, 3))
+        listed = dict(database.execute(f"SELECT d.id, {DATE_SQL} FROM {JOINED}").fetchall())
+        assert listed[1] == listed[3] == f"{day}T00:00:00" and listed[2] == f"{day}T01:00:00"
 
 
 def test_near_across_the_antimeridian_and_at_a_pole(database: sqlite3.Connection) -> None:

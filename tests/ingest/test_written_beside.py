@@ -225,8 +225,8 @@ def test_what_an_older_version_showed_grey_is_read_again(index: Index, tmp_path:
     folder.mkdir()
     signal = coded(light_of(scene()), PQ)
     for suffix, make in FILES.items():
-        (folder / f"hdr{suffix}").write_bytes(make(signal, (9, PQ)))
-        (folder / f"plain{suffix}").write_bytes(make(signal, (1, 1)))
+        (folder / f"hdr {suffix[1:]}{suffix}").write_bytes(make(signal, (9, PQ)))
+        (folder / f"plain {suffix[1:]}{suffix}").write_bytes(make(signal, (1, 1)))
     index.add(folder)
     forget(index)
     before = encoder.encoded_images

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mmsearch.media import DECODERS, SUFFIXES, Decoder, decoder_for
-from mmsearch.media.formats import FORMATS, IMAGE, RAW, TEXT, VIDEO, format_by_content, format_by_suffix, formats
+from mmsearch.media.formats import FORMATS, IMAGE, RAW, SOUND, TEXT, VIDEO, format_by_content, format_by_suffix, formats
 from mmsearch.training.pair_sources import IMAGE_SUFFIXES
 from tests.support.colours import save_colour
 
@@ -24,8 +24,8 @@ def test_no_suffix_and_no_name_stands_twice() -> None:
     suffixes = [suffix for row in formats() for suffix in row.suffixes]
     assert len(suffixes) == len(set(suffixes)) and set(suffixes) == SUFFIXES
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in suffixes)
-    assert {row.decoder for row in formats()} == {IMAGE, VIDEO, TEXT}
-    assert len(DECODERS) == 3 and frozenset().union(*(decoder.suffixes for decoder in DECODERS)) == SUFFIXES
+    assert {row.decoder for row in formats()} == {IMAGE, VIDEO, TEXT, SOUND}
+    assert len(DECODERS) == 4 and frozenset().union(*(decoder.suffixes for decoder in DECODERS)) == SUFFIXES
 
 
 def test_whatever_reads_an_image_is_there() -> None:

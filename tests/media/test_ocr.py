@@ -310,6 +310,7 @@ def test_real_text_turned_round_is_read(reader: TextReader) -> None:
     assert set(reader.read(drawn("RE16 TGK").transpose(Image.Transpose.ROTATE_180))) == {"RE16 TGK"}
 
 
+@pytest.mark.slow
 def test_real_text_on_the_command_line(reader: TextReader, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()

@@ -107,6 +107,7 @@ def assert_equal_within_half_precision(one: dict[str, bytes], other: dict[str, b
         np.testing.assert_allclose(np.frombuffer(other[path], np.float16).astype(np.float32), expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(many_photos: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     place, chance, before, kills = tmp_path / "index", random.Random(5), {}, 0
     for _ in range(6):

@@ -16,7 +16,7 @@ from mmsearch.query.language import complete
 from mmsearch.store.local.catalogue import row_owners
 from tests.support.colours import COLOURS, ColourEncoder
 
-SOUND = ModalitySpec("sound", "sounds")
+SMELL = ModalitySpec("smell", "smells")
 SKETCH = ModalitySpec("sketch", "sketches", "visual")
 
 
@@ -36,10 +36,10 @@ def described(monkeypatch: pytest.MonkeyPatch) -> Any:
 def place(tmp_path: Path, described: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An index with a document of each modality in each colour."""
     monkeypatch.setattr(row_owners, "BLOCK", 4)
-    described(SOUND, SKETCH)
+    described(SMELL, SKETCH)
     rows = [
-        {"path": f"{kind}/{colour}", "modality": kind, **({"text": f"it is {colour}"} if kind == "sound" else {})}
-        for colour in COLOURS for kind in ("image", "text", "sound", "sketch")
+        {"path": f"{kind}/{colour}", "modality": kind, **({"text": f"it is {colour}"} if kind == "smell" else {})}
+        for colour in COLOURS for kind in ("image", "text", "smell", "sketch")
     ]  # fmt: skip
     with Index.open(tmp_path / "index", create=True, encoder=ColourEncoder()) as index:
         index.add_embeddings(ColourEncoder().encode_texts([row["path"].partition("/")[2] for row in rows]), rows)
@@ -57,18 +57,18 @@ def kinds(index: Index, query: str, **options: Any) -> set[str]:
 def test_a_described_modality_is_found_as_it_says(place: Path) -> None:
     with Index.open(place, encoder=ColourEncoder()) as index:
         assert kinds(index, "red") == {"image", "sketch"}, "what is visual is found by default"
-        assert found(index, "type:sound red", k=1) == ["sound/red"]
-        assert found(index, "red", modality="sound", k=1) == ["sound/red"]
-        assert kinds(index, "red type:sound,text") == {"sound", "text"}
-        assert kinds(index, "-type:sound") == {"image", "text", "sketch"}, "a listing has all"
+        assert found(index, "type:smell red", k=1) == ["smell/red"]
+        assert found(index, "red", modality="smell", k=1) == ["smell/red"]
+        assert kinds(index, "red type:smell,text") == {"smell", "text"}
+        assert kinds(index, "-type:smell") == {"image", "text", "sketch"}, "a listing has all"
         assert kinds(index, "type:sketch") == {"sketch"}
-        [hit] = index.search("red type:sound", k=1)
-        assert (hit.modality, hit.text) == ("sound", "it is red")
+        [hit] = index.search("red type:smell", k=1)
+        assert (hit.modality, hit.text) == ("smell", "it is red")
         documents = index.status()["documents"]
-        assert {kind: documents[kind] for kind in ("image", "video", "sound", "sketch")} == {
-            "image": 8, "video": 0, "sound": 8, "sketch": 8,
+        assert {kind: documents[kind] for kind in ("image", "video", "smell", "sketch")} == {
+            "image": 8, "video": 0, "smell": 8, "sketch": 8,
         }  # fmt: skip
-        assert complete("type:s") == ["type:sound", "type:sketch"]
+        assert complete("type:s") == ["type:smell", "type:sketch"]
         assert index.verify().documents == 32 and index.verify().clean
 
 
@@ -76,18 +76,18 @@ def test_an_index_with_it_opens_where_nobody_describes_it(place: Path, described
     described()
     with Index.open(place, encoder=ColourEncoder()) as index:
         assert kinds(index, "red") == {"image"}
-        assert kinds(index, "-type:text") == {"image", "sound", "sketch"}, "still there, in listings"
-        with pytest.raises(UsageError, match='unknown type "sound"; expected image, video, text'):
-            index.search("type:sound red")
-        with pytest.raises(UsageError, match="no such modality: sound"):
-            index.search("red", modality="sound")
-        assert index.status()["documents"]["sound"] == 8
+        assert kinds(index, "-type:text") == {"image", "smell", "sketch"}, "still there, in listings"
+        with pytest.raises(UsageError, match='unknown type "smell"; expected image, video, text'):
+            index.search("type:smell red")
+        with pytest.raises(UsageError, match="no such modality: smell"):
+            index.search("red", modality="smell")
+        assert index.status()["documents"]["smell"] == 8
         assert index.verify().clean
         index.add_embeddings(ColourEncoder().encode_texts(["red"]), [{"path": "image/2", "modality": "image"}])
         assert "image/2" in found(index, "red", k=2)
         with pytest.raises(UsageError, match="a modality out of image, video, text"):
-            index.add_embeddings(ColourEncoder().encode_texts(["red"]), [{"path": "x", "modality": "sound"}])
-    described(SKETCH, SOUND)  # in another order, later
+            index.add_embeddings(ColourEncoder().encode_texts(["red"]), [{"path": "x", "modality": "smell"}])
+    described(SKETCH, SMELL)  # in another order, later
     with Index.open(place, encoder=ColourEncoder()) as index:
-        assert found(index, "type:sound red", k=1) == ["sound/red"]
+        assert found(index, "type:smell red", k=1) == ["smell/red"]
         assert found(index, "type:sketch red", k=1) == ["sketch/red"]

@@ -373,7 +373,7 @@ def test_several_texts_and_images_are_one_question(library: Index) -> None:
         ({}, "give either a text or an image"),
         ({"text": "red", "text_weight": -1.0}, "positive weights"),
         ({"text": "red", "min_relevance": 1.5}, "between 0 and 1"),
-        ({"text": "red", "modality": "sound"}, "no such modality"),
+        ({"text": "red", "modality": "smell"}, "no such modality"),
     ],
 )
 def test_senseless_questions_are_refused(library: Index, arguments: dict, message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -133,7 +133,7 @@ class MemoryStore(Store):
         dated = []
         for id_ in filter(lambda id_: self.satisfies(id_, where), sorted(self.documents)):
             one = self.documents[id_]
-            changed = datetime.fromtimestamp(one.mtime_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            changed = datetime.fromtimestamp(one.mtime_ns // 10**9).strftime("%Y-%m-%dT%H:%M:%S")
             first = next(stored for stored in self.stored if stored.hash == one.hash and stored.ordinal == 0)
             dated.append(self.segment(first, id_, one.info.taken_at or changed))
         return sorted(dated, key=lambda one: one.date or "", reverse=True)[offset : offset + limit]

@@ -47,14 +47,14 @@ with Index.open(place, encoder=ColourEncoder()) as index:
 @pytest.mark.parametrize(
     "moment",
     [
-        "after add_space 1",
+        pytest.param("after add_space 1", marks=pytest.mark.slow),
         "after append 2",  # vectors on disk, not committed
         "before set_row_count 2",  # inside the transaction
-        "after set_row_count 3",
-        "before with_manifest 1",  # complete, not yet switched
-        "before write 1",
+        pytest.param("after set_row_count 3", marks=pytest.mark.slow),
+        pytest.param("before with_manifest 1", marks=pytest.mark.slow),  # complete, not yet switched
+        pytest.param("before write 1", marks=pytest.mark.slow),
         "after write 1",  # switched, what the other one had built is still there
-        "before drop_space 1",
+        pytest.param("before drop_space 1", marks=pytest.mark.slow),
         "after drop_space 1",  # in the transaction
     ],
 )

@@ -236,6 +236,7 @@ def test_low_rank_updates_become_the_weights(
     assert network.state_dict().keys() == plain.state_dict().keys()
 
 
+@pytest.mark.slow
 def test_a_resumed_low_rank_run_ends_with_the_same_weights(
     model: Path, split: tuple[Pairs, Pairs], tmp_path: Path
 ) -> None:
@@ -255,6 +256,7 @@ def test_a_resumed_low_rank_run_ends_with_the_same_weights(
     assert all(torch.equal(value, expected[name]) for name, value in weights(resumed).items())
 
 
+@pytest.mark.slow
 def test_training_stops_early_and_keeps_the_best(model: Path, split: tuple[Pairs, Pairs], tmp_path: Path) -> None:
     options = replace(OPTIONS, epochs=12, learning_rate=1e-9, encoder_rate=1e-9, patience=2)
     fitted = fit(tiny(model), *split, options, tmp_path)
@@ -326,6 +328,7 @@ def test_hard_negatives_come_from_an_index(model: Path, table: Path, tmp_path: P
     assert len(config["mined"]) == 64
 
 
+@pytest.mark.slow
 def test_the_result_knows_where_its_captions_and_photos_lie(model: Path, table: Path, tmp_path: Path) -> None:
     """Near every caption there is a middle, and what lies beside the weights is of these weights."""
     folder = tmp_path / "copied"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.errors import UsageError
-from mmsearch.evaluate.metrics.base import Numbers, checked
+from mmsearch.evaluate.metrics.significance import Numbers, checked
 
 Integers = npt.NDArray[np.int64]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -21,6 +22,7 @@ from mmsearch.media.image.coding import coding_of
 from mmsearch.media.image.colour import flatten, shrink, to_srgb, upright
 from mmsearch.media.image.mending import mended
 from mmsearch.media.image.metadata import ExifTags, exif_of, media_info
+from mmsearch.media.image.motion import clip_of, moments
 from mmsearch.media.image.pillow_guard import (
     HEADER_BYTES,
     describe_content,
@@ -57,8 +59,9 @@ class ImageDecoder(Decoder):
     - A TIFF gives its pages, up to sixteen, without those that are marked as thumbnails or masks.
     - HEIF files and multi-picture JPEGs give their primary picture.
     - Camera RAW gives the JPEG preview that the camera stored.
+    - A motion photo gives its picture, then what its clip shows besides, with times.
 
-    Everything is decoded in ``decode``, so no file stays open and every error comes from there.
+    All but clips is decoded in ``decode``, so no file stays open and every error comes from there.
     """
 
     modality: Modality = "image"
@@ -72,12 +75,17 @@ class ImageDecoder(Decoder):
                 info, segments = _decode_raw(stream, format_, options)
             else:
                 info, segments = _decode_whole(stream, format_, options)
-        return Decoded(info, iter(segments))
+            clip = clip_of(stream, format_)
+        more = moments(clip, segments[0], path, options) if clip is not None else iter(())
+        return Decoded(info, chain(segments, more))
 
     def describe(self, path: Path, options: DecodeOptions) -> MediaInfo | Literal["again"]:
-        """See :meth:`Decoder.describe`: high dynamic range was shown as if it were plain."""
+        """See :meth:`Decoder.describe`: high dynamic range was shown as if it were plain, clips were not looked at."""
         with opened(path, None) as stream:
             format_ = _format(stream)
+            if clip_of(stream, format_) is not None:
+                return "again"
+            stream.seek(0)
             if _is_raw(format_, path):
                 return _describe_raw(stream, options)
             with pillow_guard(format_.name), open_image(stream, format_) as image:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -172,7 +173,8 @@ def _swaps_sides(matrix: tuple[int, int, int, int]) -> bool:
 def read_info(container: Any, stream: Any, first_frame: Any = None) -> MediaInfo:
     """What the header of a video says, and its first frame, which tells how it is turned.
 
-    Dates are as the file gives them: Apple's are local, ``creation_time`` is UTC.
+    Dates are local: Apple's as the file gives it, where it was taken; ``creation_time``, which is in UTC, in the time
+    zone of this machine.
     """
     tags = {name.lower(): value for name, value in {**stream.metadata, **container.metadata}.items()}
     width, height = square_size(first_frame or stream.codec_context, pixel_shape(stream))
@@ -202,10 +204,21 @@ def _first(tags: Mapping[str, str], *names: str) -> str | None:
 def _taken_at(tags: Mapping[str, str]) -> str | None:
     """Apple's local time before the container's UTC; clocks that were never set do not count."""
     for name in ("com.apple.quicktime.creationdate", "creation_time", "date"):
-        date = parse_date(tags.get(name))
+        written = tags.get(name, "").strip()
+        date = parse_date(written)
         if date and date[:4] not in {"1904", "1970"}:
-            return date
+            return _local(written, date) if name == "creation_time" else date
     return None
+
+
+def _local(written: str, date: str) -> str:
+    """A date in the time zone of this machine, where it says that it is in UTC."""
+    if not re.search(r"[T ]\d.*(Z|[+-]00:?00)$", written):
+        return date
+    try:
+        return datetime.fromisoformat(date + "+00:00").astimezone().replace(tzinfo=None).isoformat()
+    except (OverflowError, ValueError, OSError):  # no such time in this zone
+        return date
 
 
 def _position(tags: Mapping[str, str]) -> tuple[float | None, float | None]:

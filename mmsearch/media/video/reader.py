@@ -83,11 +83,24 @@ class VideoDecoder(Decoder):
         return Decoded(info, reading.segments(), reading.final_info)
 
     def describe(self, path: Path, options: DecodeOptions) -> MediaInfo | Literal["again"]:
-        """See :meth:`Decoder.describe`: high dynamic range was shown as if it were plain."""
+        """See :meth:`Decoder.describe`: high dynamic range was shown as if it were plain, and a date
+        in UTC taken for one in local time.
+        """
         with _opened(_Source(path, None), options) as (container, stream):
             context = stream.codec_context
             is_hdr = Coding(int(context.color_primaries), int(context.color_trc)).is_hdr
             return "again" if is_hdr else read_info(container, stream)
+
+
+def look_at_clip(path: Path) -> tuple[float | None, str | None]:
+    """How long a video is, in seconds, and the identifier that Apple's cameras give a photo and its clip.
+
+    Raises:
+        MediaError: as `VideoDecoder.decode`.
+    """
+    with _opened(_Source(path, None), DecodeOptions()) as (container, stream):
+        tags = {name.lower(): value for name, value in container.metadata.items()}
+        return read_info(container, stream).duration_s, tags.get("com.apple.quicktime.content.identifier")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import os
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,6 +66,21 @@ def pull_model(name: str, progress: Callable[[PullProgress], None] | None = None
         else:
             files = _files_for_transformers(repo_of(name), endpoint)
         _download(files, endpoint, progress)
+
+
+def pull_files(
+    name: str, repo: str, wanted: Sequence[str], progress: Callable[[PullProgress], None] | None = None
+) -> None:
+    """Fetches those files of a repository, as far as it has them, into the Hugging Face cache; ``name``: for messages.
+
+    Raises:
+        EncoderError: there is no such repository.
+        HubUnreachable: the hub does not answer within a few seconds, or the connection broke.
+    """
+    endpoint = _reachable_hub(name)
+    with _Translated(name, endpoint):
+        sizes = _sizes(repo, endpoint)
+        _download([_File(repo, file, sizes[file]) for file in wanted if file in sizes], endpoint, progress)
 
 
 def _files_for_transformers(repo: str, endpoint: str) -> list[_File]:

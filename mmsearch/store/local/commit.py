@@ -31,6 +31,7 @@ from mmsearch.store.local.catalogue.reranker_cache import (
     renumber_tokens,
     token_table,
 )
+from mmsearch.store.local.catalogue.speech import HeardContent, put_heard
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.files.rows import RowFile
 from mmsearch.store.local.files.tokens import TokenFile
@@ -126,6 +127,8 @@ class Batch:
     left_out: list[tuple[int, str]] = field(default_factory=list)
     tokens: list[tuple[int, Floats]] = field(default_factory=list)
     texts: list[ContentText] = field(default_factory=list)
+    heard: list[tuple[HeardContent, Floats]] = field(default_factory=list)
+    """What is said in contents that are in the index, and the vectors (n, dim) of its passages."""
     imported: Imported | None = None
 
     def __bool__(self) -> bool:
@@ -161,6 +164,7 @@ def commit(index: IndexDirectory, batch: Batch) -> Committed:
     segments = lacking_segments(catalogue, space.id, known)
     bulk = None if batch.imported is None else BulkInsert(catalogue, space.id, batch.imported)
     parts = [content.vectors for content in batch.contents] + [known[segment][None] for segment in segments]
+    parts += [vectors for _, vectors in batch.heard]
     if bulk is not None:
         parts.append(bulk.vectors)
     starts = list(accumulate((len(part) for part in parts), initial=space.row_count))
@@ -175,6 +179,8 @@ def commit(index: IndexDirectory, batch: Batch) -> Committed:
             for content, row in zip(batch.contents, starts, strict=False)
         }
         add_vectors(catalogue, space.id, segments, starts[len(batch.contents)])
+        for (heard, _), row in zip(batch.heard, starts[len(batch.contents) + len(segments) :], strict=False):
+            put_heard(catalogue, space.id, heard, row)
         if bulk is not None:
             bulk.insert(starts[-2])
         if written:

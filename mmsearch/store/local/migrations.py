@@ -440,6 +440,36 @@ def m014_what_is_written_beside(db: Database) -> None:
         db.execute(statement)
 
 
+def m015_speech(db: Database) -> None:
+    """What is said in videos and recordings: see `mmsearch.store.local.catalogue.speech`. Tags of recordings."""
+    for statement in (
+        "ALTER TABLE contents ADD COLUMN title TEXT",
+        "ALTER TABLE contents ADD COLUMN artist TEXT",
+        "ALTER TABLE contents ADD COLUMN album TEXT",
+        """CREATE TABLE heard (
+            content_id INTEGER PRIMARY KEY REFERENCES contents(id) ON DELETE CASCADE,
+            subtitles TEXT,                     -- NULL: to be looked for; empty: none; else where they came from
+            recogniser TEXT,                    -- what made the passages, where no subtitles did
+            problem TEXT
+        ) STRICT""",
+        """CREATE TABLE spoken (                  -- segments that are passages of what is said
+            segment_id INTEGER PRIMARY KEY REFERENCES segments(id) ON DELETE CASCADE,
+            language TEXT,                      -- ISO 639-1
+            words TEXT                          -- JSON: [text, start, end] of each word, where known
+        ) STRICT""",
+        """CREATE TRIGGER subtitles_of_new_document AFTER INSERT ON documents WHEN NEW.sidecars <> '' BEGIN
+            UPDATE heard SET subtitles = NULL WHERE content_id = NEW.content_id;
+        END""",
+        """CREATE TRIGGER subtitles_of_changed_document AFTER UPDATE ON documents
+            WHEN NEW.sidecars <> OLD.sidecars OR (NEW.sidecars <> '' AND NEW.content_id <> OLD.content_id) BEGIN
+            UPDATE heard SET subtitles = NULL WHERE content_id = NEW.content_id;
+        END""",
+        """INSERT INTO modalities SELECT max(3, max(number)) + 1, 'speech' FROM modalities
+            WHERE NOT EXISTS (SELECT 1 FROM modalities WHERE name = 'speech')""",
+    ):
+        db.execute(statement)
+
+
 STEPS: tuple[Callable[[Database], None], ...] = (
     m001_documents_and_vectors,
     m002_captions_scopes_archives,
@@ -455,6 +485,7 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m012_checksums,
     m013_plain_words,
     m014_what_is_written_beside,
+    m015_speech,
 )
 
 

@@ -20,7 +20,7 @@ from mmsearch.core.errors import IndexBusy, UsageError, VectorError
 from mmsearch.core.letters import part_of_name, sought_letters
 from mmsearch.core.modalities import names_in
 from mmsearch.core.types import EncoderSpec, Modality
-from mmsearch.filters import And, OneOf, Where
+from mmsearch.filters import And, OneOf, Spoken, Where
 from mmsearch.media.metadata.sidecars import Beside
 from mmsearch.models.rerankers.base import RerankerSpec
 from mmsearch.store.base import (
@@ -39,6 +39,7 @@ from mmsearch.store.base import (
     NewSegment,
     QueryKind,
     Segment,
+    Speech,
     Store,
     StoreFamily,
 )
@@ -66,6 +67,7 @@ from mmsearch.store.local.catalogue.matching import (
 )
 from mmsearch.store.local.catalogue.read_text import has_readings, pictures_with, texts_of_rows
 from mmsearch.store.local.catalogue.rows import Found
+from mmsearch.store.local.catalogue.speech import is_anything_said, speech_of_rows, spoken_rows
 from mmsearch.store.local.commit import Batch, EncodedContent, PlacedDocument, commit
 from mmsearch.store.local.directory import IndexDirectory, keep_private
 from mmsearch.store.local.reranker_cache import tokens_at_hand
@@ -388,7 +390,8 @@ class LocalStore(Store):
 
     def words(self, terms: Sequence[Sequence[str]], limit: int) -> list[Holders]:
         """See `Store.words`."""
-        are_read = bool(terms) and has_readings(self.directory.catalogue)
+        catalogue = self.directory.catalogue
+        are_read = bool(terms) and (has_readings(catalogue) or is_anything_said(catalogue))
         return [self._holders(forms, limit, are_read) for forms in terms]
 
     def _holders(self, forms: Sequence[str], limit: int, are_read: bool) -> Holders:
@@ -412,6 +415,21 @@ class LocalStore(Store):
     def lines(self, ids: Sequence[int]) -> dict[int, str]:
         """See `Store.lines`."""
         return texts_of_rows(self.directory.catalogue, self.space.id, ids)
+
+    # Speech
+
+    def spoken(self, wanted: Sequence[Spoken]) -> IdArray:
+        """See `Store.spoken`."""
+        phrases = [match_phrase(one.words) for one in wanted if one.words is not None]
+        languages = {one.language for one in wanted if one.language is not None}
+        if len(languages) > 1:
+            return np.zeros(0, dtype=np.int64)
+        found = spoken_rows(self.directory.catalogue, self.space.id, phrases, next(iter(languages), None))
+        return np.array(found, dtype=np.int64)
+
+    def speech(self, ids: Sequence[int]) -> dict[int, Speech]:
+        """See `Store.speech`."""
+        return speech_of_rows(self.directory.catalogue, self.space.id, ids)
 
     # What others keep with it
 

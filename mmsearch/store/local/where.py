@@ -26,6 +26,7 @@ from mmsearch.filters.tree import (
     Or,
     Phrase,
     Range,
+    Spoken,
     Where,
     Within,
     contains_text,
@@ -87,6 +88,8 @@ class _Rendering:
                 return _joined(" AND ", [f"({self.sql(part)})" for part in parts]) or "TRUE"
             case Or(parts):
                 return _joined(" OR ", [f"({self.sql(part)})" for part in parts]) or "FALSE"
+            case Not(OneOf("modality", values)):  # a video in which somebody speaks is still one
+                return f"d.modality NOT IN ({', '.join(map(self._add, values))})"
             case Not(part):
                 return f"({self.sql(part)}) IS NOT TRUE"
             case Compare("date", operator, datetime() as moment):
@@ -95,6 +98,9 @@ class _Rendering:
                 return f"{column_of(field)} {operator} {self._add(value)}"
             case Range(field, low, high):
                 return f"{column_of(field)} BETWEEN {self._add(low)} AND {self._add(high)}"
+            case OneOf("modality", values) if "speech" in values:
+                said = "d.content_id IN (SELECT w.content_id FROM spoken p JOIN segments w ON w.id = p.segment_id)"
+                return f"d.modality IN ({', '.join(map(self._add, values))}) OR {said}"
             case OneOf(field, values):
                 return f"{column_of(field)} IN ({', '.join(map(self._add, values))})"
             case Contains(field, text):
@@ -103,6 +109,13 @@ class _Rendering:
                 return " OR ".join(f"({part})" for part in self._globs(where)) or "FALSE"
             case Within():
                 return " AND ".join(self._within(where))
+            case Spoken(said, language):
+                place = "spoken p JOIN segments w ON w.id = p.segment_id WHERE w.content_id = c.id"
+                tests = [f"p.language = {self._add(language)}"] if language is not None else []
+                if said is not None:
+                    found = f"SELECT rowid FROM segment_words WHERE segment_words MATCH {self._add(match_phrase(said))}"
+                    tests.append(f"w.id IN ({found})")
+                return f"EXISTS (SELECT 1 FROM {place}{''.join(f' AND {part}' for part in tests)})"
             case Phrase(words):
                 letters, name = sought_letters(words), part_of_name(words) if has_digit(words) else None
                 inside = ["" if each is None else match_part(each) for each in (letters, name)]

@@ -8,6 +8,7 @@ import math
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ from PIL import Image
 from mmsearch.core.errors import MediaError
 from mmsearch.core.types import MediaInfo
 from mmsearch.media import DecodedSegment, DecodeOptions, decoder_for
-from mmsearch.media.video.frame import turn
+from mmsearch.media.video.frame import _taken_at, turn
 from mmsearch.media.video.reader import VideoDecoder
 from mmsearch.media.video.sampling import Chooser, Group, Merger, plan_group
 from mmsearch.media.video.similarity import frame_difference, thumbnail
+from tests.support.zones import ZONES, zone
 
 OPTIONS = DecodeOptions(min_side=32)
 DECODER = VideoDecoder()
@@ -415,12 +417,44 @@ def test_what_the_container_says(tmp_path: Path) -> None:
     path = write_clip(
         tmp_path / "a.mp4", [(0.0, "red")], steady(2), metadata=tags, mux={"movflags": "use_metadata_tags"}, sound=True
     )
-    info = DECODER.decode(path, OPTIONS).info
+    with zone("UTC"):
+        info = DECODER.decode(path, OPTIONS).info
     assert info.taken_at == "2020-06-07T08:09:10"
     assert info.camera == "Apple iPhone 12"
     assert (info.latitude, info.longitude) == (48.8577, -2.295)
     assert info.description == "Birthday"
     assert info.duration_s == pytest.approx(2.0, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ZONES)
+@pytest.mark.parametrize(
+    ("tags", "local"),
+    [
+        ({"creation_time": "2020-06-07T20:00:00.000000Z"}, None),
+        ({"creation_time": "2020-06-07T20:00:00+00:00"}, None),
+        ({"creation_time": "2020-06-07T20:00:00Z", "com.apple.quicktime.creationdate": "2020-06-08T05:00:00+0900"},
+         "2020-06-08T05:00:00"),
+        ({"creation_time": "2020-06-07 20:00:00"}, "2020-06-07T20:00:00"),
+        ({"creation_time": "2020-06-07"}, "2020-06-07T00:00:00"),
+        ({"date": "2020-06-07"}, "2020-06-07T00:00:00"),
+        ({"creation_time": "1904-01-01T00:00:00Z", "date": "2020-06-07"}, "2020-06-07T00:00:00"),
+    ],
+)  # fmt: skip
+def test_dates_are_local(name: str, tags: dict[str, str], local: str | None) -> None:
+    with zone(name):
+        moment = datetime(2020, 6, 7, 20, tzinfo=timezone.utc).astimezone().replace(tzinfo=None)
+        assert _taken_at(tags) == (local or moment.isoformat())
+        assert _taken_at({"creation_time": "9999-12-31T23:59:59Z"}), "though some zones have no such time"
+
+
+@pytest.mark.parametrize("name", ["Asia/Tokyo", "America/New_York"])
+def test_a_header_alone_tells_the_date(tmp_path: Path, name: str) -> None:
+    tags = {"creation_time": "2020-06-07T20:30:00Z", "title": "Birthday"}
+    path = write_clip(tmp_path / "a.mp4", [(0.0, "red")], steady(1), metadata=tags)
+    with zone(name):
+        info, whole = DECODER.describe(path, OPTIONS), DECODER.decode(path, OPTIONS).info
+    assert info.taken_at == whole.taken_at == {"Asia/Tokyo": "2020-06-08T05:30:00"}.get(name, "2020-06-07T16:30:00")
+    assert info.description == "Birthday"
 
 
 def test_a_broken_tail_keeps_what_came_before(tmp_path: Path) -> None:

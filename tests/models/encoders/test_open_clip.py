@@ -454,6 +454,7 @@ def test_a_tokenizer_of_the_hub_is_that_of_transformers(options: dict[str, Any],
     np.testing.assert_array_equal(ours(texts), theirs(texts).numpy())
 
 
+@pytest.mark.slow
 def test_torchvision_for_cuda_beside_torch_for_the_cpu(tmp_path: Path):
     """As PyPI installs them: the compiled part of torchvision does not load, its transforms must."""
     import torchvision

@@ -132,7 +132,13 @@ def made_for_colours(**vision: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("pool", POOLS)
-@pytest.mark.parametrize("where", [(row, column) for row in range(4) for column in range(4)])
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param((row, column), marks=[] if row == column else pytest.mark.slow)
+        for row in range(4) for column in range(4)
+    ],
+)  # fmt: skip
 def test_the_patch_of_the_colour_that_is_asked_for_adds_most(pool: str, where: tuple[int, int]) -> None:
     visual, vector = made_for_colours(**POOLS[pool])
     pixels = torch.zeros(1, 3, 64, 64)

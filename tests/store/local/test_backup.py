@@ -40,6 +40,7 @@ def test_a_copy_gives_the_same(index: Index, tmp_path: Path) -> None:
         assert [hit.path for hit in copy.search("red", k=3)] == [hit.path for hit in index.search("red", k=3)]
 
 
+@pytest.mark.slow
 def test_while_a_writer_runs(index: Index, tmp_path: Path) -> None:
     """Every copy holds whole commits, the earlier ones fewer, also across compactions."""
     stop, failures = threading.Event(), []

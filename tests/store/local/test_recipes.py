@@ -95,7 +95,11 @@ def test_parameters_override_defaults_within_their_range(tmp_path: Path) -> None
         ('kind = "ann"', 'kind = "magic"', "one of exact, ann"),
         ('name = "mine"', "name = 3", "`name` is 3; a text"),
         ("rescore = true", "rescore = 1", "`rescore` is 1; true or false"),
-        ("rescore = true", "rescore = true\nrescoer = true", "rescoer is not known here; known are kind"),
+        (
+            "rescore = true",
+            "rescore = true\nrescoer = true",
+            "rescoer is not known here; known are name, description, kind",
+        ),
         ("min_vectors = 1000", "min_vectors = -1", "`min_vectors` is -1; a whole number"),
         ("min_vectors = 1000", "min_vectors = 9000", "`max_vectors` 5000 is below `min_vectors` 9000"),
         ("min_vectors = 1000", "min_vectors = 1.5", "`min_vectors` is 1.5; a whole number"),

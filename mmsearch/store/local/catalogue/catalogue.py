@@ -122,11 +122,15 @@ class Catalogue(AbsenceTables):
 
     def _add_vectors(self, space: Space, content_id: int, content: NewContent) -> None:
         segments = self.sql.execute(
-            "SELECT id, start_s, end_s, text FROM segments WHERE content_id = ? ORDER BY ordinal", [content_id]
+            """SELECT id, start_s, end_s, text FROM segments
+               WHERE content_id = ? AND id NOT IN (SELECT segment_id FROM spoken) ORDER BY ordinal""",
+            [content_id],
         ).fetchall()
+        self._forget_speech_without_vectors(space, content_id)
         self.sql.execute("DELETE FROM left_out WHERE space_id = ? AND content_id = ?", [space.id, content_id])
         if [(one.start_s, one.end_s, one.text) for one in content.segments] != [row[1:] for row in segments]:
             self.sql.execute("DELETE FROM segments WHERE content_id = ?", [content_id])
+            self.sql.execute("DELETE FROM heard WHERE content_id = ?", [content_id])
             self._add_segments(space, content_id, content)
             return
         self.sql.executemany(
@@ -139,6 +143,16 @@ class Catalogue(AbsenceTables):
                 for new, row in zip(content.segments, segments, strict=True)
             ],
         )
+
+    def _forget_speech_without_vectors(self, space: Space, content_id: int) -> None:
+        """What is said in it has none of this space: it is read again."""
+        lacking = """SELECT s.id FROM segments s JOIN spoken p ON p.segment_id = s.id WHERE s.content_id = ?
+            AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.segment_id = s.id AND v.space_id = ?)"""
+        if self._scalar(f"{lacking} LIMIT 1", [content_id, space.id]) is not None:
+            self.sql.execute(
+                "DELETE FROM segments WHERE content_id = ? AND id IN (SELECT segment_id FROM spoken)", [content_id]
+            )
+            self.sql.execute("DELETE FROM heard WHERE content_id = ?", [content_id])
 
     def _add_segments(self, space: Space, content_id: int, content: NewContent) -> None:
         for ordinal, segment in enumerate(content.segments):
@@ -251,6 +265,21 @@ class Catalogue(AbsenceTables):
         """No decoder makes of a file today what this content is: its documents are read again."""
         self.sql.execute(
             "UPDATE contents SET decoding = decoding || ' outdated', is_described = 1 WHERE id = ?", [content_id]
+        )
+
+    def sidecars_of(self, root_id: int, path: str) -> str | None:
+        """What lay beside the document at a path, absent or not; ``None`` where there is none."""
+        for table in ("documents", "absent_documents"):
+            found = self._scalar(f"SELECT sidecars FROM {table} WHERE root_id = ? AND path = ?", [root_id, path])
+            if found is not None:
+                return str(found)
+        return None
+
+    def is_left_out(self, root_id: int, path: str) -> bool:
+        """Whether the file at a path was skipped, or taken out by hand."""
+        return any(
+            self._scalar(f"SELECT 1 FROM {table} WHERE root_id = ? AND path = ?", [root_id, path]) is not None
+            for table in ("skipped", "removed")
         )
 
     # Skipped files

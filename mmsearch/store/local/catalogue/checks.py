@@ -26,7 +26,8 @@ OTHER_MODALITY = {
     "documents": """SELECT d.id FROM documents d JOIN contents c ON c.id = d.content_id
                     WHERE d.modality <> c.modality""",
     "vectors": """SELECT v.row FROM vectors v JOIN segments s ON s.id = v.segment_id
-                  JOIN contents c ON c.id = s.content_id WHERE v.modality <> c.modality""",
+                  JOIN contents c ON c.id = s.content_id
+                  WHERE v.modality <> iif(s.id IN (SELECT segment_id FROM spoken), 'speech', c.modality)""",
 }
 EMPTY_ROOTS = """SELECT path FROM roots r WHERE NOT EXISTS (SELECT 1 FROM documents WHERE root_id = r.id)
                  AND NOT EXISTS (SELECT 1 FROM absent_documents WHERE root_id = r.id)
@@ -120,7 +121,8 @@ def mend_contents(catalogue: Catalogue, space_id: int, keep: Collection[int] = (
         """UPDATE documents SET modality = (SELECT modality FROM contents c WHERE c.id = content_id)
            WHERE modality <> (SELECT modality FROM contents c WHERE c.id = content_id)"""
     )
-    content_modality = """(SELECT c.modality FROM segments s JOIN contents c ON c.id = s.content_id
+    content_modality = """(SELECT iif(s.id IN (SELECT segment_id FROM spoken), 'speech', c.modality)
+                           FROM segments s JOIN contents c ON c.id = s.content_id
                            WHERE s.id = segment_id)"""
     sql.execute(f"UPDATE vectors SET modality = {content_modality} WHERE modality <> {content_modality}")
     sql.execute("DELETE FROM archives")  # their samples are compared one by one, which costs a hash each

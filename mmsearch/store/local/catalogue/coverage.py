@@ -14,6 +14,13 @@ from mmsearch.store.local.catalogue.rows import DATASET, Root
 _LACKS = """EXISTS (SELECT 1 FROM segments s WHERE s.content_id = c.id AND NOT EXISTS
     (SELECT 1 FROM vectors v WHERE v.segment_id = s.id AND v.space_id = :space))"""
 _USED = "EXISTS (SELECT 1 FROM documents WHERE content_id = c.id)"
+_UNSAID = "s.id NOT IN (SELECT segment_id FROM spoken)"
+IN_SCOPES = """c.id IN (SELECT d.content_id
+            FROM (SELECT json_extract(value, '$[0]') AS root, json_extract(value, '$[1]') AS below
+                  FROM json_each(:scopes)) scope
+            JOIN documents d ON d.root_id = scope.root
+            WHERE below = '' OR d.path = below OR (d.path >= below || '/' AND d.path < below || '0'))"""
+"""Contents with a document in one of the scopes, JSON of [root id, path below]."""
 _UNEXPLAINED = "NOT EXISTS (SELECT 1 FROM left_out l WHERE l.space_id = :space AND l.content_id = c.id)"
 
 
@@ -56,11 +63,12 @@ class Place(NamedTuple):
     path: str
     size: int
     mtime_ns: int
+    sidecars: str = ""
 
 
 @dataclass(frozen=True)
 class PendingContent:
-    """A content of which something is lacking."""
+    """A content of which something is lacking; ``segments``: those of the file itself, not what is said in it."""
 
     id: int
     hash: bytes
@@ -143,7 +151,7 @@ def lacking_vectors(space_id: int, *, retry: bool) -> Lacking:
 def lacking_tokens(catalogue: Catalogue, file_id: int) -> Lacking:
     """Image tokens in a file of the reranker cache, of pictures and frames that lie on the disk."""
     condition = f"""c.modality IN ({catalogue.pictured()})
-        AND EXISTS (SELECT 1 FROM segments s WHERE s.content_id = c.id AND NOT EXISTS
+        AND EXISTS (SELECT 1 FROM segments s WHERE s.content_id = c.id AND {_UNSAID} AND NOT EXISTS
         (SELECT 1 FROM tokens t WHERE t.segment_id = s.id AND t.file_id = :file)) AND EXISTS
         (SELECT 1 FROM documents d JOIN roots r ON r.id = d.root_id WHERE d.content_id = c.id
          AND r.path NOT LIKE '{DATASET}%')"""
@@ -154,24 +162,21 @@ def lacking_text(catalogue: Catalogue, reader: str, scopes: Iterable[tuple[int, 
     """What ``reader`` reads in pictures and videos with a document in one of the scopes, as (root id, path below)."""
     condition = f"""c.modality IN ({catalogue.pictured()})
         AND NOT EXISTS (SELECT 1 FROM readings g WHERE g.content_id = c.id AND g.reader = :reader)
-        AND c.id IN (SELECT d.content_id
-            FROM (SELECT json_extract(value, '$[0]') AS root, json_extract(value, '$[1]') AS below
-                  FROM json_each(:scopes)) scope
-            JOIN documents d ON d.root_id = scope.root
-            WHERE below = '' OR d.path = below OR (d.path >= below || '/' AND d.path < below || '0'))"""
+        AND {IN_SCOPES}"""
     return Lacking(condition, {"reader": reader, "scopes": json.dumps(list(scopes))})
 
 
 def _segments(catalogue: Catalogue, content_id: int) -> list[StoredSegment]:
     rows = catalogue.sql.execute(
-        "SELECT id, start_s, end_s, text FROM segments WHERE content_id = ? ORDER BY ordinal", [content_id]
+        f"SELECT id, start_s, end_s, text FROM segments s WHERE content_id = ? AND {_UNSAID} ORDER BY ordinal",
+        [content_id],
     )
     return [StoredSegment._make(row) for row in rows]
 
 
 def _places(catalogue: Catalogue, content_id: int) -> list[Place]:
     rows = catalogue.sql.execute(
-        """SELECT d.id, r.id, r.path, r.is_relative, d.path, d.size, d.mtime_ns
+        """SELECT d.id, r.id, r.path, r.is_relative, d.path, d.size, d.mtime_ns, d.sidecars
            FROM documents d JOIN roots r ON r.id = d.root_id WHERE d.content_id = ? ORDER BY d.id""",
         [content_id],
     )
@@ -182,7 +187,7 @@ def pending_passages(catalogue: Catalogue, space_id: int, after: int, limit: int
     """Up to ``limit`` passages without a vector of the space, as (segment id, content id, text), by segment id."""
     return catalogue.sql.execute(
         f"""SELECT s.id, c.id, s.text FROM segments s CROSS JOIN contents c ON c.id = s.content_id
-           WHERE s.id > :after AND c.modality NOT IN ({catalogue.pictured()}) AND s.text IS NOT NULL
+           WHERE s.id > :after AND s.text IS NOT NULL AND (c.modality NOT IN ({catalogue.pictured()}) OR NOT {_UNSAID})
            AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.segment_id = s.id AND v.space_id = :space)
            ORDER BY s.id LIMIT :limit""",
         {"space": space_id, "after": after, "limit": limit},
@@ -193,7 +198,7 @@ def segments_of_content(catalogue: Catalogue, hash_: bytes, decoding: str) -> li
     """The ids of a content's segments, in their order."""
     rows = catalogue.sql.execute(
         """SELECT s.id FROM segments s JOIN contents c ON c.id = s.content_id
-           WHERE c.hash = ? AND c.decoding = ? ORDER BY s.ordinal""",
+           WHERE c.hash = ? AND c.decoding = ? AND s.id NOT IN (SELECT segment_id FROM spoken) ORDER BY s.ordinal""",
         [hash_, decoding],
     )
     return [id_ for (id_,) in rows]
@@ -213,7 +218,8 @@ def add_vectors(catalogue: Catalogue, space_id: int, segments: Sequence[int], fi
     """
     catalogue.sql.executemany(
         """INSERT INTO vectors (space_id, row, segment_id, modality)
-           SELECT ?, ?, s.id, c.modality FROM segments s JOIN contents c ON c.id = s.content_id WHERE s.id = ?""",
+           SELECT ?, ?, s.id, iif(s.id IN (SELECT segment_id FROM spoken), 'speech', c.modality)
+           FROM segments s JOIN contents c ON c.id = s.content_id WHERE s.id = ?""",
         [(space_id, first_row + number, segment) for number, segment in enumerate(segments)],
     )
     catalogue.sql.executemany(

@@ -20,8 +20,9 @@ from mmsearch.store.local.catalogue.rows import FOUND, Found
 _MANY = 10_000
 _ASKED_AFTER, _STEPS_PER_FOUND = 200, 64
 """Steps of SQLite's machine."""
-DATE_SQL = "COALESCE(d.taken_at, c.taken_at, strftime('%Y-%m-%dT%H:%M:%S', d.mtime_ns / 1000000000, 'unixepoch'))"
-"""The date by which documents are listed: when it was taken, else when the file was last changed (UTC)."""
+CHANGED = "d.mtime_ns / 1000000000, 'unixepoch', 'localtime'"
+DATE_SQL = f"COALESCE(d.taken_at, c.taken_at, strftime('%Y-%m-%dT%H:%M:%S', {CHANGED}))"
+"""The date by which documents are listed: when it was taken, else when the file was last changed; local time."""
 
 
 class Condition(NamedTuple):
@@ -164,7 +165,8 @@ def documents_with_words(catalogue: Catalogue, match: str, limit: int) -> list[i
     """
     about = "SELECT rowid FROM document_words WHERE document_words MATCH :match LIMIT :limit"
     inside = """SELECT d.id FROM segment_words w JOIN segments s ON s.id = w.rowid
-                JOIN documents d ON d.content_id = s.content_id WHERE segment_words MATCH :match"""
+                JOIN documents d ON d.content_id = s.content_id
+                WHERE segment_words MATCH :match AND s.id NOT IN (SELECT segment_id FROM spoken)"""
     asked = {"match": match, "limit": limit + 1}
     if catalogue.sql.execute(f"SELECT count(*) FROM ({about})", asked).fetchone()[0] > limit:
         return None

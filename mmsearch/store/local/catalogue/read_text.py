@@ -47,7 +47,7 @@ def has_readings(catalogue: Catalogue) -> bool:
 def pictures_with(
     catalogue: Catalogue, space_id: int, words: str, letters: str | None, limit: int
 ) -> list[tuple[int, int]]:
-    """Documents and rows of vectors of the segments in which a text was read, at most ``limit`` and one more.
+    """Documents and rows of vectors of the segments in which a text was read or said, at most ``limit`` and one more.
 
     ``words`` is an FTS5 query on words; ``letters`` (see `letters_of`) may stand in the middle of a line.
     """
@@ -55,6 +55,8 @@ def pictures_with(
         """SELECT d.id, v.row FROM (
                SELECT rowid AS id FROM picture_words WHERE picture_words MATCH :words
                UNION SELECT rowid FROM picture_letters WHERE :letters IS NOT NULL AND picture_letters MATCH :letters
+               UNION SELECT w.rowid FROM segment_words w JOIN spoken p ON p.segment_id = w.rowid
+                     WHERE segment_words MATCH :words
            ) found JOIN segments s ON s.id = found.id JOIN documents d ON d.content_id = s.content_id
            JOIN vectors v ON v.segment_id = s.id AND v.space_id = :space LIMIT :limit""",
         {

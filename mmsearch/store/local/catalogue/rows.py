@@ -83,7 +83,7 @@ class Found(NamedTuple):
         return cls(row[0], row[1], row[2], bool(row[3]), *row[4:])
 
 
-FOUND = "v.row, d.id, r.path, r.is_relative, d.path, d.modality, s.ordinal, s.start_s, s.end_s, s.text"
+FOUND = "v.row, d.id, r.path, r.is_relative, d.path, v.modality, s.ordinal, s.start_s, s.end_s, s.text"
 """The columns of a `Found`, of vectors v, documents d, roots r and segments s."""
 
 

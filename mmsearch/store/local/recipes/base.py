@@ -28,10 +28,10 @@ class Parameter:
     """A search parameter: its range ``low`` … ``high``, its ``default``, and the ``grid`` tuning tries."""
 
     name: str
-    low: int
     high: int
     default: int
     grid: tuple[int, ...]
+    low: int = field(default=1, metadata={"least": 1})
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Training:
 
     lists_per_root: float = 0.0
     max_lists: int = 0
-    points_per_list: int = 64
-    vectors: int = 65_536
+    points_per_list: int = field(default=64, metadata={"least": 39})
+    vectors: int = field(default=65_536, metadata={"least": 1})
     text_share: float = 0.0
 
 
@@ -84,13 +84,13 @@ class Recipe:
     description: str
     kind: Kind
     factory: str
-    min_vectors: int
-    max_vectors: int | None
-    rescore: bool
-    needs_gpu: bool
-    training: Training
-    parameters: tuple[Parameter, ...]
-    measured: tuple[Measured, ...]
+    min_vectors: int = 0
+    max_vectors: int | None = None
+    rescore: bool = False
+    needs_gpu: bool = False
+    training: Training = field(default_factory=Training)
+    parameters: tuple[Parameter, ...] = ()
+    measured: tuple[Measured, ...] = ()
 
     def lists(self, vectors: int) -> int:
         """How many inverted lists to make for ``vectors`` vectors: lists_per_root × √vectors, at least 1.

@@ -6,11 +6,25 @@ import importlib
 import math
 import sys
 from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mmsearch.core.errors import RecipeError
 from mmsearch.store.local.recipes.base import KINDS, PARAMETERS, Measured, Parameter, Recipe, Training
+
+Made = TypeVar("Made")
+_EXPECTED = {
+    "str": "a text",
+    "Kind": f"one of {', '.join(KINDS)}",
+    "bool": "true or false",
+    "int": "a whole number of at least {}",
+    "int | None": "a whole number of at least {}",
+    "float": "a number of at least {}",
+    "tuple[int, ...]": "a list of whole numbers",
+    "tuple[Measured, ...]": "an array of tables",
+}
+"""By the annotation of a field, what may stand in a file; the braces are its least value."""
 
 
 def recipe_folder() -> Path:
@@ -44,29 +58,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 
 def parse_recipe(table: Mapping[str, Any], where: str) -> Recipe:
     """The recipe that ``table`` (read TOML) describes; ``where`` names its source in errors."""
-    reader = _Reader(table, where)
-    kind = reader.text("kind")
-    if kind not in KINDS:
-        raise RecipeError(f"{where}: `kind` is {kind!r}; it is one of {', '.join(KINDS)}")
-    recipe = Recipe(
-        name=reader.text("name"),
-        description=reader.text("description"),
-        kind=kind,
-        factory=reader.text("factory"),
-        min_vectors=reader.number("min_vectors", int, 0),
-        max_vectors=reader.number("max_vectors", int, None),
-        rescore=reader.flag("rescore"),
-        needs_gpu=reader.flag("needs_gpu"),
-        training=_training(reader.table("training"), where),
-        parameters=tuple(_parameter(n, t, where) for n, t in reader.tables("parameters")),
-        measured=tuple(_measured(t, where) for t in reader.array("measured")),
-    )
-    reader.finish()
-    _check_whole(recipe, where)
-    return recipe
-
-
-def _check_whole(recipe: Recipe, where: str) -> None:
+    recipe = _made(Recipe, table, where)
     if recipe.max_vectors is not None and recipe.max_vectors < recipe.min_vectors:
         raise RecipeError(f"{where}: `max_vectors` {recipe.max_vectors} is below `min_vectors` {recipe.min_vectors}")
     if ("{lists}" in recipe.factory) != (recipe.training.lists_per_root > 0):
@@ -74,62 +66,81 @@ def _check_whole(recipe: Recipe, where: str) -> None:
             f"{where}: `factory` is {recipe.factory!r} and `training.lists_per_root` "
             f"{recipe.training.lists_per_root:g}; {{lists}} and a number above 0 go together"
         )
+    return recipe
 
 
-def _training(table: Mapping[str, Any], where: str) -> Training:
-    reader = _Reader(table, f"{where}, [training]")
-    plain = Training()
-    training = Training(
-        lists_per_root=reader.number("lists_per_root", float, plain.lists_per_root),
-        max_lists=reader.number("max_lists", int, plain.max_lists),
-        points_per_list=reader.number("points_per_list", int, plain.points_per_list, low=39),
-        vectors=reader.number("vectors", int, plain.vectors, low=1),
-        text_share=reader.number("text_share", float, plain.text_share),
-    )
-    reader.finish()
+def _made(kind: type[Made], table: Any, where: str, **given: Any) -> Made:
+    """An object of a class of `recipes.base` from a table that has its fields; what it does not know is a typo."""
+    table = _table(table, where)
+    wanted = {each.name: each for each in fields(kind) if each.name not in given}  # type: ignore[arg-type]
+    if unknown := ", ".join(sorted(table.keys() - wanted.keys())):
+        raise RecipeError(f"{where}: {unknown} is not known here; known are {', '.join(wanted)}")
+    for name, each in wanted.items():
+        if name in table:
+            given[name] = _value(each, table[name], where)
+        elif each.default is MISSING and each.default_factory is MISSING:
+            raise RecipeError(f"{where}: `{name}` is missing")
+    return kind(**given)
+
+
+def _value(each: Field[Any], value: Any, where: str) -> Any:
+    """What a field becomes of a value; its annotation says what may stand there."""
+    is_whole, least = isinstance(value, int) and not isinstance(value, bool), each.metadata.get("least", 0)
+    match each.type:
+        case "str" if isinstance(value, str) and value.strip():
+            return value
+        case "Kind" if value in KINDS:
+            return value
+        case "bool" if isinstance(value, bool):
+            return value
+        case "int" | "int | None" if is_whole and value >= least:
+            return value
+        case "float" if (is_whole or isinstance(value, float)) and least <= value < math.inf:
+            return float(value)
+        case "tuple[int, ...]" if isinstance(value, list) and all(type(one) is int for one in value):
+            return tuple(value)
+        case "Mapping[str, int]":
+            return {name: _whole(name, one, where) for name, one in _table(value, where).items()}
+        case "Training":
+            return _training(value, f"{where}, [training]")
+        case "tuple[Parameter, ...]":
+            return tuple(_parameter(name, one, where) for name, one in _table(value, where).items())
+        case "tuple[Measured, ...]" if isinstance(value, list):
+            return tuple(_made(Measured, one, f"{where}, [[measured]]") for one in value)
+    expected = _EXPECTED[str(each.type)].format(least)
+    raise RecipeError(f"{where}: `{each.name}` is {value!r}; {expected} is expected")
+
+
+def _table(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise RecipeError(f"{where}: a table is expected, not {value!r}")
+    return value
+
+
+def _whole(name: str, value: Any, where: str) -> int:
+    if type(value) is not int or value < 0:
+        raise RecipeError(f"{where}: `{name}` is {value!r}; {_EXPECTED['int'].format(0)} is expected")
+    return value
+
+
+def _training(table: Any, where: str) -> Training:
+    training = _made(Training, table, where)
     if training.text_share > 1:
-        raise RecipeError(f"{where}, [training]: `text_share` is {training.text_share}; it lies between 0 and 1")
+        raise RecipeError(f"{where}: `text_share` is {training.text_share}; it lies between 0 and 1")
     return training
 
 
-def _parameter(name: str, table: Mapping[str, Any], where: str) -> Parameter:
+def _parameter(name: str, table: Any, where: str) -> Parameter:
     where = f"{where}, [parameters.{name}]"
     if name not in PARAMETERS:
-        raise RecipeError(f"{where}: no such search parameter; there are {_names(PARAMETERS)}")
-    reader = _Reader(table, where)
-    low = reader.number("low", int, 1, low=1)
-    high = reader.number("high", int)
-    default = reader.number("default", int)
-    grid = reader.integers("grid")
-    reader.finish()
-    if not grid or list(grid) != sorted(set(grid)):
-        raise RecipeError(f"{where}: `grid` is {list(grid)}; values in ascending order are expected")
-    for value in (default, *grid):
-        if not low <= value <= high:
-            raise RecipeError(f"{where}: {value} lies outside `low` {low} and `high` {high}")
-    return Parameter(name, low, high, default, grid)
-
-
-def _measured(table: Mapping[str, Any], where: str) -> Measured:
-    reader = _Reader(table, f"{where}, [[measured]]")
-    measured = Measured(
-        vectors=reader.number("vectors", int),
-        dim=reader.number("dim", int),
-        recall_text=reader.number("recall_text", float),
-        recall_image=reader.number("recall_image", float),
-        p50_ms=reader.number("p50_ms", float),
-        build_s=reader.number("build_s", float),
-        bytes_per_vector=reader.number("bytes_per_vector", float),
-        source=reader.text("source"),
-        parameters=_whole_numbers(reader.table("parameters"), f"{where}, [[measured]]"),
-    )
-    reader.finish()
-    return measured
-
-
-def _whole_numbers(table: Mapping[str, Any], where: str) -> dict[str, int]:
-    reader = _Reader(table, where)
-    return {name: reader.number(name, int) for name in table}
+        raise RecipeError(f"{where}: no such search parameter; there are {', '.join(sorted(PARAMETERS))}")
+    made = _made(Parameter, table, where, name=name)
+    if not made.grid or list(made.grid) != sorted(set(made.grid)):
+        raise RecipeError(f"{where}: `grid` is {list(made.grid)}; values in ascending order are expected")
+    for value in (made.default, *made.grid):
+        if not made.low <= value <= made.high:
+            raise RecipeError(f"{where}: {value} lies outside `low` {made.low} and `high` {made.high}")
+    return made
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -143,82 +154,3 @@ def _read(path: Path) -> Mapping[str, Any]:
     except ValueError as error:  # both TOMLDecodeError and UnicodeDecodeError are
         raise RecipeError(f"{path} is not TOML: {error}") from error
     return table
-
-
-def _names(names: Mapping[str, object]) -> str:
-    return ", ".join(sorted(names))
-
-
-class _Required:
-    """Stands for "there is no default"."""
-
-
-_REQUIRED = _Required()
-
-
-class _Reader:
-    """Takes checked values out of one TOML table; `finish` refuses what nobody asked for (a typo, mostly)."""
-
-    def __init__(self, table: Mapping[str, Any], where: str) -> None:
-        if not isinstance(table, Mapping):
-            raise RecipeError(f"{where}: a table is expected, not {table!r}")
-        self._left = dict(table)
-        self._where = where
-        self._known: list[str] = []
-
-    def _take(self, key: str, default: Any = _REQUIRED) -> Any:
-        self._known.append(key)
-        if key not in self._left and default is _REQUIRED:
-            raise RecipeError(f"{self._where}: `{key}` is missing")
-        return self._left.pop(key, default)
-
-    def _wrong(self, key: str, value: object, expected: str) -> RecipeError:
-        return RecipeError(f"{self._where}: `{key}` is {value!r}; {expected} is expected")
-
-    def text(self, key: str) -> str:
-        value = self._take(key)
-        if not isinstance(value, str) or not value.strip():
-            raise self._wrong(key, value, "a text")
-        return value
-
-    def flag(self, key: str) -> bool:
-        value = self._take(key, False)
-        if not isinstance(value, bool):
-            raise self._wrong(key, value, "true or false")
-        return value
-
-    def number(self, key: str, kind: type, default: Any = _REQUIRED, *, low: float = 0) -> Any:
-        value = self._take(key, default)
-        if value is default:
-            return value
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not (whole or (kind is float and isinstance(value, float))) or not low <= value < math.inf:
-            raise self._wrong(key, value, f"a {'whole ' if kind is int else ''}number of at least {low:g}")
-        return kind(value)
-
-    def integers(self, key: str) -> tuple[int, ...]:
-        value = self._take(key)
-        if not isinstance(value, list) or not all(isinstance(v, int) and not isinstance(v, bool) for v in value):
-            raise self._wrong(key, value, "a list of whole numbers")
-        return tuple(value)
-
-    def table(self, key: str) -> Mapping[str, Any]:
-        value = self._take(key, {})
-        if not isinstance(value, dict):
-            raise self._wrong(key, value, "a table")
-        return value
-
-    def tables(self, key: str) -> list[tuple[str, Mapping[str, Any]]]:
-        return list(self.table(key).items())
-
-    def array(self, key: str) -> list[Mapping[str, Any]]:
-        value = self._take(key, [])
-        if not isinstance(value, list):
-            raise self._wrong(key, value, "an array of tables")
-        return value
-
-    def finish(self) -> None:
-        if self._left:
-            raise RecipeError(
-                f"{self._where}: {_names(self._left)} is not known here; known are {', '.join(self._known)}"
-            )

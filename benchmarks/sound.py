@@ -1,0 +1,243 @@
+"""What spoken moments cost and find: pictures beside 2,000 transcript passages, spoken sentences, speed, noise, memory.
+
+    python benchmarks/sound.py pictures DATA     R@1 of pictures on Flickr8k dev without and with passages
+    python benchmarks/sound.py sentences MODEL   60 sentences in 10 minutes of video, by their words and by paraphrases
+    python benchmarks/sound.py noise MODEL       10 minutes each of silence, noise and a tune: passages and CPU time
+    python benchmarks/sound.py memory MODEL      peak memory for 2 minutes and for 2 hours
+
+``MODEL`` is a speech model that `mmsearch.models.speech.open_recogniser` opens; ``DATA`` holds flickr8k/ and parallel/.
+The paraphrases were written before anything was measured.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import pydoc_data.topics
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mmsearch.api import Index
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.support.sound import RATE, noise, save_sound, save_video, silence, spoken, srt, tune
+
+QUERIES = 1000
+PASSAGES = 2000
+PAIRS = [
+    ("The harbour opens at nine in the morning.", "when boats can enter the port"),
+    ("My sister bought a red bicycle last week.", "her sibling got a new bike"),
+    ("We should close the window before the storm arrives.", "shut it because bad weather is coming"),
+    ("The library has a large collection of old maps.", "ancient charts kept among many books"),
+    ("Somebody left an umbrella in the train yesterday.", "a forgotten rain cover on the railway"),
+    ("The baker sells fresh bread every morning.", "loaves from the oven at dawn"),
+    ("Our team won the final match by two goals.", "the football club became champion"),
+    ("The doctor told him to drink more water.", "a physician advised staying hydrated"),
+    ("Wolves were seen near the village in winter.", "wild animals came close to the houses in the snow"),
+    ("She plays the violin in a small orchestra.", "a woman makes music with strings"),
+    ("The price of coffee went up again this year.", "the hot drink became more expensive"),
+    ("He painted the fence white in the afternoon.", "putting colour on the wooden barrier of the garden"),
+    ("The bridge was closed because of the flood.", "no crossing of the river after high water"),
+    ("I forgot my keys on the kitchen table.", "left what opens the door at home"),
+    ("The children built a castle out of sand.", "kids playing on the beach"),
+    ("A fire started in the old factory at night.", "flames in an industrial building"),
+    ("The plane to Madrid is two hours late.", "flight to Spain delayed"),
+    ("Grandmother makes the best apple cake.", "an old lady bakes a fruit dessert"),
+    ("The museum shows paintings from the last century.", "an exhibition of art"),
+    ("They planted two hundred trees along the road.", "greening the street"),
+    ("The cat sleeps on the warm roof of the car.", "a pet naps on a vehicle"),
+    ("Please turn off your phones during the concert.", "no mobile devices while the music plays"),
+    ("The mountain path is covered with ice.", "a slippery trail up high"),
+    ("He lost his job when the mine was closed.", "unemployed after the coal pit shut down"),
+    ("The new teacher speaks four languages.", "a multilingual person at school"),
+    ("Fishermen repaired their nets on the beach.", "men mending what they catch fish with"),
+    ("The king lived in a castle above the lake.", "a monarch and his palace by the water"),
+    ("We ran out of sugar and flour.", "no ingredients left for baking"),
+    ("The police found the stolen painting in a cellar.", "officers recovered missing art"),
+    ("A strong wind broke the branches of the oak.", "a gust damaged a tree"),
+    ("The farmer sold three cows at the market.", "cattle changed their owner"),
+    ("Her grandfather was a sailor on a large ship.", "an ancestor who went to sea"),
+    ("The soup needs a little more salt.", "season the broth"),
+    ("The astronauts returned to earth on Sunday.", "space travellers came home"),
+    ("He wrote a long letter to his brother.", "mail for a sibling"),
+    ("The hotel has a swimming pool on the roof.", "a place to bathe on top of the inn"),
+    ("They danced until the sun came up.", "a party that lasted all night"),
+    ("The dentist removed two of my teeth.", "an operation in the mouth"),
+    ("The snow melted early this spring.", "frozen ground thawed sooner than usual"),
+    ("The camera broke when it fell into the river.", "photo equipment damaged by water"),
+    ("A monkey stole her sunglasses at the zoo.", "an ape took something from a visitor"),
+    ("The train station was built of red bricks.", "the railway building and its walls"),
+    ("He cannot eat nuts because he is allergic.", "a food intolerance"),
+    ("The judge sent the thief to prison for a year.", "a criminal was sentenced"),
+    ("We saw whales from the deck of the ferry.", "watching huge sea mammals from a boat"),
+    ("The engine makes a strange noise in the cold.", "the motor sounds odd at low temperatures"),
+    ("The nurse works at the hospital every weekend.", "medical staff on Saturdays and Sundays"),
+    ("They found gold coins under the kitchen floor.", "a treasure was discovered in the house"),
+    ("The elephant sprayed water over the visitors.", "a big animal made people wet"),
+    ("My neighbour keeps bees behind his house.", "next door someone produces honey"),
+    ("The book tells the story of a lost island.", "a novel about land in the ocean"),
+    ("The tailor sewed a blue dress for the wedding.", "clothes made for a bride"),
+    ("The lights went out during the football game.", "darkness at the stadium"),
+    ("He climbed the tower to see the whole city.", "a view over town from above"),
+    ("The river is too dangerous for swimming.", "do not bathe in the stream"),
+    ("A young chef opened a restaurant by the sea.", "a cook has his own place to eat on the coast"),
+    ("The shepherd lost one of his sheep in the fog.", "an animal missing from the flock in the mist"),
+    ("The president will visit our school in May.", "the head of state comes to the pupils"),
+    ("The old clock stopped at ten past four.", "a timepiece that no longer runs"),
+    ("The tourists took a photograph of the waterfall.", "travellers made a picture of falling water"),
+]
+"""Sentences, and what somebody might ask who remembers what was said, but not how."""
+
+
+def pictures(data: Path) -> None:
+    """R@1 of pictures for the first caption of each, by the default options."""
+    names = (data / "flickr8k" / "dev.txt").read_text().split()[:QUERIES]
+    captions: dict[str, str] = {}
+    with (data / "flickr8k" / "captions.tsv").open(encoding="utf-8", newline="") as file:
+        for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+            captions.setdefault(row[0], row[1])
+    wanted = [name for name in names if name in captions]
+    rows = (data / "parallel" / "en_de_fr_cs.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    texts = {"prose": list(_prose()), "captions of other photos": [row.split("\t")[0] for row in rows]}
+    with tempfile.TemporaryDirectory() as folder:
+        photos = Path(folder) / "photos"
+        photos.mkdir()
+        for name in wanted:
+            (photos / name).symlink_to((data / "flickr8k" / "images" / name).resolve())
+        with Index.open(Path(folder) / "index", create=True, encoder="builtin") as index:
+            index.add(photos)
+            questions = [captions[name] for name in wanted]
+            before = _found(index, questions, wanted)
+            print(json.dumps({"passages": 0, "R@1": before.mean().round(4)}), flush=True)
+            for kind, sentences in texts.items():
+                talk = Path(folder) / kind / "talk.wav"
+                talk.parent.mkdir()
+                save_sound(talk, 1.0)
+                talk.with_suffix(".srt").write_text(
+                    srt([(5.0 * n, 5.0 * n + 3.0, text) for n, text in enumerate(sentences[:PASSAGES])]),
+                    encoding="utf-8",
+                )
+                index.add(talk.parent)
+                after = _found(index, questions, wanted)
+                print(json.dumps({
+                    "passages": index.status()["speech"]["passages"], "of": kind, "R@1": after.mean().round(4),
+                    "lost": int((before & ~after).sum()), "won": int((after & ~before).sum()),
+                    "speech first": _SPEECH_FIRST[-1],
+                }), flush=True)  # fmt: skip
+                index.remove(talk.parent)
+
+
+_SPEECH_FIRST: list[int] = []
+
+
+def _found(index: Index, questions: list[str], wanted: list[str]) -> np.ndarray:
+    hits = index.search_many(questions, k=1, raw=True)
+    _SPEECH_FIRST.append(sum(bool(one) and one[0].modality == "speech" for one in hits))
+    return np.array([bool(one) and Path(one[0].path).name == name for one, name in zip(hits, wanted, strict=True)])
+
+
+def _prose() -> Iterator[str]:
+    """Sentences of Python's own documentation."""
+    for text in pydoc_data.topics.topics.values():
+        for sentence in re.split(r"(?<=[.!?])\s+", " ".join(text.split())):
+            if 30 < len(sentence) < 160 and sentence.count(" ") > 5 and sentence[0].isupper():
+                yield sentence
+
+
+def sentences(model: str) -> None:
+    """The first result within a second of where a sentence begins, in ten videos of six sentences."""
+    with tempfile.TemporaryDirectory() as folder:
+        films, begins = Path(folder) / "films", {}
+        films.mkdir()
+        colours = ("red", "green", "blue", "yellow", "black", "white", "orange", "violet")
+        for number in range(10):
+            sound, path = silence(0.0), films / f"film{number}.mp4"
+            for place in range(6 * number, 6 * number + 6):
+                sound = np.concatenate([sound, silence(10.0 * (place % 6) + 2.0 - len(sound) / RATE)])
+                begins[PAIRS[place][0]] = (str(path), len(sound) / RATE)
+                sound = np.concatenate([sound, spoken(PAIRS[place][0])])
+            sound = np.concatenate([sound, silence(max(0.0, 60.0 - len(sound) / RATE))])
+            save_video(path, [colours[(number + n) % 8] for n in range(4)], 15.0, sound=sound)
+        with Index.open(Path(folder) / "index", create=True, encoder="builtin") as index:
+            from mmsearch.ingest import IngestOptions
+
+            wall, cpu = time.perf_counter(), time.process_time()
+            index.add(films)
+            embedded = time.perf_counter() - wall, time.process_time() - cpu
+            wall, cpu = time.perf_counter(), time.process_time()
+            report = index.add(films, options=IngestOptions(speech=model))
+            heard = time.perf_counter() - wall, time.process_time() - cpu
+            print(json.dumps({
+                "recognised": report.recognised, "minutes": 10, "passages": index.status()["speech"]["passages"],
+                "embedding s": _rounded(embedded), "listening s (wall, CPU)": _rounded(heard),
+                "times real time on 2 cores, by CPU": round(600 / (heard[1] / 2), 1),
+            }), flush=True)  # fmt: skip
+            for kind, place in (("words", 0), ("paraphrase", 1)):
+                right = []
+                for pair in PAIRS:
+                    hit = next(iter(index.search(pair[place], k=1, raw=True)), None)
+                    path, start = begins[pair[0]]
+                    right.append(hit is not None and hit.path == path and abs((hit.start_s or 0) - start) <= 1.0)
+                print(json.dumps({"by": kind, "first within 1 s": round(float(np.mean(right)), 3), "of": len(right)}))
+                print("   missed:", [pair[place] for pair, ok in zip(PAIRS, right, strict=True) if not ok][:20])
+
+
+def _rounded(values: tuple[float, ...]) -> list[float]:
+    return [round(value, 1) for value in values]
+
+
+def quiet(model: str) -> None:
+    """Passages found where nobody speaks, and what listening to it costs."""
+    from mmsearch.models.speech import open_recogniser
+
+    recogniser = open_recogniser(model)
+    chord = sum(
+        tune(600, hertz) * (0.5 + 0.5 * np.sign(np.sin(np.arange(600 * RATE) / RATE * 3))) for hertz in (262, 330)
+    )
+    for name, samples in (("silence", silence(600)), ("noise", noise(600)), ("tune", chord.astype(np.float32))):
+        cpu, cues = time.process_time(), []
+        for part in recogniser.voiced(samples[n : n + 10 * RATE] for n in range(0, len(samples), 10 * RATE)):
+            cues += recogniser.recognise(part.samples).cues
+        spent = time.process_time() - cpu
+        print(json.dumps({"10 minutes of": name, "passages": len(cues), "CPU, % of real time": round(spent / 6, 2)}))
+
+
+def memory(model: str) -> None:
+    """Peak memory of a process that indexes one recording with ``--speech``; speech that repeats every two minutes."""
+    with tempfile.TemporaryDirectory() as folder:
+        part = np.concatenate([spoken(PAIRS[0][0]), silence(117.0)])
+        peaks = {}
+        for minutes in (2, 120):
+            path = Path(folder) / f"{minutes}" / "talk.flac"
+            path.parent.mkdir()
+            save_sound(path, np.tile(part, minutes // 2))
+            done = subprocess.run(
+                [sys.executable, __file__, "one", model, str(path)], check=True, capture_output=True, text=True
+            )
+            peaks[minutes] = int(done.stdout.split()[-1])
+        print(json.dumps({"peak MB by minutes": peaks, "ratio": round(peaks[120] / peaks[2], 3)}))
+
+
+def one(model: str, path: str) -> None:
+    """Indexes one recording and prints the peak memory in MB."""
+    from mmsearch.ingest import IngestOptions
+
+    with tempfile.TemporaryDirectory() as folder, Index.open(folder + "/x", create=True, encoder="builtin") as index:
+        index.add(path, options=IngestOptions(speech=model))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000)
+
+
+if __name__ == "__main__":
+    commands = {"sentences": sentences, "noise": quiet, "memory": memory, "one": one}
+    if sys.argv[1] == "pictures":
+        pictures(Path(sys.argv[2]))
+    else:
+        commands[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,10 @@
+"""Recognisers of speech: sound to words with times. Importing this package loads no model.
+
+base      the contract             registry  which one a name means
+whisper   the one of the extra     voice     where anybody speaks
+"""
+
+from mmsearch.models.speech.base import SpeechRecogniser
+from mmsearch.models.speech.registry import EXTRA, SPEECH_MODELS, has_recogniser, open_recogniser
+
+__all__ = ["EXTRA", "SPEECH_MODELS", "SpeechRecogniser", "has_recogniser", "open_recogniser"]

@@ -1,0 +1,93 @@
+"""Spoken moments beside pictures: which queries look for them, how relevant they are, and both lists as one.
+
+Two texts always lie closer than a text and a picture, so spoken passages are searched for by themselves, and only their
+relevance is compared with that of pictures. It is on a sharper scale: most queries are about what can be seen, so a
+passage must fit better than what `RIVALS` generic queries find among the passages of the index, not than one of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mmsearch.core.modalities import names_in
+from mmsearch.core.types import Hit
+from mmsearch.filters import Not, OneOf, Spoken
+from mmsearch.query.options import SearchOptions
+from mmsearch.query.question import Question
+from mmsearch.store.base import Speech, Store
+
+SPEECH = "speech"
+RIVALS = 40
+"""Generic queries whose best passages a spoken moment has to beat: of the values tried, the one with which captions
+find no fewer pictures and paraphrases find most sentences (benchmarks/sound.py)."""
+_WORD = re.compile(r"\w+")
+
+
+def passages_wanted(question: Question) -> tuple[Spoken, ...]:
+    """What a passage must be like to be found at all: what ``said:`` and ``lang:`` say of it; none where a query does
+    not ask for speech so.
+    """
+    return tuple(part for part in question.filters if isinstance(part, Spoken))
+
+
+def is_speech_beside(question: Question, options: SearchOptions, store: Store) -> bool:
+    """Whether a query for pictures looks for spoken moments too: one in words, that does not say which kinds it wants,
+    or names speech among them.
+    """
+    if SPEECH not in store.modalities or question.images or not question.texts:
+        return False
+    left_out = (one.part for one in question.filters if isinstance(one, Not) and isinstance(one.part, OneOf))
+    if any(one.field == "modality" and SPEECH in one.values for one in left_out):
+        return False
+    named = options.modalities or question.modalities
+    return named is None or (SPEECH in named and len(set(named)) > 1)
+
+
+def without_speech(question: Question, options: SearchOptions, store: Store) -> SearchOptions:
+    """The options of the search for everything else."""
+    named = options.modalities or question.modalities or names_in("visual", store.modalities)
+    return replace(options, modalities=tuple(name for name in named if name != SPEECH))
+
+
+def relevance_of_speech(share: float | None, words_found: float, words: int) -> float | None:
+    """Of a passage: ``share`` of generic queries whose best passage fits worse, 0 to 1; ``words_found``: what share of
+    the query's ``words`` words are in it. One common word is little, and each further one halves the doubt.
+    """
+    if share is None and not words_found:
+        return None
+    by_meaning = 0.0 if share is None else share**RIVALS
+    return max(by_meaning, words_found * (1 - 0.5**words))
+
+
+def merged(pictures: Sequence[Hit], spoken: Sequence[Hit], k: int) -> list[Hit]:
+    """Both lists as one, by relevance, in the order that each has; at equal relevance pictures come first. Where it is
+    not known, the lists take turns.
+    """
+    taken: list[Hit] = []
+    first, second = list(pictures), list(spoken)
+    while len(taken) < k and (first or second):
+        if not first or not second:
+            source = first or second
+        else:
+            known = (first[0].relevance, second[0].relevance)
+            if None in known:
+                source = second if taken and taken[-1].modality != SPEECH else first
+            else:
+                source = second if known[1] > known[0] else first  # type: ignore[operator]
+        taken.append(replace(source.pop(0), rank=len(taken) + 1))
+    return taken
+
+
+def time_of_words(speech: Speech | None, wanted: Sequence[str], otherwise: float | None) -> float | None:
+    """When the first of some phrases begins in a passage; where the times of its words are not known, its beginning."""
+    if speech is None or not speech.words:
+        return otherwise
+    words = [("".join(_WORD.findall(text.casefold())), start) for text, start, _ in speech.words]
+    for phrase in wanted:
+        run = ["".join(_WORD.findall(part)) for part in phrase.casefold().split()]
+        for at in range(len(words) - len(run) + 1):
+            if run and [word for word, _ in words[at : at + len(run)]] == run:
+                return words[at][1]
+    return otherwise
