@@ -61,6 +61,8 @@ def pull(
     """Fetches a model from its hub; new indexes will use it. The only command that opens a connection."""
     from mmsearch.models.speech.registry import canonical_speech_name, is_speech_model, pull_speech_model
 
+    if name is None:
+        fail(f"name a model: {_suggestions()}; `mmsearch models` lists more")
     if is_speech_model(canonical_speech_name(name)):
         with download_bar() as show:
             pull_speech_model(canonical_speech_name(name), show)
@@ -70,8 +72,6 @@ def pull(
     from mmsearch.models.encoders.pull import pull_model
     from mmsearch.models.encoders.registry import canonical_name
 
-    if name is None:
-        fail(f"name a model: {_suggestions()}; `mmsearch models` lists more")
     with download_bar() as show:
         pull_model(name, show)
     set_default_model(canonical_name(name))
