@@ -20,6 +20,7 @@ from mmsearch.core.shortage import errors_said, says_errors
 from mmsearch.core.types import EncoderSpec, Hit, Modality, Progress, Report
 from mmsearch.filters import OneOf
 from mmsearch.models.encoders.base import Encoder, EncoderOptions
+from mmsearch.models.encoders.registry import with_precision
 from mmsearch.store.base import Store, check_encoder
 from mmsearch.store.registry import local_path
 
@@ -105,7 +106,7 @@ class Index:
             live = there
         elif create:
             made = opened(encoder or default_model(), options)
-            live = make_live(path, name_to_open(encoder, made), made.spec)
+            live = make_live(path, with_precision(name_to_open(encoder, made), made, options), made.spec)
         else:
             place = local_path(path) or path
             raise IndexMissing(f"there is no index at {place}: make one with `mmsearch index FOLDER`")

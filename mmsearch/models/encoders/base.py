@@ -60,6 +60,8 @@ class Encoder(ABC):
     """How many images one call of ``encode_prepared`` should get."""
     max_text_tokens: int
     """Longer texts are cut by the text encoder; passages should be cut before."""
+    has_int8: bool = False
+    """Whether ``precision`` in its options changes anything on a CPU."""
     directory: Path | None = None
     """The folder of its weights, where it has one."""
 

@@ -65,6 +65,7 @@ class ManyViews(Encoder):
         )
         self.input_size = round(inner.input_size / MIDDLE)
         self.batch_size = max(1, inner.batch_size // VIEWS)
+        self.has_int8 = inner.has_int8
         self.max_text_tokens = inner.max_text_tokens
 
     def prepare_image(self, image: Image) -> npt.NDArray[np.generic]:
