@@ -154,7 +154,11 @@ def _why_nothing(index: Any, options: SearchOptions, queries: Sequence[Any], rea
     if reason is not None:
         return f"nothing found: {reason}"
     nearest = replace(options, k=1, min_relevance=None, strict=False)
-    if nearest == replace(options, k=1) or not any(index.search_many(queries, options=nearest)):
+    notes: list[str] = []
+    found = nearest != replace(options, k=1) and any(index.search_many(queries, options=nearest, note=notes.append))
+    if notes:
+        return "nothing found: no name, caption or text has these words"
+    if not found:
         return "nothing found: the index holds nothing of that kind"
     return "nothing here matches well (without --strict and --min-relevance the nearest are shown)"
 

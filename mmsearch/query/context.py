@@ -71,13 +71,15 @@ class Context:
     ) -> Context:
         """That of a query with its vectors."""
         modalities = modalities_allowed(query.question, options, store, is_listing=query.is_listing)
-        vector, weights = np.zeros(0, dtype=np.float32), np.zeros(1, dtype=np.float32)
-        if not query.is_listing:
+        # Nothing is near to a vector of zeros, and hubness does not count: words alone order what is found.
+        vector, weights = np.zeros(query.texts.shape[1], dtype=np.float32), np.zeros(1, dtype=np.float32)
+        has_vector = not query.is_listing and not query.is_words_only
+        if has_vector:
             vector = vector_of(query, samples)
             weights = calibration.weights(vector[None], kind_of(query))
         sample = samples.of(common_group(modalities))[1] if len(query.excluded) else None
         excluded = () if sample is None else tuple((one, Spread.of(one, sample)) for one in query.excluded)
-        wanted = None if sample is None or query.is_listing else (vector, Spread.of(vector, sample))
+        wanted = (vector, Spread.of(vector, sample)) if sample is not None and has_vector else None
         where = where_of(query.question, modalities)
         return cls(query, options, store, calibration, samples, modalities, where, vector, excluded, wanted, weights)
 
@@ -109,12 +111,12 @@ class Context:
     @property
     def is_plain(self) -> bool:
         """Whether nothing restricts it, so that it can share its search with others."""
-        return self.where is None and not self.query.is_listing
+        return self.where is None and not self.query.is_listing and not self.query.is_words_only
 
     @property
     def is_single(self) -> bool:
         """Whether it is one text or one image: of sums, it is not known how their scores are distributed."""
-        return len(self.query.texts) + len(self.query.images) == 1
+        return self.query.is_words_only or len(self.query.texts) + len(self.query.images) == 1
 
     @cached_property
     def alpha(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,12 @@ def _seconds(given: float | str | None) -> float | None:
         raise UsageError(f"{given!r} is no time: write for instance 1s or 500ms") from None
 
 
+def _language(given: str | None) -> str | None:
+    if given is None or (isinstance(given, str) and re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", given)):
+        return None if given is None else given.lower().split("-")[0]
+    raise UsageError(f"{given!r} is no language: write its code, such as en, de or zh")
+
+
 @dataclass(frozen=True)
 class SearchOptions(Options):
     """What to answer with.
@@ -54,6 +61,9 @@ class SearchOptions(Options):
     similarity to its nearest captions is taken off its score (``alpha`` of NNN), weighed by `hubness.weights`; where
     an image asks for texts, of a text's mean similarity to its nearest photos. ``words``: how many standard deviations
     of the query's scores a document rises whose path, caption or text has all its words.
+
+    ``language``: the code of the language in which the words are written, for an encoder that reads English otherwise
+    than others; ``None`` lets it tell.
 
     ``reranker`` names one (see `rerankers.open_reranker`) that puts the first ``rerank_depth`` results of queries in
     words into a better order, in ``rerank_budget_s`` seconds a query at most (``None``: as long as it takes). The time
@@ -75,6 +85,10 @@ class SearchOptions(Options):
     collapse: bool = option(False, "Show near-duplicates one by one.", flag="--no-collapse", shown=True)
     hubness: float = option(ALPHA, "Strength of the hubness correction, 0 for none.", least=0)
     words: float = option(WORDS, "How much names, captions and texts count, 0 for not at all.", least=0, read=_words)
+    language: str | None = option(
+        None, "Language of the words, such as en or de: by default told by the words themselves.",
+        flag="--language", read=_language,
+    )  # fmt: skip
     reranker: str | None = option(
         None,
         "Let a reranker look at the first results again: by default the encoder's own, else a directory or a model in "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from mmsearch.query.fuse import Words, compared, content_words, find_evidence, f
 from mmsearch.query.moments import Moment, fold_duplicates, moment_around
 from mmsearch.query.options import MATCH, SearchOptions
 from mmsearch.query.question import EncodedQuestion, Question, encode_questions
-from mmsearch.query.rerank import Reranking, rerank_candidates, reranking_of
+from mmsearch.query.rerank import LOG, Reranking, rerank_candidates, reranking_of
 from mmsearch.query.retrieve import Candidate, judge, retrieve, retrieve_first
 from mmsearch.query.spoken import (
     FITS,
@@ -196,7 +196,7 @@ class Searcher:
 
     def _found(self, context: Context, first: Nearest | None, words: Words, reranking: Reranking | None) -> list[Hit]:
         options = context.options
-        reranking = reranking_of(context.query.question, reranking)
+        reranking = None if context.query.unread else reranking_of(context.query.question, reranking)
         if reranking is None:
             ranked, groups = self._ranked(context, first, words, _need(options))
         else:
@@ -218,7 +218,8 @@ class Searcher:
     ) -> tuple[list[Candidate], list[list[int]]]:
         """Candidates, and the places that become one hit each: enough of them, as far as there are enough."""
         while True:
-            ranked = fuse(context, retrieve(context, need, first), need, words)
+            near = [] if context.query.is_words_only else retrieve(context, need, first)
+            ranked = fuse(context, near, need, words)
             groups = self._groups(ranked, context.options)
             if len(groups) >= context.options.k or len(ranked) < need:
                 return ranked, groups
@@ -320,11 +321,13 @@ def run_queries(
     questions: Sequence[Question],
     options: SearchOptions,
     reranking: Reranking | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> list[list[Hit]]:
     """The hits of many queries, in their order; as `Searcher.search_many` of all of them.
 
     Equal ones are searched once; while a part is searched, the next one is encoded. ``encoder`` may be ``None`` where
-    no query has anything to encode. Each text is encoded once.
+    no query has anything to encode. Each text is encoded once. ``note`` gets a sentence about texts that the encoder
+    cannot read (by default a logger).
     """
     numbers: dict[Question | int, int] = {}
     unique: list[Question] = []
@@ -339,7 +342,10 @@ def run_queries(
     words: Words = {}
     # A reranker has a budget of time, which nothing beside it may spend.
     size = PART if reranking is None else max(1, len(unique))
-    for part in _encoded(encoder, [unique[i : i + size] for i in range(0, len(unique), size)]):
+    parts = [unique[i : i + size] for i in range(0, len(unique), size)]
+    for part in _encoded(encoder, parts, options.language):
+        for unread in filter(None, (query.note for query in part)):
+            (note or LOG.warning)(unread)
         hits += searcher.search_many(part, options, reranking, words)
     return [list(hits[number]) for number in places]
 
@@ -364,16 +370,18 @@ def unit_vectors(vectors: npt.ArrayLike, dim: int) -> FloatArray:
     return unit
 
 
-def _encoded(encoder: Encoder | None, parts: Sequence[Sequence[Question]]) -> Iterator[list[EncodedQuestion]]:
+def _encoded(
+    encoder: Encoder | None, parts: Sequence[Sequence[Question]], language: str | None
+) -> Iterator[list[EncodedQuestion]]:
     """The parts, each encoded while the one before it is in use."""
     known: dict[str, FloatArray] = {}
     if len(parts) < 2:
-        yield from (encode_questions(encoder, part, known) for part in parts)
+        yield from (encode_questions(encoder, part, known, language) for part in parts)
         return
     with ThreadPoolExecutor(1, thread_name_prefix="mmsearch-encode") as background:
-        coming = background.submit(encode_questions, encoder, parts[0], known)
+        coming = background.submit(encode_questions, encoder, parts[0], known, language)
         for part in parts[1:]:
-            ready, coming = coming.result(), background.submit(encode_questions, encoder, part, known)
+            ready, coming = coming.result(), background.submit(encode_questions, encoder, part, known, language)
             yield ready
         yield coming.result()
 
