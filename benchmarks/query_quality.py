@@ -6,8 +6,6 @@ dev.txt). Writes ``benchmarks/results/query_quality.json``:
 - exclusion: "A -B" for every pair of object names that some photo shows together and some photo shows A without B;
   precision@5 and how much of B still shows, against subtracting the vectors (``A - w B``) and against not excluding
   at all; and where there are five right photos to find, so that 1 can be reached.
-- absent: every object name searched for in a gallery without the photos that show it ("nothing" is right), and in the
-  whole gallery (the true hits among the first 10 that are lost by answering "nothing").
 - folders: photos dealt into folders named after places at random; recall@20 of the names, with and without words.
 - captions: the first caption of 500 images of Flickr8k dev lies beside each as a text file, the second and third are
   searched for; hit@k with and without words. And the first in all of dev, where no file has words: nothing may change.
@@ -36,29 +34,12 @@ from mmsearch.models.encoders.base import Encoder, FloatArray
 from mmsearch.query import SearchOptions
 from mmsearch.query.calibrate.calibration import fit_scale, refresh_calibration
 from mmsearch.query.calibrate.caption_bank import generic_captions
-from mmsearch.query.calibrate.fit import (
-    TOGETHER,
-    Tops,
-    hubness_of_passages,
-    hubness_of_vectors,
-    learned_numbers,
-    share_beaten,
-    weights,
-)
+from mmsearch.query.calibrate.fit import hubness_of_passages, hubness_of_vectors, learned_numbers, weights
 from mmsearch.query.heat import GRID, windows_map
-from mmsearch.query.options import ALPHA, NOTHING_BELOW
+from mmsearch.query.options import ALPHA
 from mmsearch.store.local.store import LocalStore
 
 PLACES = ("zermatt", "lisbon", "oslo", "kyoto", "marrakesh", "dublin", "quito", "perth")
-_OBJECTS = """
-    dog cat man woman boy girl child baby bicycle motorcycle car truck horse ball football basketball tennis
-    frisbee skateboard snowboard surfboard boat kayak pool beach lake mountain snow tree flower guitar
-    camera hat helmet sunglasses umbrella tent swing slide trampoline fountain bench couch bed bird sheep
-    cow camel rope stick balloon kite drum book newspaper phone food fire bridge statue train mask costume
-    dress bikini wetsuit backpack rock cliff waterfall sled hockey soccer volleyball wedding street forest
-    puppy greyhound ladder sign flag toy bottle cup
-"""
-OBJECTS = _OBJECTS.split()
 
 
 def photo_labels(data: Path) -> list[dict[str, Any]]:
@@ -110,54 +91,6 @@ def exclusion(index: Index, of_name: dict[str, set[str]]) -> dict[str, Any]:
         answers = index.search(vector=queries, k=5)
         found[f"subtraction, weight {weight:g}"] = figures([_names(hits) for hits in answers])
     return found
-
-
-def absent(vectors: FloatArray, encoder: Encoder, names: list[str], relevant: np.ndarray) -> dict[str, Any]:
-    """Leave-one-out galleries; what generic captions find is worked out for each gallery as an index would."""
-    bank, queries, scale = (
-        encoder.encode_texts(generic_captions()),
-        encoder.encode_texts(names),
-        fit_scale(encoder.spec),
-    )
-    to_bank = vectors @ bank.T
-    centroids = encoder.caption_centroids()
-    hubness, learned = ALPHA * hubness_of_vectors(vectors, to_bank, centroids), learned_numbers(centroids)
-    crowd, cosines = scale.crowd(to_bank), queries @ vectors.T
-    usual, usual_of_bank = scale.usual(queries), scale.usual(bank)
-    corrected = cosines - weights(queries, learned)[:, None] * hubness
-    of_bank = to_bank - weights(bank, learned) * hubness[:, None]
-    fits_of_bank = scale.fits(to_bank, of_bank, crowd[:, None], usual_of_bank)
-    fits = scale.fits(cosines, corrected, crowd, None if usual is None else usual[:, None])
-    found: dict[bool, list[float]] = {True: [], False: []}  # without the photos that show it, and with them
-    hits, first_is_right = [], []
-    for row, scores, shows in zip(fits, corrected, relevant, strict=True):
-        for without in (True, False):
-            gallery = np.flatnonzero(~shows) if without else np.arange(len(shows))
-            tops = Tops.none(len(bank)).merged(of_bank[gallery], fits_of_bank[gallery])
-            first = gallery[np.argsort(-scores[gallery])[:TOGETHER]]
-            best = share_beaten(row[first[:1]], tops.best())
-            together = share_beaten(row[first].mean(keepdims=True), tops.together())
-            assert best is not None and together is not None
-            found[without].append(float(max(best[0], together[0])))
-        order = np.argsort(-scores)
-        hits.append(int(shows[order[:10]].sum()))
-        first_is_right.append(bool(shows[order[0]]))
-    gone, present, counts = np.array(found[True]), np.array(found[False]), np.array(hits)
-    at_the_bar = max(t for t in np.unique(present) if counts[present < t].sum() <= 0.05 * counts.sum())
-    return {
-        "names": len(names),
-        "AUC": round(float((present[:, None] > gone).mean() + (present[:, None] == gone).mean() / 2), 4),
-        "true hits lost by a perfect judge of the first answer alone": round(
-            float(counts[~np.array(first_is_right)].sum() / counts.sum()), 4
-        ),
-        **{
-            f"threshold {threshold:.3g}{note}": {
-                "absent answered nothing": round(float((gone < threshold).mean()), 4),
-                "true hits lost": round(float(counts[present < threshold].sum() / counts.sum()), 4),
-            }
-            for threshold, note in ((NOTHING_BELOW, " (the default)"), (at_the_bar, " (5 % of true hits lost)"))
-        },
-    }
 
 
 def folders(photos: list[Path], encoder: Encoder, work: Path) -> dict[str, float]:
@@ -390,15 +323,9 @@ def main() -> None:
             images = _vectors(flickr, dev)
             vectors = _vectors(photos, [file.name for file in files])
             relevant = {name: np.array([file.name in found for file in files]) for name, found in of_name.items()}
-            said = [" ".join(c.lower() for i, c in captions if i == number).split() for number in range(len(dev))]
-            in_dev = {n: np.array([n in words or n + "s" in words for words in said]) for n in OBJECTS}
-            in_dev = {name: found for name, found in in_dev.items() if found.sum() >= 3}
             figures = {
                 "encoder": encoder.spec.describe(),
-                "nothing below": NOTHING_BELOW,
                 "exclusion, precision@5": exclusion(photos, of_name),
-                "absent, photos": absent(vectors, encoder, list(relevant), np.array(list(relevant.values()))),
-                "absent, Flickr8k dev": absent(images, encoder, list(in_dev), np.array(list(in_dev.values()))),
                 "folder names": folders(files, encoder, work),
                 "captions beside": captions_beside(data, dev, flickr, work),
                 "corrections": corrections(([], texts, owner), images, vectors, relevant, encoder),

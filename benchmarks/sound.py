@@ -106,7 +106,7 @@ def pictures(data: Path) -> None:
             captions.setdefault(row[0], row[1])
     wanted = [name for name in names if name in captions]
     rows = (data / "parallel" / "en_de_fr_cs.tsv").read_text(encoding="utf-8").splitlines()[1:]
-    texts = {"prose": list(_prose()), "captions of other photos": [row.split("\t")[0] for row in rows]}
+    texts = {"captions of other photos": [row.split("\t")[0] for row in rows], "prose": list(_prose())}
     with tempfile.TemporaryDirectory() as folder:
         photos = Path(folder) / "photos"
         photos.mkdir()

@@ -1,7 +1,11 @@
 """Makes `query/calibrate/reference.npz` anew: run it when the built-in weights or the captions have changed.
 
-``$MMSEARCH_TEST_DATA`` names a folder with ``flickr8k/`` (images, train.txt), of which every sixth photo is taken.
-Run ``scripts/caption_bank.py`` and ``scripts/caption_centroids.py`` before.
+    python scripts/reference.py [ENCODER]
+
+``$MMSEARCH_TEST_DATA`` names a folder with ``flickr8k/`` (images, train.txt) and ``coco/`` (images), of which every
+sixth photo is taken. Run ``scripts/caption_bank.py`` and ``scripts/caption_centroids.py`` before, and after it
+``scripts/fit_relevance.py``. For another ENCODER it makes a file of its own beside it, named after the digest of the
+weights.
 """
 
 from __future__ import annotations
@@ -21,23 +25,28 @@ from mmsearch.query.calibrate.fit import SHIPPED, hubness_of_vectors, learned_nu
 from mmsearch.query.options import ALPHA
 
 EVERY = 6
-COMPONENTS = 96
+COMPONENTS = 128
 
 
-def main(data: Path) -> None:
+def main(data: Path, name: str = "builtin") -> None:
     """Encodes the photos and writes the file."""
-    encoder, captions = open_encoder("builtin"), generic_captions()
+    encoder, captions = open_encoder(name), generic_captions()
     names = (data / "flickr8k" / "train.txt").read_text(encoding="utf-8").split()[::EVERY]
-    photos = encoder.encode_images(
-        [Image.open(data / "flickr8k" / "images" / name).convert("RGB") for name in names]
+    files = [data / "flickr8k" / "images" / name for name in names]
+    files += sorted((data / "coco" / "images").iterdir())[1::EVERY]
+    photos = np.concatenate(
+        [
+            encoder.encode_images([Image.open(file).convert("RGB") for file in files[start : start + 64]])
+            for start in range(0, len(files), 64)
+        ]
     ).astype(np.float16)
     bank = bank_vectors(encoder, captions).astype(np.float32)
     vectors = photos.astype(np.float32)
     centroids = encoder.caption_centroids()
     hubness = hubness_of_vectors(vectors, vectors @ bank.T, centroids)
-    write_reference(
-        vectors, ALPHA * hubness, learned_numbers(centroids), encoder.spec.digest, captions_digest(captions)
-    )
+    digest = encoder.spec.digest
+    path = SHIPPED if name == "builtin" else SHIPPED.with_name(f"reference-{digest[:12]}.npz")
+    write_reference(vectors, ALPHA * hubness, learned_numbers(centroids), digest, captions_digest(captions), path)
 
 
 def write_reference(
@@ -70,5 +79,5 @@ def write_reference(
 if __name__ == "__main__":
     folder = os.environ.get("MMSEARCH_TEST_DATA")
     if not folder:
-        sys.exit("MMSEARCH_TEST_DATA must name the folder with flickr8k/")
-    main(Path(folder))
+        sys.exit("MMSEARCH_TEST_DATA must name the folder with flickr8k/ and coco/")
+    main(Path(folder), *sys.argv[1:2])

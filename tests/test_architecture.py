@@ -62,7 +62,8 @@ NEVER_AT_IMPORT = {
     "charset_normalizer",
 }
 LOADED_LATE = (
-    "mmsearch.training.", "mmsearch.models.encoders.open_clip", "mmsearch.models.encoders.patches",
+    "mmsearch.training.", "mmsearch.models.encoders.open_clip",
+    "mmsearch.models.encoders.torch_modules", "mmsearch.models.encoders.patches",
     "mmsearch.models.rerankers.coca",
     "mmsearch.media.video.reader", "mmsearch.media.video.sampling",
 )  # fmt: skip

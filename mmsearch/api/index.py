@@ -20,6 +20,7 @@ from mmsearch.core.shortage import errors_said, says_errors
 from mmsearch.core.types import EncoderSpec, Hit, Modality, Progress, Report
 from mmsearch.filters import OneOf
 from mmsearch.models.encoders.base import Encoder, EncoderOptions
+from mmsearch.models.encoders.registry import with_precision
 from mmsearch.store.base import Store, check_encoder
 from mmsearch.store.registry import local_path
 
@@ -105,7 +106,7 @@ class Index:
             live = there
         elif create:
             made = opened(encoder or default_model(), options)
-            live = make_live(path, name_to_open(encoder, made), made.spec)
+            live = make_live(path, with_precision(name_to_open(encoder, made), made, options), made.spec)
         else:
             place = local_path(path) or path
             raise IndexMissing(f"there is no index at {place}: make one with `mmsearch index FOLDER`")
@@ -428,7 +429,7 @@ class Index:
         ``chosen`` are the fields of `SearchOptions` by name, on top of ``options``: ``k=5``, ``modality="text"``,
         ``min_relevance=0.5``, ``collapse=True``, ``words=False`` … ``reranker``, or the name of one, puts the first
         results of queries in words into a better order; where that cannot be done, they stay as they are, and ``note``
-        gets the reason (by default a logger).
+        gets the reason (by default a logger), as it gets a sentence about words that the encoder cannot read.
 
         ``vector`` instead of a text or an image: an array of shape (dim,) gives hits, (n, dim) a list of hits for
         each row. Ranking is by cosine alone; ``query_kind`` says which tuned parameters of a vector index hold. What
@@ -472,7 +473,7 @@ class Index:
         reranking = self._reranking(reranker or search.reranker, note)
         return self._session.run(
             lambda encoder, searcher: with_reasons(
-                searcher.store, parsed, search, run_queries(searcher, encoder, parsed, search, reranking)
+                searcher.store, parsed, search, run_queries(searcher, encoder, parsed, search, reranking, note)
             ),
             (lambda: self.encoder(texts_only=not has_images)) if needs_encoder else None,
         )

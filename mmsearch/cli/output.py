@@ -102,6 +102,10 @@ def print_suggestion() -> None:
 
 
 Figure = Literal["relevance", "score", "date"]
+FEW = 5
+"""So many weaker matches are printed for people."""
+NOTHING_ALIKE = "nothing in here is like that; the nearest:"
+"""Stands above weaker matches where there are no others."""
 
 
 class Style:
@@ -109,24 +113,35 @@ class Style:
 
     def __init__(
         self, json_: bool, paths: bool, null: bool, *, csv: bool = False, explain: bool = False,
-        thumbnails: bool | None = None,
+        thumbnails: bool | None = None, every: bool = False,
     ) -> None:  # fmt: skip
         if json_ and (paths or null):
             raise UsageError("--json and --paths/-0 exclude each other")
         if csv and (json_ or paths or null):
             raise UsageError("--csv and --json, --paths or -0 exclude each other")
         self.json, self.paths, self.null, self.csv, self.explain = json_, paths, null, csv, explain
-        self.thumbnails = thumbnails
+        self.thumbnails, self.every = thumbnails, every
+
+    def of(self, hits: Sequence[Hit]) -> list[Hit]:
+        """The hits that are printed: programs get all of them, people only a few of the weaker matches."""
+        if self.json or self.csv or self.every:
+            return list(hits)
+        weaker = [hit for hit in hits if not hit.match]
+        return [hit for hit in hits if hit.match] + weaker[:FEW]
 
 
 CSV_FIELDS = (
     "rank", "relevance", "score", "path", "modality", "segment", "start_s", "end_s", "best_s", "text", "read", "date",
-    "language",
+    "language", "match",
 )  # fmt: skip
 
 
 def print_hits(hits: list[Hit], style: Style, query: int | None = None) -> None:
-    """Hits, one a line, or as a table on a terminal. ``query``: the number of the query in a batch."""
+    """Hits, one a line, or as a table on a terminal. ``query``: the number of the query in a batch.
+
+    In lines, the figure of a weaker match has a ``~`` before it.
+    """
+    hits = style.of(hits)
     if style.json:
         for hit in hits:
             print_json(({} if query is None else {"query": query}) | hit.as_json())
@@ -145,7 +160,7 @@ def print_hits(hits: list[Hit], style: Style, query: int | None = None) -> None:
         figure = figure_of(hits)
         for hit in hits:
             parts = f"\t{parts_of(hit)}" if style.explain else ""
-            print(f"{prefix}{hit.rank}\t{shown(hit, figure)}\t{_where(hit)}{parts}")
+            print(f"{prefix}{hit.rank}\t{'' if hit.match else '~'}{shown(hit, figure)}\t{_where(hit)}{parts}")
 
 
 def _print_csv(hits: list[Hit], query: int | None) -> None:
@@ -196,7 +211,10 @@ def _print_table(hits: list[Hit], style: Style) -> None:
     figure = figure_of(hits)
     table.add_column(figure, justify="right")
     table.add_column("file", overflow="fold")
-    for hit in hits:
+    has_matches = bool(hits) and hits[0].match
+    for place, hit in enumerate(hits):
+        if has_matches and not hit.match and hits[place - 1].match:
+            table.add_row("", "", Text("weaker matches", style="dim"))
         line = Text(_where(hit))
         if hit.text and hit.modality != "speech":
             line.append(f"\n{hit.text[:300]}", style="italic")
@@ -209,7 +227,7 @@ def _print_table(hits: list[Hit], style: Style) -> None:
         if protocol is not None:
             print_picture(hit, protocol)
             print(f"{hit.rank}  {shown(hit, figure)}  {line.plain}")
-        table.add_row(str(hit.rank), shown(hit, figure), line)
+        table.add_row(str(hit.rank), shown(hit, figure), line, style=None if hit.match else "dim")
     if protocol is None:
         Console().print(table)
 

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from mmsearch.cli.options import IndexOption, JsonOption, Only, with_options
-from mmsearch.cli.output import Style, moment_of, parts_of, print_hits, print_json, printable
+from mmsearch.cli.output import NOTHING_ALIKE, Style, moment_of, parts_of, print_hits, print_json, printable
 from mmsearch.core.errors import UsageError
 from mmsearch.core.options import EncoderOptions
 from mmsearch.core.shortage import sentence_of
@@ -32,7 +32,7 @@ def _completed(incomplete: str) -> list[str]:
 
 
 @with_options(
-    "text image voice k index modalities device raw text_weight image_weight min_relevance nothing_below collapse "
+    "text image voice k index modalities device raw text_weight image_weight min_relevance strict every collapse "
     "queries"
 )
 def query(
@@ -67,6 +67,7 @@ def query(
         Path | None, typer.Option(help="Run every line of this file (- for standard input).", show_default=False)
     ] = None,
     options: SearchOptions = SearchOptions(),
+    every: Annotated[bool, typer.Option("--all", help="Print all weaker matches up to -k, not only a few.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show the parts of each score.")] = False,
     sheet: Annotated[
         Path | None, typer.Option(help="Also draw the results as a contact sheet, to this PNG or JPEG file.")
@@ -93,7 +94,7 @@ def query(
         said = understood(voice)
         print(f"mmsearch: understood: {said}", file=sys.stderr)
         text = [*(text or []), said.replace('"', "")]
-    style = Style(json_, paths, null, csv=csv, explain=explain, thumbnails=thumbnails)
+    style = Style(json_, paths, null, csv=csv, explain=explain, thumbnails=thumbnails, every=every)
     if queries is not None:
         if text or image:
             raise UsageError("--queries takes the place of a text and of --image: give one or the other")
@@ -105,9 +106,12 @@ def query(
         results = opened.search_many(parsed, options=options, note=_each_once())
         is_silent = any(results) or json_ or queries is not None
         reason = None if is_silent else _why_nothing(opened, options, parsed, results[0].reason)
+    style.every |= options.min_relevance is not None
     for number, hits in enumerate(results, start=1):
+        if queries is None and hits and not hits[0].match:
+            print(f"mmsearch: {NOTHING_ALIKE}", file=sys.stderr)
         print_hits(hits, style, number if queries is not None else None)
-    _extras(results, sheet, open_)
+    _extras([style.of(hits) for hits in results], sheet, open_)
     if reason is not None:
         print(f"mmsearch: {reason}", file=sys.stderr)
     if not any(results):
@@ -149,10 +153,14 @@ def _why_nothing(index: Any, options: SearchOptions, queries: Sequence[Any], rea
     """Whether there is nothing at all, or only nothing good enough."""
     if reason is not None:
         return f"nothing found: {reason}"
-    nearest = replace(options, k=1, min_relevance=None, nothing_below=None)
-    if nearest == replace(options, k=1) or not any(index.search_many(queries, options=nearest)):
+    nearest = replace(options, k=1, min_relevance=None, strict=False)
+    notes: list[str] = []
+    found = nearest != replace(options, k=1) and any(index.search_many(queries, options=nearest, note=notes.append))
+    if notes:
+        return "nothing found: no name, caption or text has these words"
+    if not found:
         return "nothing found: the index holds nothing of that kind"
-    return "nothing here matches well (--all shows the nearest)"
+    return "nothing here matches well (without --strict and --min-relevance the nearest are shown)"
 
 
 def _extras(results: Sequence[Sequence[Any]], sheet: Path | None, open_: int | None) -> None:

@@ -36,6 +36,7 @@ def draw_sheet(hits: Sequence[Hit], path: Path, columns: int | None = None) -> N
     size = (GAP + across * (CELL + GAP), GAP + down * (CELL + CAPTION + GAP))
     sheet = Image.new("RGB", size, _PAPER)
     pen = ImageDraw.Draw(sheet)
+    has_both = len({hit.match for hit in hits}) > 1
     figure = figure_of(hits)
     for place, hit in enumerate(hits):
         left = GAP + place % across * (CELL + GAP)
@@ -44,7 +45,7 @@ def draw_sheet(hits: Sequence[Hit], path: Path, columns: int | None = None) -> N
         picture = thumbnail(hit.path, hit.modality, CELL, hit.shown_s)
         if picture is not None:
             sheet.paste(picture, (left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2))
-        for line, text in enumerate(_caption(hit, figure)):
+        for line, text in enumerate(_caption(hit, figure, weaker=has_both and not hit.match)):
             across_px = float(left)
             for piece, font in runs(_fitting(text, CELL)):
                 pen.text((across_px, top + CELL + 16 + 15 * line), piece, fill=_INK, font=font, anchor="ls")
@@ -55,11 +56,11 @@ def draw_sheet(hits: Sequence[Hit], path: Path, columns: int | None = None) -> N
         raise UsageError(f"the sheet cannot be written to {path}: {error}") from error
 
 
-def _caption(hit: Hit, figure: Figure) -> tuple[str, str]:
+def _caption(hit: Hit, figure: Figure, *, weaker: bool) -> tuple[str, str]:
     moment = "" if hit.start_s is None else f"  {_clock(hit.start_s)}"
     if hit.end_s is not None and hit.start_s is not None and hit.end_s > hit.start_s:
         moment += f"–{_clock(hit.end_s)}"
-    return f"{hit.rank}  {shown(hit, figure)}{moment}", Path(hit.path).name
+    return f"{hit.rank}  {shown(hit, figure)}{moment}{'  weaker' if weaker else ''}", Path(hit.path).name
 
 
 def _clock(seconds: float) -> str:

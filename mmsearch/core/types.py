@@ -12,9 +12,11 @@ from typing import Any, Literal
 Modality = str
 """The name of a modality; `mmsearch.core.modalities` describes it."""
 
-SCHEMA = 2
+SCHEMA = 3
 """Of the JSON that mmsearch gives; raised when a field changes its meaning or goes away.
 
+3: ``relevance`` of a hit is the chance that it is right, and ``match`` tells matches from weaker ones; in 2 it was the
+share of generic queries with a worse best hit.
 2: ``score`` of a hit is the sum of its ``parts``, by which hits are ranked; in 1 it was the cosine alone, which is
 ``parts.similarity``. ``total`` of `explain` is called ``score``. Hits listed by filters alone have a ``date``.
 """
@@ -153,8 +155,10 @@ class Hit:
     video moment, ``best_s`` the time of its best frame; ``text`` the passage of a text document. They are
     ``None`` where they do not apply.
 
-    ``relevance``, 0 to 1, is the calibrated number: how well the hit fits, compared with what this model gives in this
-    index otherwise (the share of generic queries whose best hit here is worse); ``None`` where too little is known.
+    ``relevance``, 0 to 1, is the calibrated number: of pictures found by a text the chance that the hit is right (1
+    where all words of the text are written there), of others see `mmsearch.query.calibrate.calibration`; ``None``
+    where too little is known. It never rises from one hit to the next. ``match``: whether it is high enough, or not
+    known; the other hits are the weaker matches, and stand behind.
     ``duplicates``: paths of near-duplicates folded into this hit. ``read``: the lines read in the picture or frame
     (OCR) that have words of the query, where those made it rise. ``language``: of a spoken passage, ISO 639-1; its
     ``text`` is what is said from ``start_s`` to ``end_s``.
@@ -175,6 +179,7 @@ class Hit:
     read: str | None = None
     date: str | None = None
     language: str | None = None
+    match: bool = True
 
     @property
     def shown_s(self) -> float | None:
@@ -199,4 +204,5 @@ class Hit:
             "read": self.read,
             "date": self.date,
             "language": self.language,
+            "match": self.match,
         }

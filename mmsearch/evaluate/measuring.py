@@ -88,7 +88,7 @@ def evaluate(
     placed = [(one, places) for one, places in located if places]
     if not placed:
         raise UsageError("none of the right answers is in the index: index the files that the set names first")
-    texts = encoder.encode_texts([one.text for one, _ in placed])
+    texts = encoder.encode_queries([one.text for one, _ in placed])
     images = store.vectors(gallery.segments)
     per_question = _measured(store, gallery, texts, images, placed, options)
     recall, recipe = _index_recall(store, gallery, texts, images)

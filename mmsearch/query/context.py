@@ -16,8 +16,9 @@ from mmsearch.core.modalities import Group, is_passages, names_in
 from mmsearch.core.types import Modality
 from mmsearch.filters import And, Not, OneOf, Phrase, Where
 from mmsearch.query.calibrate.calibration import Calibration, Kind
+from mmsearch.query.calibrate.fit import TextSpread
 from mmsearch.query.exclusion import Concept, Spread, scores_over
-from mmsearch.query.options import SearchOptions
+from mmsearch.query.options import ALPHA, SearchOptions
 from mmsearch.query.question import EncodedQuestion, Question
 from mmsearch.store.base import FloatArray, IdArray, Store
 
@@ -70,13 +71,15 @@ class Context:
     ) -> Context:
         """That of a query with its vectors."""
         modalities = modalities_allowed(query.question, options, store, is_listing=query.is_listing)
-        vector, weights = np.zeros(0, dtype=np.float32), np.zeros(1, dtype=np.float32)
-        if not query.is_listing:
+        # Nothing is near to a vector of zeros, and hubness does not count: words alone order what is found.
+        vector, weights = np.zeros(query.texts.shape[1], dtype=np.float32), np.zeros(1, dtype=np.float32)
+        has_vector = not query.is_listing and not query.is_words_only
+        if has_vector:
             vector = vector_of(query, samples)
             weights = calibration.weights(vector[None], kind_of(query))
         sample = samples.of(common_group(modalities))[1] if len(query.excluded) else None
         excluded = () if sample is None else tuple((one, Spread.of(one, sample)) for one in query.excluded)
-        wanted = None if sample is None or query.is_listing else (vector, Spread.of(vector, sample))
+        wanted = (vector, Spread.of(vector, sample)) if sample is not None and has_vector else None
         where = where_of(query.question, modalities)
         return cls(query, options, store, calibration, samples, modalities, where, vector, excluded, wanted, weights)
 
@@ -108,12 +111,12 @@ class Context:
     @property
     def is_plain(self) -> bool:
         """Whether nothing restricts it, so that it can share its search with others."""
-        return self.where is None and not self.query.is_listing
+        return self.where is None and not self.query.is_listing and not self.query.is_words_only
 
     @property
     def is_single(self) -> bool:
         """Whether it is one text or one image: of sums, it is not known how their scores are distributed."""
-        return len(self.query.texts) + len(self.query.images) == 1
+        return self.query.is_words_only or len(self.query.texts) + len(self.query.images) == 1
 
     @cached_property
     def alpha(self) -> float:
@@ -128,11 +131,13 @@ class Context:
     @cached_property
     def deviation(self) -> float:
         """The standard deviation of its corrected scores over the store."""
-        ids, sample = self.samples.of(self.group)
-        if len(sample) < 2:
-            return 1.0
-        totals = scores_over(sample, self.vector) + self.corrections(ids)
-        return max(float(totals.std()), 1e-6)
+        totals = self._sample_scores(self.group)
+        return 1.0 if len(totals) < 2 else max(float(totals.std()), 1e-6)
+
+    def _sample_scores(self, group: Group) -> FloatArray:
+        ids, sample = self.samples.of(group)
+        scores: FloatArray = scores_over(sample, self.vector) + self.corrections(ids) if len(ids) else sample[:, 0]
+        return scores
 
     @cached_property
     def full_bonus(self) -> float:
@@ -140,9 +145,12 @@ class Context:
         return self.options.words * self.deviation
 
     @cached_property
-    def usual(self) -> FloatArray | None:
-        """What a text usually reaches among unrelated photos, (1,); ``None`` where that is not known."""
-        return None if self.kind == "image" else self.calibration.scale.usual(self.vector[None])
+    def spread(self) -> TextSpread | None:
+        """How the scores of a text are spread over pictures; ``None`` where that is not known, and of images."""
+        if self.kind == "image":
+            return None
+        counts = self.alpha / ALPHA if self.calibration.covered else 0.0
+        return self.calibration.spread(self.vector, counts, lambda: self._sample_scores("visual"))
 
 
 def modalities_allowed(

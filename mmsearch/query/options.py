@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,9 +11,9 @@ from mmsearch.core.modalities import check_names
 from mmsearch.core.options import Options, option
 from mmsearch.core.types import Modality
 
-NOTHING_BELOW = 0.25
-"""The relevance below which the command line answers that nothing matches well. Chosen so that about one true hit in
-20 is lost with the built-in encoder (benchmarks/query_quality.py)."""
+MATCH = 0.08
+"""From this relevance on a hit counts as a match. Chosen so that of the names of what a library shows at most one in 50
+is left without a match, on libraries of COCO photos (benchmarks/relevance.py)."""
 
 ALPHA = 0.5
 """The strength of the hubness correction. With the built-in encoder, captions find most by 0.6 and names lose nothing
@@ -41,6 +42,12 @@ def _seconds(given: float | str | None) -> float | None:
         raise UsageError(f"{given!r} is no time: write for instance 1s or 500ms") from None
 
 
+def _language(given: str | None) -> str | None:
+    if given is None or (isinstance(given, str) and re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", given)):
+        return None if given is None else given.lower().split("-")[0]
+    raise UsageError(f"{given!r} is no language: write its code, such as en, de or zh")
+
+
 @dataclass(frozen=True)
 class SearchOptions(Options):
     """What to answer with.
@@ -49,11 +56,14 @@ class SearchOptions(Options):
     one list text passages would win over any image, because two texts always lie closer than a text and an image. What
     is said comes in by its relevance, see `mmsearch.query.spoken`.
 
-    ``min_relevance`` leaves out no hit whose relevance is not known. ``nothing_below``: when neither the best hit nor
-    the first five together reach this relevance, there are no results. ``hubness``: how much of a picture's mean
+    Results are matches, then weaker matches (`Hit.match`); ``strict`` leaves out the weaker ones, so that there may be
+    none. ``min_relevance`` leaves out no hit whose relevance is not known. ``hubness``: how much of a picture's mean
     similarity to its nearest captions is taken off its score (``alpha`` of NNN), weighed by `hubness.weights`; where
     an image asks for texts, of a text's mean similarity to its nearest photos. ``words``: how many standard deviations
     of the query's scores a document rises whose path, caption or text has all its words.
+
+    ``language``: the code of the language in which the words are written, for an encoder that reads English otherwise
+    than others; ``None`` lets it tell.
 
     ``reranker`` names one (see `rerankers.open_reranker`) that puts the first ``rerank_depth`` results of queries in
     words into a better order, in ``rerank_budget_s`` seconds a query at most (``None``: as long as it takes). The time
@@ -69,16 +79,16 @@ class SearchOptions(Options):
         read=_modalities,
     )
     min_relevance: float | None = option(
-        None, "Leave out results of less relevance, 0 to 1.", flag="--min-relevance", least=0, most=1,
-        replaces="nothing_below", old="min_score",
-    )  # fmt: skip
-    nothing_below: float | None = option(
-        None, "Show results also when nothing matches well.", flag="--all", least=0, most=1, shown=NOTHING_BELOW,
-        switch=None,
-    )  # fmt: skip
+        None, "Leave out results of less relevance, 0 to 1.", flag="--min-relevance", least=0, most=1, old="min_score"
+    )
+    strict: bool = option(False, "Only matches; exit code 1 where there are none.", flag="--strict")
     collapse: bool = option(False, "Show near-duplicates one by one.", flag="--no-collapse", shown=True)
     hubness: float = option(ALPHA, "Strength of the hubness correction, 0 for none.", least=0)
     words: float = option(WORDS, "How much names, captions and texts count, 0 for not at all.", least=0, read=_words)
+    language: str | None = option(
+        None, "Language of the words, such as en or de: by default told by the words themselves.",
+        flag="--language", read=_language,
+    )  # fmt: skip
     reranker: str | None = option(
         None,
         "Let a reranker look at the first results again: by default the encoder's own, else a directory or a model in "

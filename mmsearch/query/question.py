@@ -106,18 +106,35 @@ def _each(kind: str, weight: float | Sequence[float], count: int) -> tuple[float
 @dataclass(frozen=True, eq=False)
 class EncodedQuestion:
     """A question with its vectors, float32 rows of length 1: ``texts`` (t, dim), ``images`` (i, dim),
-    ``excluded`` (e, dim).
+    ``excluded`` (e, dim). ``unread``: the places of texts that the encoder can read nothing of; they have no rows.
     """
 
     question: Question
     texts: FloatArray
     images: FloatArray
     excluded: FloatArray
+    unread: tuple[int, ...] = ()
 
     @property
     def is_listing(self) -> bool:
         """Whether there is nothing to compare with, only conditions."""
-        return not len(self.texts) and not len(self.images)
+        return not len(self.texts) and not len(self.images) and not self.unread
+
+    @property
+    def is_words_only(self) -> bool:
+        """Whether only names, captions and texts can tell: the encoder reads nothing of what is looked for."""
+        return bool(self.unread) and not len(self.texts) and not len(self.images)
+
+    @property
+    def note(self) -> str | None:
+        """What to say of texts that the encoder cannot read; ``None`` where it reads all."""
+        if not self.unread:
+            return None
+        texts = ", ".join(repr(self.question.texts[place]) for place in self.unread)
+        return (
+            f"the model reads nothing in {texts}, so only names, captions and texts were searched for it: "
+            "say it in other words, in English for instance"
+        )
 
     def vector(self, text_share: float = 1.0) -> npt.NDArray[np.float32]:
         """The weighted sum, (dim,) of length 1; texts count ``text_share`` times their weight."""
@@ -125,7 +142,9 @@ class EncodedQuestion:
         if len(rows) == 1:
             only: npt.NDArray[np.float32] = rows[0]
             return only
-        weights = np.array(self.question.weights or (1.0,) * len(rows), dtype=np.float32)
+        weights = np.ones(len(rows), dtype=np.float32)
+        if self.question.weights:
+            weights = np.delete(np.array(self.question.weights, dtype=np.float32), self.unread)
         weights[: len(self.texts)] *= text_share
         total = weights @ rows
         length = float(np.linalg.norm(total))
@@ -136,11 +155,15 @@ class EncodedQuestion:
 
 
 def encode_questions(
-    encoder: Encoder | None, questions: Sequence[Question], known: dict[str, FloatArray] | None = None
+    encoder: Encoder | None,
+    questions: Sequence[Question],
+    known: dict[str, FloatArray] | None = None,
+    language: str | None = None,
 ) -> list[EncodedQuestion]:
     """Questions with their vectors, from one call of each space; a text that comes several times is encoded once.
 
     Questions of conditions alone need no encoder. ``known``: rows of texts that are encoded already; others are added.
+    ``language``: see `SearchOptions`.
 
     Raises:
         UsageError: an image cannot be read.
@@ -150,18 +173,21 @@ def encode_questions(
         return [EncodedQuestion(one, none, none, none) for one in questions]
     rows = {} if known is None else known
     texts = dict.fromkeys(text for one in questions for text in (*one.texts, *one.excluded) if text not in rows)
-    rows.update(zip(texts, encoder.encode_texts(list(texts)), strict=True))
+    rows.update(zip(texts, encoder.encode_queries(list(texts), language), strict=True))
     none = np.zeros((0, encoder.spec.dim), dtype=np.float32)
     frames = [_opened(image, encoder) for one in questions for image in one.images]
     image_rows = _means(encoder, frames)
     encoded, used = [], 0
     for one in questions:
+        unread = tuple(place for place, text in enumerate(one.texts) if not encoder.reads_query(text, language))
+        read = [rows[text] for place, text in enumerate(one.texts) if place not in unread]
         encoded.append(
             EncodedQuestion(
                 one,
-                np.stack([rows[text] for text in one.texts]) if one.texts else none,
+                np.stack(read) if read else none,
                 image_rows[used : used + len(one.images)],
                 np.stack([rows[text] for text in one.excluded]) if one.excluded else none,
+                unread,
             )
         )
         used += len(one.images)

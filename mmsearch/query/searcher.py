@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
@@ -16,15 +16,16 @@ from mmsearch.core.types import Hit
 from mmsearch.filters import OneOf, Spoken
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.query.calibrate.calibration import Calibration, Kind, Matches, load_calibration
-from mmsearch.query.calibrate.fit import TOGETHER
+from mmsearch.query.calibrate.fit import never_rising
 from mmsearch.query.context import Context, Samples, where_of
 from mmsearch.query.fuse import Words, compared, content_words, find_evidence, fuse, lines_read
 from mmsearch.query.moments import Moment, fold_duplicates, moment_around
-from mmsearch.query.options import SearchOptions
+from mmsearch.query.options import MATCH, SearchOptions
 from mmsearch.query.question import EncodedQuestion, Question, encode_questions
-from mmsearch.query.rerank import Reranking, rerank_candidates, reranking_of
+from mmsearch.query.rerank import LOG, Reranking, rerank_candidates, reranking_of
 from mmsearch.query.retrieve import Candidate, judge, retrieve, retrieve_first
 from mmsearch.query.spoken import (
+    FITS,
     SPEECH,
     is_speech_beside,
     merged,
@@ -148,9 +149,8 @@ class Searcher:
         spoken = self._context(context.query, replace(options, modalities=(SPEECH,)))
         if question.exact:
             return merged(found, self._said(spoken, [Spoken(words=phrase) for phrase in question.exact]), options.k)
-        floor = options.nothing_below or 0.0  # a passage that hardly fits is of no use to anybody
         said = self._found(spoken, None, words, None)
-        return merged(found, [hit for hit in said if hit.relevance is None or hit.relevance >= floor], options.k)
+        return merged(found, [hit for hit in said if hit.relevance is None or hit.relevance >= FITS], options.k)
 
     def _said(self, context: Context, wanted: Sequence[Spoken]) -> list[Hit]:
         """The passages of which ``wanted`` is true, several of one document too: the best for the words of the query,
@@ -183,7 +183,7 @@ class Searcher:
         if context.query.is_listing:
             found.sort(key=lambda one: (one.segment.path, one.segment.start_s or 0.0))
         shown = found[:k]
-        relevance = [None] * k if context.query.is_listing else self._relevance(context, shown)
+        relevance = [None] * k if context.query.is_listing else never_rising(self._relevance(context, shown))
         hits = [self._hit(context, shown, [place], relevance[place], place + 1) for place in range(len(shown))]
         if context.query.is_listing:
             hits = [replace(hit, parts={}) for hit in hits]
@@ -196,7 +196,7 @@ class Searcher:
 
     def _found(self, context: Context, first: Nearest | None, words: Words, reranking: Reranking | None) -> list[Hit]:
         options = context.options
-        reranking = reranking_of(context.query.question, reranking)
+        reranking = None if context.query.unread else reranking_of(context.query.question, reranking)
         if reranking is None:
             ranked, groups = self._ranked(context, first, words, _need(options))
         else:
@@ -204,20 +204,22 @@ class Searcher:
             # once, whatever the groups took: its time is limited
             ranked = rerank_candidates(reranking, self.store, context.query.question, ranked, options)
             groups = self._groups(ranked, options)
-        relevance = self._relevance(context, ranked)
+        relevance = never_rising(self._relevance(context, ranked))
+        least = max(options.min_relevance or 0.0, MATCH if options.strict else 0.0)
         hits: list[Hit] = []
         for members in groups[: options.k]:
             known = relevance[members[0]]
-            if options.min_relevance is None or known is None or known >= options.min_relevance:
+            if known is None or known >= least:
                 hits.append(self._hit(context, ranked, members, known, len(hits) + 1))
-        return hits if self._is_enough(context, ranked, hits) else []
+        return hits
 
     def _ranked(
         self, context: Context, first: Nearest | None, words: Words, need: int
     ) -> tuple[list[Candidate], list[list[int]]]:
         """Candidates, and the places that become one hit each: enough of them, as far as there are enough."""
         while True:
-            ranked = fuse(context, retrieve(context, need, first), need, words)
+            near = [] if context.query.is_words_only else retrieve(context, need, first)
+            ranked = fuse(context, near, need, words)
             groups = self._groups(ranked, context.options)
             if len(groups) >= context.options.k or len(ranked) < need:
                 return ranked, groups
@@ -249,19 +251,6 @@ class Searcher:
                 for value, one in zip(relevance, ranked, strict=True)
             ]
         return relevance
-
-    def _is_enough(self, context: Context, ranked: Sequence[Candidate], hits: Sequence[Hit]) -> bool:
-        """Whether the best hit, or the first ones together, reach the relevance below which nothing is shown."""
-        floor = context.options.nothing_below
-        if floor is None or not all(hit.relevance is not None and hit.relevance < floor for hit in hits):
-            return True
-        if not ranked or not context.is_single:
-            return False
-        groups = [group_of(one.segment.modality) for one in ranked]
-        group = "visual" if "visual" in groups else "text"
-        first = [one for one, its in zip(ranked, groups, strict=True) if its == group][:TOGETHER]
-        together = self._calibration.relevance_together(_matches(context, first))
-        return together is not None and together >= floor
 
     # Hits
 
@@ -302,6 +291,7 @@ class Searcher:
             duplicates=tuple(ranked[place].segment.path for place in members[1:]),
             read=self._read(context, best),
             language=self._language(segment),
+            match=relevance is None or relevance >= MATCH,
         )
 
     def _language(self, segment: Segment) -> str | None:
@@ -331,11 +321,13 @@ def run_queries(
     questions: Sequence[Question],
     options: SearchOptions,
     reranking: Reranking | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> list[list[Hit]]:
     """The hits of many queries, in their order; as `Searcher.search_many` of all of them.
 
     Equal ones are searched once; while a part is searched, the next one is encoded. ``encoder`` may be ``None`` where
-    no query has anything to encode. Each text is encoded once.
+    no query has anything to encode. Each text is encoded once. ``note`` gets a sentence about texts that the encoder
+    cannot read (by default a logger).
     """
     numbers: dict[Question | int, int] = {}
     unique: list[Question] = []
@@ -350,7 +342,10 @@ def run_queries(
     words: Words = {}
     # A reranker has a budget of time, which nothing beside it may spend.
     size = PART if reranking is None else max(1, len(unique))
-    for part in _encoded(encoder, [unique[i : i + size] for i in range(0, len(unique), size)]):
+    parts = [unique[i : i + size] for i in range(0, len(unique), size)]
+    for part in _encoded(encoder, parts, options.language):
+        for unread in filter(None, (query.note for query in part)):
+            (note or LOG.warning)(unread)
         hits += searcher.search_many(part, options, reranking, words)
     return [list(hits[number]) for number in places]
 
@@ -375,26 +370,29 @@ def unit_vectors(vectors: npt.ArrayLike, dim: int) -> FloatArray:
     return unit
 
 
-def _encoded(encoder: Encoder | None, parts: Sequence[Sequence[Question]]) -> Iterator[list[EncodedQuestion]]:
+def _encoded(
+    encoder: Encoder | None, parts: Sequence[Sequence[Question]], language: str | None
+) -> Iterator[list[EncodedQuestion]]:
     """The parts, each encoded while the one before it is in use."""
     known: dict[str, FloatArray] = {}
     if len(parts) < 2:
-        yield from (encode_questions(encoder, part, known) for part in parts)
+        yield from (encode_questions(encoder, part, known, language) for part in parts)
         return
     with ThreadPoolExecutor(1, thread_name_prefix="mmsearch-encode") as background:
-        coming = background.submit(encode_questions, encoder, parts[0], known)
+        coming = background.submit(encode_questions, encoder, parts[0], known, language)
         for part in parts[1:]:
-            ready, coming = coming.result(), background.submit(encode_questions, encoder, part, known)
+            ready, coming = coming.result(), background.submit(encode_questions, encoder, part, known, language)
             yield ready
         yield coming.result()
 
 
 def _matches(context: Context, some: Sequence[Candidate]) -> Matches:
     """What calibration reads of a query and of candidates."""
-    ids = np.array([one.segment.id for one in some], dtype=np.int64)
     cosines = np.array([one.cosine for one in some], dtype=np.float32)
+    totals = np.array([one.total for one in some], dtype=np.float32)
     are_texts = np.array([group_of(one.segment.modality) == "text" for one in some], dtype=bool)
-    return Matches(context.kind, context.weights, context.usual, ids, cosines, are_texts)
+    words = len(content_words(context.query.question.texts))
+    return Matches(context.kind, context.spread, words, cosines, totals, are_texts)
 
 
 def _plain_hit(one: Candidate, rank: int) -> Hit:
@@ -407,5 +405,5 @@ def _plain_hit(one: Candidate, rank: int) -> Hit:
 
 
 def _need(options: SearchOptions) -> int:
-    """Documents to look for: the first ones speak together for an index, and near-duplicates take places."""
-    return max(options.k, TOGETHER) if not options.collapse else options.k + 8
+    """Documents to look for: near-duplicates take places."""
+    return options.k + 8 if options.collapse else options.k

@@ -2,7 +2,7 @@
 
 Two texts always lie closer than a text and a picture, so spoken passages are searched for by themselves, and only their
 relevance is compared with that of pictures. It is on a sharper scale: most queries are about what can be seen, so a
-passage must fit better than what `RIVALS` generic queries find among the passages of the index, not than one of them.
+passage must fit better than what nearly all generic queries find among the passages of the index.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from mmsearch.query.question import Question
 from mmsearch.store.base import Speech, Store
 
 SPEECH = "speech"
-RIVALS = 40
-"""Generic queries whose best passages a spoken moment has to beat: of the values tried, the one with which captions
-find no fewer pictures and paraphrases find most sentences (benchmarks/sound.py)."""
+HINT, HINT_POWER, SURE_POWER = 0.3, 8, 200
+"""The scale of `relevance_of_speech`: up to ``HINT`` a passage comes before pictures that hardly fit; more it gets only
+where it fits better than nearly all generic queries do (benchmarks/sound.py)."""
+FITS = 0.1
+"""Below this relevance a passage is of no use to anybody who did not ask for speech."""
 _WORD = re.compile(r"\w+")
 
 
@@ -57,8 +59,8 @@ def relevance_of_speech(share: float | None, words_found: float, words: int) -> 
     """
     if share is None and not words_found:
         return None
-    by_meaning = 0.0 if share is None else share**RIVALS
-    return max(by_meaning, words_found * (1 - 0.5**words))
+    by_meaning = 0.0 if share is None else HINT * share**HINT_POWER + (1 - HINT) * share**SURE_POWER
+    return max(by_meaning, words_found**4 * (1 - 0.5**words))
 
 
 def merged(pictures: Sequence[Hit], spoken: Sequence[Hit], k: int) -> list[Hit]:

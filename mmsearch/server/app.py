@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from mmsearch.api import Index
+    from mmsearch.models.speech import SpeechRecogniser
 
 PAGE = Path(__file__).parent
-LIMITS = {"k": Limit(20, 500), "rerank_depth": Limit(50, 500), "rerank_budget_s": Limit(1.0, 60)}
+LIMITS = {"k": Limit(10, 500), "rerank_depth": Limit(50, 500), "rerank_budget_s": Limit(1.0, 60)}
 """What is the server's own in `SearchOptions`."""
 UPLOAD_BYTES = 64 << 20
 UPLOADS, UPLOAD_S = 2, 60
@@ -50,6 +52,7 @@ def create_app(index: Index, token: str) -> Starlette:
         Route("/page.css", _file_of_page("page.css")),
         Route("/icon.svg", _file_of_page("icon.svg")),
         Route("/api/search", endpoints.search, methods=["GET", "POST"]),
+        Route("/api/voice", endpoints.voice, methods=["POST"]),
         Route("/api/complete", endpoints.complete),
         Route("/api/status", endpoints.status),
         Route("/api/thumbnail", endpoints.thumbnail),
@@ -87,16 +90,15 @@ class _Endpoints:
     def __init__(self, index: Index) -> None:
         self._index = index
         self._uploads = asyncio.Semaphore(UPLOADS)
+        self._recogniser: SpeechRecogniser | None = None
+        self._listening = threading.Lock()
 
     async def search(self, request: Request) -> Response:
         """Hits for ``q`` (several are one query), for the picture in the body, or for what is ``like`` a file."""
         if request.method != "POST":
             return await run_in_threadpool(self._search, request.query_params, None)
         async with self._uploads:  # others wait unread
-            try:
-                picture = await asyncio.wait_for(_body(request), UPLOAD_S)
-            except asyncio.TimeoutError as error:
-                raise UsageError(f"the picture did not arrive within {UPLOAD_S} seconds") from error
+            picture = await _arrived(request, "picture")
             return await run_in_threadpool(self._search, request.query_params, picture)
 
     def _search(self, parameters: QueryParams, uploaded: bytes | None) -> Response:
@@ -110,10 +112,29 @@ class _Endpoints:
         options = options_of(SearchOptions, parameters, LIMITS, notes.append)
         found = self._index.search_many([query], options=options, note=notes.append)[0]
         hits = [hit for hit in found if hit.path not in like] or found
-        is_empty = not hits and options.nothing_below is not None
-        values = {"hits": [hit.as_json() for hit in hits], "nothing_matches_well": is_empty, "notes": notes}
+        is_alike = any(hit.match for hit in hits)
+        values = {"hits": [hit.as_json() for hit in hits], "nothing_matches_well": not is_alike, "notes": notes}
         values["reason"] = found.reason
         return _json(values)
+
+    async def voice(self, request: Request) -> Response:
+        """The words of the question that is spoken in the body, a sound file as browsers record it."""
+        async with self._uploads:
+            return await run_in_threadpool(self._understood, await _arrived(request, "recording"))
+
+    def _understood(self, recording: bytes) -> Response:
+        from mmsearch.media.sound.containers import sound_of
+        from mmsearch.models.speech import open_recogniser
+        from mmsearch.pipeline.speech import question_of
+
+        with self._listening:  # one at a time: a recogniser is no thread's own
+            if self._recogniser is None:
+                self._recogniser = open_recogniser()
+            try:
+                text = question_of(sound_of(Path("question.webm"), recording), self._recogniser)
+            except MediaError as error:
+                raise UsageError(f"the recording: {error}") from error
+        return _json({"text": text.replace('"', "")})
 
     def complete(self, request: Request) -> Response:
         """How the query ``q`` that is being typed could go on."""
@@ -166,12 +187,24 @@ class _Endpoints:
         return path, document.modality
 
 
-async def _body(request: Request) -> bytes:
+async def _arrived(request: Request, what: str) -> bytes:
+    """The body of a request.
+
+    Raises:
+        UsageError: it is too large, or does not arrive in time.
+    """
+    try:
+        return await asyncio.wait_for(_body(request, what), UPLOAD_S)
+    except asyncio.TimeoutError as error:
+        raise UsageError(f"the {what} did not arrive within {UPLOAD_S} seconds") from error
+
+
+async def _body(request: Request, what: str) -> bytes:
     data = bytearray()
     async for part in request.stream():
         data += part
         if len(data) > UPLOAD_BYTES:
-            raise UsageError(f"the picture is larger than {UPLOAD_BYTES >> 20} MB")
+            raise UsageError(f"the {what} is larger than {UPLOAD_BYTES >> 20} MB")
     return bytes(data)
 
 

@@ -3,6 +3,7 @@
 const $ = (id) => document.getElementById(id);
 const STEP = 40;
 const MOST = 500;
+const FEW = 6;  // weaker matches that are shown without being asked for
 const EVERYTHING = "before:9999";  // a query of filters alone lists what they allow, the newest first
 const state = { q: "", kind: "", duplicates: false, closer: false, all: false, like: null, upload: null, k: STEP };
 let latest = 0;
@@ -20,7 +21,7 @@ function address(path, values) {
 function searchAddress() {
   return address("/api/search", [
     ["q", state.q || (state.like || state.upload ? "" : EVERYTHING)], ["k", state.k], ["modality", state.kind], ["like", state.like],
-    ["no_collapse", state.duplicates ? 1 : ""], ["all", state.all ? 1 : ""],
+    ["no_collapse", state.duplicates ? 1 : ""],
     ["rerank", state.closer && state.q ? 1 : ""],
   ]);
 }
@@ -40,25 +41,31 @@ async function search() {
   }
   if (number !== latest) return;  // a later search is under way
   if (status !== 200) {
-    $("hits").replaceChildren();
-    $("more").hidden = true;
+    show([], true);
     return say(body.error, true);
   }
   const seconds = ((performance.now() - started) / 1000).toFixed(2);
-  hits = body.hits;
-  $("hits").replaceChildren(...hits.map(cell));
-  $("more").hidden = body.hits.length < state.k || state.k >= MOST;
-  const count = body.hits.length === 1 ? "1 result" : `${body.hits.length} results`;
+  show(body.hits, body.hits.length < state.k || state.k >= MOST);
+  const matches = body.hits.filter((hit) => hit.match).length;
+  const count = matches === 1 ? "1 match" : `${matches} matches`;
   const isSearch = state.q || state.like || state.upload;
-  say([isSearch ? `${count} in ${seconds} s` : "The newest", ...body.notes].join("\n"));
-  if (body.nothing_matches_well) {
-    say("Nothing here matches well. ");
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = "Show the nearest";
-    button.onclick = () => go({ all: true });
-    $("about").append(button);
-  }
+  const found = matches ? `${count} in ${seconds} s` : body.hits.length ? "Nothing in here is like that. The nearest:" : "Nothing found.";
+  say([isSearch ? found : "The newest", ...body.notes].join("\n"));
+}
+
+/** Shows matches, and below them a few of the weaker ones; the button gets what else there is. */
+function show(found, isAll) {
+  const matches = found.filter((hit) => hit.match);
+  const weaker = found.filter((hit) => !hit.match);
+  const shown = state.all ? weaker : weaker.slice(0, FEW);
+  hits = [...matches, ...shown];
+  $("hits").replaceChildren(...matches.map(cell));
+  $("weaker").replaceChildren(...shown.map(cell));
+  $("weaker-title").hidden = !matches.length || !shown.length;
+  const isCut = shown.length < weaker.length;
+  $("more").hidden = isAll && !isCut;
+  $("more").textContent = isCut ? "More weaker matches" : "More";
+  $("more").onclick = () => { if (isCut) state.all = true; else state.k = Math.min(MOST, state.k + STEP); search(); };
 }
 
 /** Changes the search, and remembers it in the address, so that the browser's own back button works. */
@@ -124,6 +131,8 @@ function element(name, className, text) {
   return made;
 }
 
+const SOUNDS = /\.(mp3|m4a|m4b|aac|wav|flac|ogg|oga|opus|wma|aiff?|mka)$/i;
+
 function isPassage(hit) {
   return hit.modality === "text" || hit.text !== null;
 }
@@ -146,7 +155,7 @@ function cell(hit) {
   below.append(element("span", "name", nameOf(hit.path)));
   const note = element("span", "note");
   note.append(element("span", "", [momentOf(hit), copies(hit)].filter(Boolean).join(" · ")));
-  note.append(element("span", "score", hit.date ? hit.date.slice(0, 10) : (hit.relevance ?? hit.score).toFixed(2)));
+  note.append(element("span", "score", hit.date ? hit.date.slice(0, 10) : hit.relevance === null ? "" : hit.relevance.toFixed(2)));
   below.append(note);
   const bar = element("span", "bar");
   const filled = document.createElement("i");
@@ -169,9 +178,17 @@ function view(hit) {
   viewed = hit;
   const file = address("/api/file", [["path", hit.path]]);
   let shown;
-  if (hit.modality === "video") {
+  const isSound = hit.modality === "sound" || (hit.modality === "speech" && SOUNDS.test(hit.path));
+  if (isSound) {
+    shown = element("div", "sound");
+    const player = document.createElement("audio");
+    player.controls = player.autoplay = true;
+    player.src = `${file}#t=${hit.start_s ?? 0}`;
+    shown.append(player, element("p", "passage", hit.text || ""));
+  } else if (hit.modality === "video" || hit.modality === "speech") {
     shown = document.createElement("video");
-    shown.controls = shown.autoplay = shown.muted = true;
+    shown.controls = shown.autoplay = true;
+    shown.muted = hit.modality === "video";  // who looks for what is said wants to hear it
     shown.src = `${file}#t=${hit.start_s ?? 0}`;
     shown.poster = pictureOf(hit, 1280);
   } else if (hit.modality === "image") {
@@ -185,7 +202,8 @@ function view(hit) {
   $("shown-name").textContent = hit.path;
   const parts = Object.entries(hit.parts).filter(([, value]) => value).map(([name, value]) => `${name} ${value.toFixed(3)}`);
   const read = hit.read ? `read in it: “${hit.read.replaceAll("\n", " / ")}”` : "";
-  $("shown-about").textContent = [momentOf(hit), parts.join(" + "), read].filter(Boolean).join(" · ");
+  const said = hit.modality === "speech" ? `“${hit.text}”` : "";
+  $("shown-about").textContent = [momentOf(hit), said, parts.join(" + "), read].filter(Boolean).join(" · ");
   $("shown-open").href = file;
   $("shown-like").hidden = isPassage(hit);
   $("shown-where").hidden = isPassage(hit) || !state.q;
@@ -227,12 +245,49 @@ $("choices").addEventListener("change", () => {
   const kind = document.querySelector("[name=kind]:checked").value;
   go({ kind, duplicates: $("duplicates").checked, closer: $("closer").checked });
 });
-$("more").onclick = () => { state.k = Math.min(MOST, state.k + STEP); search(); };
 $("like-off").onclick = () => go({ like: null, upload: null });
 $("upload").addEventListener("change", () => {
   if ($("upload").files.length) go({ upload: $("upload").files[0], like: null });
   $("upload").value = "";
 });
+
+/* ---- questions that are spoken: recorded here, understood by the server, shown to be edited, then asked ---- */
+
+let recorder = null;
+
+async function speak() {
+  if (recorder) return recorder.stop();
+  let stream;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+  } catch (error) {
+    return say(`The microphone cannot be used: ${error.message}`, true);
+  }
+  const parts = [];
+  recorder = new MediaRecorder(stream);
+  recorder.ondataavailable = (event) => parts.push(event.data);
+  recorder.onstop = async () => {
+    stream.getTracks().forEach((track) => track.stop());
+    recorder = null;
+    $("voice").ariaPressed = "false";
+    $("voice").textContent = "Speak";
+    say("Listening to it …");
+    const response = await fetch("/api/voice", { method: "POST", body: new Blob(parts) });
+    const body = await response.json();
+    if (!response.ok) return say(body.error, true);
+    $("question").value = body.text;
+    $("question").focus();
+    if (body.text) say(`Understood: ${body.text}. Press Enter to search, or change it.`);
+    else say("Nothing was understood.", true);
+  };
+  recorder.start();
+  $("voice").ariaPressed = "true";
+  $("voice").textContent = "Done";
+  say("Listening … press the button again when you are done.");
+}
+
+$("voice").hidden = !(navigator.mediaDevices && window.MediaRecorder);
+$("voice").onclick = speak;
 
 let waiting;
 $("question").addEventListener("input", () => {
@@ -273,7 +328,7 @@ document.addEventListener("paste", (event) => {
 window.addEventListener("popstate", readAddress);
 
 fetch("/api/status").then((response) => response.json()).then((status) => {
-  const counts = [["image", "photos"], ["video", "videos"], ["text", "texts"]]
+  const counts = [["image", "photos"], ["video", "videos"], ["sound", "recordings"], ["text", "texts"]]
     .filter(([kind]) => status.documents[kind]).map(([kind, name]) => `${status.documents[kind].toLocaleString()} ${name}`);
   $("holds").textContent = counts.join(", ");
 });

@@ -43,6 +43,7 @@ def is_system_folder(name: str) -> bool:
 MAX_SIDECAR_BYTES = 65_536
 """A longer text beside a photo is a text of its own."""
 _63_BITS = (1 << 63) - 1
+_BESIDE = (*SIDECAR_SUFFIXES, *CLIP_SUFFIXES)
 
 
 IsClip = Callable[[str, str, os.stat_result], bool | None]
@@ -250,10 +251,11 @@ def _descriptions(
     entries: list[os.DirEntry[str]], prefix: str, captioned: frozenset[str], is_clip: IsClip | None
 ) -> tuple[dict[str, str], set[str]]:
     """The same, without subtitles."""
-    possible = {entry.name: entry for entry in entries if entry.name.lower().endswith(SIDECAR_SUFFIXES)}
-    clips = [entry for entry in entries if entry.name.lower().endswith(CLIP_SUFFIXES)] if is_clip is not None else []
-    if not captioned or not (possible or clips):
+    beside = [entry for entry in entries if entry.name.lower().endswith(_BESIDE)] if captioned else []
+    if not beside:
         return {}, set()
+    possible = {entry.name: entry for entry in beside if _suffix(entry.name) in SIDECAR_SUFFIXES}
+    clips = [entry for entry in beside if _suffix(entry.name) in CLIP_SUFFIXES] if is_clip is not None else []
     files = {entry.name: entry for entry in entries if _suffix(entry.name) in captioned and not _is_directory(entry)}
     known, seen = Sidecars(possible), dict[str, str]()
     stamps: dict[str, list[str]] = {}

@@ -125,7 +125,6 @@ class Columns(NamedTuple):
     """What calibration has measured of segments, each (n,): see `mmsearch.query.calibrate`. 0 where it has not yet."""
 
     hubness: FloatArray
-    crowd: FloatArray
     is_text: npt.NDArray[np.bool_]
 
 

@@ -119,8 +119,10 @@ def _write_description(directory: Path, source: dict[str, Any], network: Builtin
     for name in files:
         digest.update((directory / name).read_bytes())
     joint = network.image.head.straight.out_features
+    # The multilingual encoder reads into the space of the weights that it was learned for.
+    kept = {name: value for name, value in source.items() if name != "multilingual"}
     description = {
-        **source,
+        **kept,
         "digest": digest.hexdigest(),
         "digest_files": list(files),
         "dim": joint + network.image.classes.shape[1],

@@ -17,8 +17,9 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from mmsearch.core.errors import UsageError
-from mmsearch.models.encoders.open_clip import _preprocessing, load_model, load_tokenizer
+from mmsearch.models.encoders.open_clip import load_model, load_tokenizer
 from mmsearch.models.encoders.open_clip_files import CONFIG_FILE, LocalModel
+from mmsearch.models.encoders.preparation import Preparation, triple
 from mmsearch.models.encoders.weights import hub_file
 from mmsearch.training.dual_encoder import DualEncoder, ImageRows, Pixels, TextRows, Tokens
 from mmsearch.training.options import Freezing
@@ -44,11 +45,11 @@ class OpenClipModel(DualEncoder):
         self.model, self.config = load_model(local)
         self.tokenizer = load_tokenizer(local, self.config)
         self.cfg: dict[str, Any] = self.model.visual.preprocess_cfg
-        self._transform, mean, std = _preprocessing(self.cfg)
+        self._transform = Preparation.of_open_clip(self.cfg)
+        mean, std = triple(self.cfg["mean"]), triple(self.cfg["std"])
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
-        size = self.cfg["size"]
-        self.height, self.width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
+        self.height, self.width = self._transform.height, self._transform.width
         self.image_size = max(self.height, self.width)
         self._heads = _freeze(self.model, freezing)
         if freezing.rank:

@@ -27,7 +27,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (photos / "notes.md").write_text("A cup of coffee on a table.\n\nThe rocket starts at noon.\n")
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not really")
     report = json.loads(run("index", photos, "--json", home=folder).stdout)
-    assert (report["schema"], report["indexed"], report["unchanged"]) == (2, 5, 0)
+    assert (report["schema"], report["indexed"], report["unchanged"]) == (3, 5, 0)
     assert [Path(skip["path"]).name for skip in report["skipped"]] == ["broken.jpg"]
     return folder
 
@@ -56,7 +56,7 @@ def test_a_process_of_its_own_prints_and_ends_alike(home: Path) -> None:
 def test_json_lines_have_all_fields(home: Path) -> None:
     hit = json.loads(run("query", "coffee", "-k", "1", "--json", home=home).stdout)
     known = {"schema", "rank", "score", "path", "modality", "segment", "start_s", "end_s", "text"}
-    assert set(hit) == known | {"relevance", "best_s", "parts", "duplicates", "read", "date", "language"}
+    assert set(hit) == known | {"relevance", "best_s", "parts", "duplicates", "read", "date", "language", "match"}
     assert 0 <= hit["relevance"] <= 1 and hit["score"] == pytest.approx(sum(hit["parts"].values()), abs=1e-5)
     assert (hit["rank"], hit["modality"], hit["segment"], hit["start_s"], hit["text"]) == (1, "image", 0, None, None)
     text = json.loads(run("query", "space", "-k", "1", "--json", "--modality", "text", home=home).stdout)

@@ -67,6 +67,52 @@ def test_nothing_is_exit_code_1_and_says_why(home: Path) -> None:
     assert "nothing found" in run("query", "cat path:none/*", home=home, code=1).stderr
     done = run("query", "a table of taxes", "--min-relevance", "1", home=home, code=1)
     assert done.stdout == "" and "nothing here matches well" in done.stderr
+    long = "four bearded men in yellow raincoats repair the roof of a wooden church beside a frozen river at night"
+    shown = run("query", long, home=home)  # never a blank page
+    assert "nothing in here is like that; the nearest:" in shown.stderr
+    assert shown.stdout and all(line.split("\t")[1].startswith("~") for line in shown.stdout.splitlines())
+    strict = run("query", long, "--strict", home=home, code=1)
+    assert strict.stdout == "" and "nothing here matches well" in strict.stderr
+    assert run("query", long, "--strict", "--json", home=home, code=1).stdout == ""
+
+
+def test_matches_come_before_weaker_ones_and_these_are_few(home: Path) -> None:
+    hits = [json.loads(line) for line in run("query", "a cat", "--json", home=home).stdout.splitlines()]
+    matches = [hit["match"] for hit in hits]
+    assert Path(hits[0]["path"]).stem == "chelsea" and matches == sorted(matches, reverse=True) and matches[0]
+    relevance = [hit["relevance"] for hit in hits]
+    assert relevance == sorted(relevance, reverse=True) and len(hits) == 4
+    lines = run("query", "a cat", home=home).stdout.splitlines()
+    assert [line.split("\t")[1].startswith("~") for line in lines] == [not match for match in matches]
+    strict = run("query", "a cat", "--strict", "--paths", home=home)
+    assert strict.stdout.splitlines() == [hit["path"] for hit in hits if hit["match"]]
+
+
+@pytest.mark.parametrize("given", ["a cat", "coffee", "zermatt", "type:image", "rocket -cat", "cat after:1990"])
+def test_the_three_surfaces_give_the_same(home: Path, given: str) -> None:
+    testclient = pytest.importorskip("starlette.testclient")
+    from mmsearch import Index, SearchOptions
+    from mmsearch.server.app import create_app
+
+    lines = run("query", given, "-k", "4", "--json", home=home).stdout.splitlines()
+    printed = [{key: value for key, value in json.loads(line).items() if key != "schema"} for line in lines]
+    with Index.open(home / "default") as index:
+        python = [hit.as_json() for hit in index.search(given, options=SearchOptions(k=4, collapse=True))]
+        bearing = {"Authorization": "Bearer x"}
+        client = testclient.TestClient(create_app(index, "x"), "http://127.0.0.1:8642", headers=bearing)
+        served = client.get("/api/search", params={"q": given, "k": 4}).json()["hits"]
+    assert python == served and printed
+    numbers = ("score", "relevance", "parts")
+    for one, other in zip(printed, python, strict=True):
+        for name in numbers:  # a process that encodes one text has it from another engine
+            assert one[name] == (None if other[name] is None else pytest.approx(other[name], abs=2e-4))
+        assert {**one, **dict.fromkeys(numbers)} == {**other, **dict.fromkeys(numbers)}
+    rows = list(csv.DictReader(io.StringIO(run("query", given, "-k", "4", "--csv", home=home).stdout)))
+    assert [row["path"] for row in rows] == [hit["path"] for hit in printed]
+    assert [row["match"] for row in rows] == [str(hit["match"]) for hit in printed]
+    assert [row["relevance"] for row in rows] == [
+        "" if hit["relevance"] is None else str(hit["relevance"]) for hit in printed
+    ]
 
 
 def test_the_old_name_of_a_limit_works_and_says_so(home: Path) -> None:

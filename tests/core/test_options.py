@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from mmsearch.cli.options import with_options
 from mmsearch.core.errors import UsageError
 from mmsearch.core.options import Options, from_keywords, option, option_fields
-from mmsearch.query.options import NOTHING_BELOW, SearchOptions
+from mmsearch.query.options import SearchOptions
 from mmsearch.server.parameters import Limit, options_of
 
 
@@ -144,5 +144,7 @@ def test_whatever_python_gives_is_options_or_an_error(keywords: dict[str, Any]) 
 
 def test_search_options_of_a_surface() -> None:
     made = options_of(SearchOptions, QueryParams("k=5&modality=text&rerank=1&min_score=0.2"), {}, lambda _: None)
-    assert made == SearchOptions(5, ("text",), 0.2, None, collapse=True, reranker="builtin")
-    assert options_of(SearchOptions, QueryParams(""), {}, lambda _: None).nothing_below == NOTHING_BELOW
+    assert made == SearchOptions(5, ("text",), 0.2, collapse=True, reranker="builtin")
+    assert options_of(SearchOptions, QueryParams("strict=1"), {}, lambda _: None) == SearchOptions(
+        strict=True, collapse=True
+    )

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from mmsearch.api import Index
+from mmsearch.ingest import ingest
 from mmsearch.media.image.reader import ImageDecoder
 from tests.media.metadata.test_sidecars import takeout
 from tests.media.metadata.test_xmp import bag, packet, spoken
@@ -235,3 +236,20 @@ def test_what_an_older_version_showed_grey_is_read_again(index: Index, tmp_path:
     assert encoder.encoded_images - before == 5
     assert index.verify().clean
     assert index.add(folder).unchanged == 10
+
+
+@pytest.mark.parametrize("name", ["a.jpg.xmp", "a.XMP", "a.jpg.json", "a.jpg.supplemental-metadata.json"])
+def test_a_watch_that_sees_the_sidecar_alone_finds_its_photo(
+    index: Index, tmp_path: Path, encoder: ColourEncoder, name: str
+) -> None:
+    path = photo(tmp_path / "photos" / "a.jpg")
+    photo(path.with_name("b.jpg"))
+    index.add(path.parent)
+    sidecar = path.with_name(name)
+    for content, found in ((XMP if "json" not in name else TAKEOUT, ["a.jpg"]), (None, [])):
+        if content is None:
+            sidecar.unlink()
+        else:
+            sidecar.write_text(content)
+        assert ingest(index._directory, encoder, [sidecar], changes=True).updated == 1
+        assert named(index, "near:46.5,7.9,5km") == found

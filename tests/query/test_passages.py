@@ -31,7 +31,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FloatArray:
     assert reference is not None
 
     def scale(spec: EncoderSpec) -> FitScale:
-        return FitScale.of(spec, reference)
+        return FitScale(reference)
 
     for module in (background, measuring):
         monkeypatch.setattr(module, "fit_scale", scale)

@@ -23,12 +23,14 @@ from PIL import Image
 
 from mmsearch.api import Index
 from mmsearch.core.errors import UsageError
-from mmsearch.query import SearchOptions
+from mmsearch.query import SearchOptions, searcher
 from mmsearch.server import app as server_app
 from mmsearch.server.app import PAGE, create_app
 from mmsearch.server.run import serve
 from tests.media.video.test_reader import write_clip
 from tests.support.colours import COLOURS, ColourEncoder, save_colour
+from tests.support.sound import save_sound, save_video, silence, spoken, srt
+from tests.support.whisper_model import whisper_base
 
 pytest.importorskip("starlette")
 from starlette.testclient import TestClient
@@ -104,18 +106,18 @@ def test_the_page_asks_for_nothing_that_is_not_there(client: TestClient) -> None
     for address in re.findall(r'(?:href|src)="(/[\w./]+)"', page):
         assert client.get(address).status_code == 200, address
     for address in set(re.findall(r'"(/api/\w+)"', script)):
-        assert client.get(address).status_code in (200, 400), address
+        assert client.get(address).status_code in (200, 400, 405), address
 
 
 def test_it_answers_as_python_does(client: TestClient, index: Index) -> None:
     for asked in ({"q": "red"}, {"q": "blue -red", "k": 3}, {"q": ["red", "blue"]}, {"q": "red", "modality": "text"}):
-        found = get(client, "/api/search", all=1, no_collapse=1, **asked)
+        found = get(client, "/api/search", no_collapse=1, **asked)
         kinds = (asked["modality"],) if "modality" in asked else None
-        options = SearchOptions(k=asked.get("k", 20), modalities=kinds)
+        options = SearchOptions(k=asked.get("k", 10), modalities=kinds)
         hits = index.search(asked["q"], options=options)
-        assert found["hits"] == [hit.as_json() for hit in hits] and hits and found["schema"] == 2
-    least = get(client, "/api/search", q="red", min_relevance=0.6)["hits"]
-    assert least and all(hit["relevance"] >= 0.6 for hit in least)
+        assert found["hits"] == [hit.as_json() for hit in hits] and hits and found["schema"] == 3
+    least = get(client, "/api/search", q="red", min_relevance=0.2)["hits"]
+    assert least and all(hit["relevance"] >= 0.2 for hit in least)
 
 
 def test_pictures_are_questions_too(client: TestClient, index: Index, files: Path) -> None:
@@ -128,11 +130,16 @@ def test_pictures_are_questions_too(client: TestClient, index: Index, files: Pat
     assert {Path(hit["path"]).stem for hit in mixed[:2]} <= {"red", "green", "yellow", "black"}
 
 
-def test_nothing_that_matches_well_is_told_apart(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(server_app.LIMITS, "nothing_below", server_app.Limit(1.0, 1))
+def test_weaker_matches_are_told_apart(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = get(client, "/api/search", q="red")
+    assert {hit["match"] for hit in found["hits"]} == {True, False} and not found["nothing_matches_well"]
+    strict = get(client, "/api/search", q="red", strict=1)["hits"]
+    assert strict == [hit for hit in found["hits"] if hit["match"]]
+    monkeypatch.setattr(searcher, "MATCH", 1.1)
     found = get(client, "/api/search", q="grey thing")
+    assert found["hits"] and found["nothing_matches_well"] and not any(hit["match"] for hit in found["hits"])
+    found = get(client, "/api/search", q="grey thing", strict=1)
     assert found["hits"] == [] and found["nothing_matches_well"]
-    assert not get(client, "/api/search", q="grey thing", all=1)["nothing_matches_well"]
 
 
 def test_wrong_questions_are_refused_with_the_reason(
@@ -144,7 +151,7 @@ def test_wrong_questions_are_refused_with_the_reason(
         ({}, "give either a text or an image"),
         ({"q": "red", "k": "many"}, "k is 'many'"),
         ({"q": "red", "k": "0"}, "from 1 to 500"),
-        ({"q": "red", "modality": "sound"}, "no such modality: sound"),
+        ({"q": "red", "modality": "smell"}, "no such modality: smell"),
         ({"like": str(files.parent / "secret.png")}, "not in the index"),
     ):
         answer = client.get("/api/search", params=values)
@@ -284,3 +291,28 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
             urllib.request.urlopen(f"{place}/api/search?q=red", timeout=30)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
+
+
+def test_what_is_said_is_served(tmp_path: Path) -> None:
+    save_video(tmp_path / "films" / "film.mp4", ["red", "blue"])
+    rows = [(1.0, 2.5, "A violet boat lies there.")]
+    (tmp_path / "films" / "film.en.srt").write_text(srt(rows), encoding="utf-8")
+    with Index.open(tmp_path / "index", create=True, encoder=ColourEncoder()) as made:
+        made.add(tmp_path / "films")
+        client = TestClient(create_app(made, "secret"), base_url=HOST, headers={"Authorization": "Bearer secret"})
+        [hit] = get(client, "/api/search", q="said:violet")["hits"]
+        assert (hit["modality"], hit["start_s"], hit["text"], hit["language"]) == ("speech", *rows[0][::2], "en")
+        part = client.get("/api/file", params={"path": hit["path"]}, headers={"Range": "bytes=0-99"})
+        assert part.status_code == 206 and len(part.content) == 100, "so that a player can begin amid it"
+        assert client.get("/api/thumbnail", params={"path": hit["path"], "t": 1.0}).status_code == 200
+
+
+@pytest.mark.slow
+def test_a_question_is_spoken(client: TestClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("mmsearch.models.speech.registry.default_speech_model", lambda: str(whisper_base()))
+    recording = save_sound(
+        tmp_path / "question.mka", np.concatenate([silence(0.5), spoken("A black dog in the snow.")])
+    )
+    answer = client.post("/api/voice", content=recording.read_bytes())
+    assert answer.status_code == 200 and answer.json()["text"].lower() == "a black dog in the snow"
+    assert client.post("/api/voice", content=b"no sound").status_code == 400

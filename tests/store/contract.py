@@ -316,14 +316,14 @@ class Contract:
         np.testing.assert_array_equal(store.columns(ids).hubness, np.zeros(len(ids)))
         numbers = np.arange(len(ids), dtype=np.float32)
         is_text = numbers % 2 == 0
-        store.keep_calibration({"x": np.arange(3)}, Columns(numbers[:50], -numbers[:50], is_text[:50]), 0)
+        store.keep_calibration({"x": np.arange(3)}, Columns(numbers[:50], is_text[:50]), 0)
         assert store.calibration()[1] == 50
         np.testing.assert_array_equal(store.columns(ids[[60, 7]]).hubness, [0, 7])
-        store.keep_calibration({"x": np.arange(4)}, Columns(numbers[50:], -numbers[50:], is_text[50:]), 50)
+        store.keep_calibration({"x": np.arange(4)}, Columns(numbers[50:], is_text[50:]), 50)
         values, covered = store.calibration()
         assert covered == len(ids) and values["x"].tolist() == [0, 1, 2, 3]
         columns = store.columns(ids[[9, 60]])
-        assert columns.hubness.tolist() == [9, 60] and columns.crowd.tolist() == [-9, -60]
+        assert columns.hubness.tolist() == [9, 60]
         assert columns.is_text.tolist() == [False, True]
 
     def test_only_an_encoder_with_vectors_can_be_switched_to(self, filled: tuple[Store, MemoryStore]) -> None:

@@ -180,8 +180,8 @@ class MemoryStore(Store):
 
     def columns(self, ids: base.IdArray) -> Columns:
         kept = dict(zip((one.id for one in self.stored), self.kept[1], strict=False))
-        rows = np.array([kept.get(id_, (0, 0, 0)) for id_ in ids.tolist()], np.float32).reshape(-1, 3)
-        return Columns(rows[:, 0], rows[:, 1], rows[:, 2].astype(bool))
+        rows = np.array([kept.get(id_, (0, 0)) for id_ in ids.tolist()], np.float32).reshape(-1, 2)
+        return Columns(rows[:, 0], rows[:, 1].astype(bool))
 
     def calibration(self) -> tuple[Mapping[str, Any], int]:
         return self.kept[0], len(self.kept[1])

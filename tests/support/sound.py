@@ -93,6 +93,7 @@ def save_video(
     subtitles: Sequence[tuple[float, float, str]] = (), language: str = "eng",
 ) -> Path:  # fmt: skip
     """A video that shows colours one after another, with sound and a track of subtitles where there are some."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     rate = 5
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate)

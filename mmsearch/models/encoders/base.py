@@ -60,6 +60,8 @@ class Encoder(ABC):
     """How many images one call of ``encode_prepared`` should get."""
     max_text_tokens: int
     """Longer texts are cut by the text encoder; passages should be cut before."""
+    has_int8: bool = False
+    """Whether ``precision`` in its options changes anything on a CPU."""
     directory: Path | None = None
     """The folder of its weights, where it has one."""
 
@@ -74,6 +76,18 @@ class Encoder(ABC):
     @abstractmethod
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
         """n texts to (n, dim) rows of length 1; n may be 0."""
+
+    def encode_queries(self, texts: Sequence[str], language: str | None = None) -> FloatArray:
+        """n texts that look for something to (n, dim) rows of length 1. An encoder with several text encoders chooses
+        by ``language`` (such as ``de``), where that is given, else by the texts. Here: ``encode_texts``.
+        """
+        return self.encode_texts(texts)
+
+    def reads_query(self, text: str, language: str | None = None) -> bool:
+        """Whether any part of a query means something to the encoder: of signs and scripts that it does not know, any
+        vector is as good as another. Here: always.
+        """
+        return True
 
     def encode_images(self, images: Sequence[Image]) -> FloatArray:
         """n RGB images, upright, to (n, dim) rows of length 1, in batches of ``batch_size``."""

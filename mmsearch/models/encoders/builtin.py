@@ -10,7 +10,9 @@ Its folder holds ``encoder.json``, which names everything else in it::
 Other weights in another folder of this layout are another encoder; the code is the same. The image graph maps
 ``pixels`` (n, size, size, 3) uint8 to ``vector`` (n, dim) float32; the text graph maps ``input_ids`` and
 ``attention_mask`` (n, length) int64 to ``vector``. Both give rows of length 1. Where a reranker is to be used, the
-image graph also gives ``grid`` and the text graph ``tokens``. What else ``encoder.json`` holds is for training.
+image graph also gives ``grid`` and the text graph ``tokens``. ``multilingual`` names what reads queries in other
+languages than English: ``{"file": …, "pieces": …, "guess": …, "max_tokens": 96}``, see
+`mmsearch.models.encoders.multilingual`. What else ``encoder.json`` holds is for training.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from mmsearch.core.errors import EncoderError, VectorError
 from mmsearch.core.system import session_settings
 from mmsearch.models.encoders.base import Encoder, EncoderFamily, EncoderOptions, FloatArray
 from mmsearch.models.encoders.builtin_description import BuiltinDescription
+from mmsearch.models.encoders.language_guess import is_english
+from mmsearch.models.encoders.multilingual import MultilingualTokens, means_something
 from mmsearch.models.encoders.registry import BUILTIN, DIRECTORY_PREFIX
 
 if TYPE_CHECKING:
@@ -63,6 +67,8 @@ class BuiltinEncoder(Encoder):
         self._opening = threading.Lock()
         self._sessions: dict[str, InferenceSession] = {}
         self._tokenizers: dict[int | None, Tokenizer] = {}
+        foreign = self._description.multilingual
+        self._pieces = None if foreign is None else MultilingualTokens(directory, foreign)
         self.spec = self._description.spec
         self.input_size = round(self._description.framing.size / self._description.framing.zoom)
         self.batch_size = self._options.batch_size or self._description.batch_size
@@ -141,6 +147,38 @@ class BuiltinEncoder(Encoder):
             rows[members] = self._vectors(self._description.text_file, _padded([tokens[i] for i in members]))
         return rows
 
+    def encode_queries(self, texts: Sequence[str], language: str | None = None) -> FloatArray:
+        """As ``encode_texts``; what is not English, by ``language`` or its letters, the multilingual encoder reads."""
+        foreign = [i for i, text in enumerate(texts) if not self.is_read_as_english(text, language)]
+        if self._pieces is None or self._description.multilingual is None or not foreign:
+            return self.encode_texts(texts)
+        rows = np.zeros((len(texts), self.spec.dim), dtype=np.float32)
+        english = np.setdiff1d(np.arange(len(texts)), foreign)
+        rows[english] = self.encode_texts([texts[i] for i in english])
+        tokens = self._pieces.encode([texts[i] for i in foreign])
+        for members in _similar_lengths([len(ids) for ids in tokens]):
+            found = self._vectors(self._description.multilingual.graph_file, _padded([tokens[i] for i in members]))
+            rows[[foreign[i] for i in members]] = found
+        return rows
+
+    def reads_query(self, text: str, language: str | None = None) -> bool:
+        """See :meth:`Encoder.reads_query`."""
+        if self._pieces is not None and not self.is_read_as_english(text, language):
+            return self._pieces.reads(text)
+        words: list[list[str | None]] = []
+        for token in self._tokenizer(self.max_text_tokens).encode(_valid(text), add_special_tokens=False).tokens:
+            if not token.startswith("##") or not words:
+                words.append([])
+            words[-1].append(None if token == "[UNK]" else token.removeprefix("##"))
+        return any(map(means_something, words))
+
+    def is_read_as_english(self, text: str, language: str | None = None) -> bool:
+        """Whether a query is read by the English text encoder, because of its ``language`` or of its letters."""
+        foreign = self._description.multilingual
+        if foreign is None:
+            return True
+        return language == "en" if language else is_english(text, self.directory / foreign.guess_file)
+
     def count_tokens(self, text: str) -> int:
         """How many tokens a text takes uncut, start, end and the model's prompt included."""
         return len(self._tokenize(text, None))
@@ -148,9 +186,7 @@ class BuiltinEncoder(Encoder):
     def _tokenize(self, text: str, limit: int | None) -> list[int]:
         """Token ids of a text in the model's prompt, start and end included, at most ``limit`` of them."""
         prompted = self._description.prompt.replace("{}", text)
-        # Bytes that a file name or argument could not decode are lone surrogates, which no tokenizer takes.
-        valid = prompted.encode("utf-8", "replace").decode("utf-8")
-        ids: list[int] = self._tokenizer(limit).encode(valid).ids
+        ids: list[int] = self._tokenizer(limit).encode(_valid(prompted)).ids
         return ids
 
     def _check_inputs(self, inputs: npt.NDArray[np.generic]) -> None:
@@ -204,7 +240,7 @@ class BuiltinEncoder(Encoder):
 
     def _open(self, graph: str) -> InferenceSession:
         # The fusions of the higher levels open later and run no faster on a text encoder.
-        is_text = graph == self._description.text_file
+        is_text = graph != self._description.image_file
         widen = not (is_text and self._options.few_texts)
         return open_session(self.directory / graph, self._options.threads, fuse=not is_text, widen=widen)
 
@@ -249,6 +285,11 @@ def digest_of_weights(directory: Path) -> str:
     for name in BuiltinDescription.read(directory).digest_files:
         digest.update((directory / name).read_bytes())
     return digest.hexdigest()
+
+
+def _valid(text: str) -> str:
+    """Bytes that a file name or argument could not decode are lone surrogates, which no tokenizer takes."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _padded(tokens: Sequence[Sequence[int]]) -> dict[str, npt.NDArray[Any]]:

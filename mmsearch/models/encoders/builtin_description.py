@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mmsearch.core.errors import EncoderError, ModelMissing
 from mmsearch.core.types import EncoderSpec, ScoreType
+from mmsearch.models.encoders.multilingual import MultilingualDescription
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -67,6 +68,7 @@ class BuiltinDescription:
     tokenizer_file: str
     max_tokens: int
     prompt: str
+    multilingual: MultilingualDescription | None = None
 
     @classmethod
     def read(cls, directory: Path) -> BuiltinDescription:
@@ -89,7 +91,9 @@ class BuiltinDescription:
             raise EncoderError(
                 f"{path} does not describe an encoder ({type(error).__name__}: {error}); export the encoder again"
             ) from error
-        for name in (description.image_file, description.text_file, description.tokenizer_file):
+        foreign = description.multilingual
+        more = () if foreign is None else (foreign.graph_file, foreign.pieces_file, foreign.guess_file)
+        for name in (description.image_file, description.text_file, description.tokenizer_file, *more):
             if not (directory / name).is_file():
                 raise ModelMissing(f"{path} names {name}, which is not in that folder; copy the whole folder")
         return description
@@ -127,4 +131,12 @@ class BuiltinDescription:
             tokenizer_file=text["tokenizer"],
             max_tokens=int(text["max_tokens"]),
             prompt=prompt,
+            multilingual=_multilingual(fields.get("multilingual")),
         )
+
+
+def _multilingual(fields: dict[str, Any] | None) -> MultilingualDescription | None:
+    if fields is None:
+        return None
+    graph, pieces, guess = (str(fields[name]) for name in ("file", "pieces", "guess"))
+    return MultilingualDescription(graph, pieces, guess, int(fields["max_tokens"]))

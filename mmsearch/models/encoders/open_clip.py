@@ -13,12 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mmsearch.core.errors import EncoderError, VectorError
+from mmsearch.core.errors import EncoderError
 from mmsearch.core.types import EncoderSpec
 from mmsearch.models.encoders.base import EncoderOptions, FloatArray
+from mmsearch.models.encoders.image_export import checked_pixels
+from mmsearch.models.encoders.preparation import Preparation, triple
 from mmsearch.models.encoders.registry import DIRECTORY_PREFIX
 from mmsearch.models.encoders.tokenizer import ClipTokenizer, HubTokenizer, TextTokenizer, TokenArray, end_positions
-from mmsearch.models.encoders.torch_encoder import TorchEncoder, make_torchvision_importable, offline, without_far_ends
+from mmsearch.models.encoders.torch_encoder import TorchEncoder, make_torchvision_importable, offline
+from mmsearch.models.encoders.torch_modules import ImageModule, unit_rows
 from mmsearch.models.encoders.weights import hub_file, missing
 
 if TYPE_CHECKING:
@@ -41,12 +44,15 @@ class OpenClipEncoder(TorchEncoder):
     def __init__(self, local: LocalModel, options: EncoderOptions | None = None) -> None:
         options = options or EncoderOptions()
         super().__init__(options)
-        self.local, self.directory = local, local.directory
+        self.files: LocalModel = local
+        self.directory = local.directory
         model, config = load_model(local)
         self.tokenizer = load_tokenizer(local, config)
         self.spec = _spec(local, model, config)
-        self._transform, self._mean, self._std = _preprocessing(model.visual.preprocess_cfg)
-        self.input_size = max(_pair(model.visual.preprocess_cfg["size"]))
+        cfg = model.visual.preprocess_cfg
+        self.preparation: Preparation = Preparation.of_open_clip(cfg)
+        self._mean, self._std = triple(cfg["mean"]), triple(cfg["std"])
+        self.input_size = max(self.preparation.height, self.preparation.width)
         self.max_text_tokens = self.tokenizer.context_length
         model.requires_grad_(False)
         # The spec was read in float32: 4.605 (the logarithm of the usual scale, 100) is not a bfloat16.
@@ -58,18 +64,11 @@ class OpenClipEncoder(TorchEncoder):
 
     def prepare_image(self, image: Image) -> npt.NDArray[np.generic]:
         """Resized and cropped as the model wants it: (h, w, 3) uint8."""
-        image = without_far_ends(image) if self._crops else image
-        return np.asarray(self._transform(image))
+        return self.preparation(image)
 
     def encode_prepared(self, inputs: npt.NDArray[np.generic]) -> FloatArray:
         """(n, h, w, 3) uint8 to (n, dim) rows of length 1."""
-        expected = self.image_shape
-        if inputs.shape[1:] != expected or inputs.dtype != np.uint8:
-            raise VectorError(
-                f"prepared images have the shape {inputs.shape} and type {inputs.dtype}; expected (n,"
-                f" {', '.join(map(str, expected))}) uint8, as prepare_image gives them"
-            )
-        return self._in_batches(inputs, self._image_rows)
+        return self._encoded(checked_pixels(inputs, self.image_shape), self._image_rows)
 
     def patch_scores(self, image: Image, vector: FloatArray) -> FloatArray | None:
         """See `Encoder.patch_scores`: for open_clip's own vision transformers (`mmsearch.models.encoders.patches`)."""
@@ -83,15 +82,37 @@ class OpenClipEncoder(TorchEncoder):
             parts: FloatArray | None = None if scores is None else scores.cpu().numpy()
         return parts
 
-    def prepare_for_queries(self) -> None:
-        """Exports the text encoder, so that a query needs no torch."""
-        from mmsearch.models.encoders.text_export import export_text_encoder
-
-        export_text_encoder(self)
+    def image_module_on_cpu(self) -> ImageModule:
+        """See :meth:`TorchEncoder.image_module_on_cpu`."""
+        # channels_last, which torch likes, would be written into the graph as transpositions.
+        model = (
+            self.model.to(memory_format=torch.contiguous_format) if self._is_whole else _fuse(load_model(self.files)[0])
+        )
+        return ImageModule(model, model.encode_image, self._mean, self._std)
 
     def text_module_on_cpu(self) -> TextModule:
-        """The text encoder in float32, to export it: a GPU's copy has lost half the digits."""
-        return self.text_module if self.device.type == "cpu" else text_module(load_model(self.local)[0])
+        """See :meth:`TorchEncoder.text_module_on_cpu`."""
+        return self.text_module if self._is_whole else text_module(load_model(self.files)[0])
+
+    def text_inputs(self, texts: Sequence[str]) -> list[TokenArray]:
+        """See :meth:`TorchEncoder.text_inputs`."""
+        return [self.tokenizer(texts)]
+
+    def reference_text_rows(self, texts: Sequence[str]) -> FloatArray:
+        """See :meth:`TorchEncoder.reference_text_rows`."""
+        model = self.model if self._is_whole else load_model(self.files)[0]
+        with torch.no_grad():
+            features = model.encode_text(torch.from_numpy(self.tokenizer(texts)))
+            rows: FloatArray = unit_rows(features).numpy()
+        return rows
+
+    def saved_tokenizer(self, directory: Path) -> dict[str, Any] | None:
+        """See :meth:`TorchEncoder.saved_tokenizer`."""
+        return self.tokenizer.save(directory)
+
+    @property
+    def _is_whole(self) -> bool:
+        return self.device.type == "cpu"
 
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
         """n texts to (n, dim) rows of length 1."""
@@ -108,11 +129,7 @@ class OpenClipEncoder(TorchEncoder):
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Of one prepared image: height, width, 3."""
-        return (*_pair(self.model.visual.preprocess_cfg["size"]), 3)
-
-    @property
-    def _crops(self) -> bool:
-        return bool(self.model.visual.preprocess_cfg["resize_mode"] == "shortest")
+        return self.preparation.height, self.preparation.width, 3
 
     def normalised(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
         """(n, h, w, 3) uint8 to what the image encoder takes, (n, 3, h, w) on the device."""
@@ -120,7 +137,7 @@ class OpenClipEncoder(TorchEncoder):
 
     def _image_rows(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
         features = self._image_encoder(self.normalised(images))
-        return torch.nn.functional.normalize(features.float(), dim=-1)
+        return unit_rows(features)
 
     def _text_rows(self, tokens: TokenArray) -> torch.Tensor:
         longest = int(self.text_module.lengths(tokens).max())
@@ -131,7 +148,7 @@ class OpenClipEncoder(TorchEncoder):
 def _spec(local: LocalModel, model: Any, config: dict[str, Any]) -> EncoderSpec:
     cfg = model.visual.preprocess_cfg
     height, width = _pair(cfg["size"])
-    numbers = " ".join(f"{key} {','.join(f'{v:.6g}' for v in _triple(cfg[key]))}" for key in ("mean", "std"))
+    numbers = " ".join(f"{key} {','.join(f'{v:.6g}' for v in triple(cfg[key]))}" for key in ("mean", "std"))
     bias = None if getattr(model, "logit_bias", None) is None else float(model.logit_bias.item())
     return EncoderSpec(
         name=local.name,
@@ -142,22 +159,6 @@ def _spec(local: LocalModel, model: Any, config: dict[str, Any]) -> EncoderSpec:
         logit_scale=float(model.logit_scale.exp().item()),
         logit_bias=bias,
     )
-
-
-def _preprocessing(cfg: dict[str, Any]) -> tuple[Callable[[Image], Image], list[float], list[float]]:
-    """The model's own transform up to where pixels become numbers, and how it normalises them."""
-    from open_clip.transform import PreprocessCfg, image_transform_v2
-
-    steps = image_transform_v2(PreprocessCfg(**cfg), is_train=False).transforms
-    if [type(step).__name__ for step in steps[-2:]] != ["MaybeToTensor", "Normalize"]:
-        raise EncoderError(f"the installed open_clip has transforms of an unknown form: {steps}")
-
-    def resize_and_crop(image: Image) -> Image:
-        for step in steps[:-2]:
-            image = step(image)
-        return image
-
-    return resize_and_crop, _triple(cfg["mean"]), _triple(cfg["std"])
 
 
 def _fuse(model: Any) -> Any:
@@ -312,7 +313,3 @@ def import_open_clip() -> Any:
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
-
-
-def _triple(value: float | Sequence[float]) -> list[float]:
-    return [float(value)] * 3 if isinstance(value, (int, float)) else [float(v) for v in value]

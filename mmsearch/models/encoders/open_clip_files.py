@@ -83,21 +83,11 @@ class OpenClipFamily(EncoderFamily):
         locate(name)
 
     def open(self, name: str, options: EncoderOptions, *, texts_only: bool = False) -> Encoder:
-        """See :meth:`EncoderFamily.open`. Texts are encoded by the exported text encoder, without torch; the first
-        such call exports it, which takes some seconds. An image still works and loads the whole model when it comes.
-        """
+        """See :meth:`EncoderFamily.open`. What was exported before needs no torch: see `exported`."""
+        from mmsearch.models.encoders.exported import open_best
+
         local = locate(name)
-        if not texts_only:
-            return _open_whole(local, options)
-
-        from mmsearch.models.encoders.text_export import TextFirstEncoder, export_text_encoder, open_text_encoder
-
-        text_encoder = open_text_encoder(local, options)
-        if text_encoder is None:
-            whole = _open_whole(local, options)
-            export_text_encoder(whole)
-            return whole
-        return TextFirstEncoder(text_encoder, local, options, lambda: _open_whole(local, options))
+        return open_best(local, options, lambda: _open_whole(local, options), texts_only=texts_only)
 
 
 FAMILY = OpenClipFamily()

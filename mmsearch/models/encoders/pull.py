@@ -16,7 +16,7 @@ from typing import Any
 
 from mmsearch.core.errors import EncoderError, HubUnreachable, ModelMissing
 from mmsearch.models.encoders.open_clip_files import CONFIG_FILE, HUB_PREFIX, checkpoint_candidates, hub_place
-from mmsearch.models.encoders.registry import canonical_name, is_on_hub, is_present, without_views
+from mmsearch.models.encoders.registry import is_on_hub, is_present, plain_name
 from mmsearch.models.encoders.transformers import is_hub_name, repo_of, wanted_files
 from mmsearch.models.encoders.weights import hub_cache_dir, hub_file
 
@@ -49,7 +49,7 @@ def pull_model(name: str, progress: Callable[[PullProgress], None] | None = None
         EncoderError: there is no such model, on the hub or in open_clip, or it must not be fetched.
         HubUnreachable: the hub does not answer within a few seconds, or the connection broke.
     """
-    name = canonical_name(without_views(name)[0])
+    name = plain_name(name)
     if not is_on_hub(name):
         if not is_present(name):
             raise ModelMissing(f"{name} is not whole, and comes from no hub: nothing was fetched")

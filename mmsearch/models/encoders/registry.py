@@ -8,15 +8,18 @@
     module:Class               a class of the user's own
     NAME, NAME:…               what an installed package brings as an entry point NAME in ``mmsearch.encoders``
 
+With ``+int8`` or ``+auto`` after a model of open_clip or transformers, images are encoded in that precision on a CPU.
 With ``+views`` after any of these, the encoder looks at each picture three times. The object of an entry point is an
 `Encoder` class or an `EncoderFamily`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from mmsearch.core.errors import EncoderError, ModelMissing, UsageError
+from mmsearch.core.options import Precision
 from mmsearch.core.registry import Registry
 from mmsearch.core.types import EncoderSpec
 from mmsearch.models.encoders.base import Encoder, EncoderFamily, EncoderOptions
@@ -49,10 +52,10 @@ def open_encoder(name: str = BUILTIN, options: EncoderOptions | None = None, *, 
     ``name`` is ``builtin``, a directory with an ``encoder.json`` (made by training) or with a model in the local format
     of open_clip or transformers, ``local-dir:PATH``, ``hf-hub:ORG/NAME`` (open_clip's format) or ``hf:ORG/NAME``
     (transformers' format), any ``ARCHITECTURE/TAG`` that open_clip knows (``ViT-B-32/laion2b_s34b_b79k``),
-    ``module:Class`` for an `Encoder` of one's own, or what an installed package brings. With ``+views`` after any of
-    these, the encoder looks at each picture three times.
+    ``module:Class`` for an `Encoder` of one's own, or what an installed package brings; with the endings above.
 
-    ``texts_only`` says that texts are likely all that is wanted: an open_clip model then encodes them without torch.
+    ``texts_only`` says that texts are likely all that is wanted: a model of open_clip or transformers then encodes them
+    without torch.
 
     Raises:
         ModelMissing: the weights are not on this machine; the message says how to fetch them.
@@ -64,7 +67,9 @@ def open_encoder(name: str = BUILTIN, options: EncoderOptions | None = None, *, 
         from mmsearch.models.encoders.views import ManyViews
 
         return ManyViews(open_encoder(plain, options, texts_only=texts_only), canonical_name(name))
-    canonical = canonical_name(name)
+    canonical, precision = _without_precision(canonical_name(name))
+    if precision is not None and options.precision is None:
+        options = replace(options, precision=precision)
     return _family_of(canonical).open(canonical, options, texts_only=texts_only)
 
 
@@ -74,7 +79,7 @@ def is_present(name: str) -> bool:
     Raises:
         EncoderError: there is no model of that name.
     """
-    name = canonical_name(without_views(name)[0])
+    name = plain_name(name)
     try:
         _family_of(name).check(name)
     except ModelMissing:
@@ -93,11 +98,34 @@ def without_views(name: str) -> tuple[str, bool]:
     return (name.removesuffix(VIEWS_SUFFIX) if has_views else name), has_views
 
 
+def plain_name(name: str) -> str:
+    """The canonical name of the model alone, without ``+views`` and precision."""
+    return _without_precision(canonical_name(without_views(name)[0]))[0]
+
+
+def with_precision(name: str, encoder: Encoder, options: EncoderOptions) -> str:
+    """The name under which an index remembers ``encoder``, opened by ``name``, and the precision that was chosen."""
+    plain, views = without_views(name)
+    if not encoder.has_int8 or options.precision in (None, "fp32") or _without_precision(plain)[1] is not None:
+        return name
+    return f"{plain}+{options.precision}" + (VIEWS_SUFFIX if views else "")
+
+
+def _without_precision(name: str) -> tuple[str, Precision | None]:
+    plain, plus, word = name.rpartition("+")
+    if not plus or word not in ("int8", "auto") or Path(name.removeprefix(DIRECTORY_PREFIX)).expanduser().is_dir():
+        return name, None
+    return plain, "int8" if word == "int8" else "auto"
+
+
 def canonical_name(name: str) -> str:
     """One spelling for each model: a directory becomes ``local-dir:`` with its absolute path."""
     plain, views = without_views(name)
     if views:
         return canonical_name(plain) + VIEWS_SUFFIX
+    plain, precision = _without_precision(name)
+    if precision is not None:
+        return f"{canonical_name(plain)}+{precision}"
     if name == BUILTIN:
         return name
     if name.startswith(DIRECTORY_PREFIX) or Path(name).expanduser().is_dir():

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,30 +20,103 @@ from mmsearch.models.encoders.base import Encoder, EncoderOptions, FloatArray
 
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image
+
+    from mmsearch.models.encoders.exports import ModelFiles
+    from mmsearch.models.encoders.image_export import ImageEncoder
+    from mmsearch.models.encoders.preparation import Preparation
 
 # Measured: on a CPU small batches are faster (the activations stay in the caches); a GPU needs many images.
 _BATCH_SIZE = {"cpu": 16, "mps": 32, "cuda": 256}
-_WIDEST = 16
+_EXPORT_AFTER = 64
+"""Images that torch encodes before the image encoder is exported: of fewer, exporting would take longer."""
 _keep_alive: list[Any] = []
 
 
 class TorchEncoder(Encoder):
     """An encoder on torch: float32 on a CPU, bfloat16 or float16 on a GPU.
 
+    On a CPU it hands images over to ONNX Runtime after the first few, which is about twice as fast.
+
     Raises (on construction):
         EncoderError: the device does not exist.
     """
 
+    has_int8 = True
+    files: ModelFiles
+    preparation: Preparation | None = None
+    """How pictures are prepared, where that needs Pillow alone; else the image encoder cannot be exported."""
+
     def __init__(self, options: EncoderOptions) -> None:
         import torch
 
+        self._options = options
+        self._images: ImageEncoder | None = None
+        self._seen, self._exporting = 0, threading.Lock()
         if options.threads:
             torch.set_num_threads(options.threads)
         self.device = choose_device(options.device)
         self.batch_size = options.batch_size or _BATCH_SIZE[self.device.type]
         self._dtype = _dtype(self.device)
         self._lock = threading.Lock()
+
+    @abstractmethod
+    def image_module_on_cpu(self) -> torch.nn.Module:
+        """The image encoder in float32, to export it: (n, h, w, 3) uint8 to (n, dim) rows of length 1."""
+
+    @abstractmethod
+    def text_module_on_cpu(self) -> Any:
+        """The text encoder in float32, to export it: a GPU's copy has lost half the digits.
+
+        A module with ``cuts``, whether rows may end after the longest text of a batch, and ``end_id``, the id with
+        which a text ends, where one does.
+        """
+
+    @abstractmethod
+    def text_inputs(self, texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:
+        """What the module above takes of n texts: ids (n, context), maybe their mask."""
+
+    @abstractmethod
+    def reference_text_rows(self, texts: Sequence[str]) -> FloatArray:
+        """``encode_texts`` as the library of the model computes it, in float32."""
+
+    @abstractmethod
+    def saved_tokenizer(self, directory: Path) -> dict[str, Any] | None:
+        """Writes what `open_text_encoder` needs of the tokenizer; its settings, ``None`` where that cannot be."""
+
+    def prepare_for_queries(self) -> None:
+        """Exports the text encoder, so that a query needs no torch; on a CPU also the image encoder, so that the next
+        run of indexing needs none.
+        """
+        from mmsearch.models.encoders.image_export import export_image_encoder
+        from mmsearch.models.encoders.text_export import export_text_encoder
+
+        export_text_encoder(self)
+        if self._hands_over:
+            export_image_encoder(self)
+
+    @property
+    def _hands_over(self) -> bool:
+        return self.device.type == "cpu" and not self._options.compile and self.preparation is not None
+
+    def _encoded(self, images: npt.NDArray[Any], encode: Callable[[npt.NDArray[Any]], torch.Tensor]) -> FloatArray:
+        """Image rows: of the first images by ``encode``, of all others by the exported image encoder."""
+        if self._hands_over and self._seen >= 0:
+            with self._exporting:
+                if self._images is None and self._seen >= (
+                    _EXPORT_AFTER if self._options.precision in (None, "fp32") else 0
+                ):
+                    self._open_export()
+                self._seen += len(images) if self._seen >= 0 else 0
+        return self._in_batches(images, encode) if self._images is None else self._images.encode(images)
+
+    def _open_export(self) -> None:
+        from mmsearch.models.encoders.image_export import ImageEncoder, export_image_encoder
+
+        found = export_image_encoder(self)
+        if found is None:
+            self._seen = -1  # not again at every batch
+            return
+        self._images = ImageEncoder(found, self._options)
 
     def _in_batches(self, inputs: npt.NDArray[Any], encode: Callable[[npt.NDArray[Any]], torch.Tensor]) -> FloatArray:
         """Runs ``encode`` over slices; when memory runs out, halves the batch size for good, tries again."""
@@ -106,18 +180,6 @@ def choose_device(name: str) -> torch.device:
     if (name == "cuda" and not cuda) or (name == "mps" and not mps):
         raise EncoderError(f"torch {torch.__version__} finds no {name} device here; use --device cpu or auto")
     return torch.device(name)
-
-
-def without_far_ends(image: Image) -> Image:
-    """A very long or tall picture without what a crop of its middle square cuts off anyway: scaling a 1 × 5,000 image
-    up first would take gigabytes.
-    """
-    width, height = image.size
-    if max(width, height) <= _WIDEST * min(width, height):
-        return image
-    half = 2 * min(width, height)
-    x, y = width // 2, height // 2
-    return image.crop((max(x - half, 0), max(y - half, 0), min(x + half, width), min(y + half, height)))
 
 
 @contextlib.contextmanager

@@ -12,27 +12,28 @@ import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.core.errors import EncoderError, ModelMissing, VectorError
+from mmsearch.core.errors import EncoderError, ModelMissing
 from mmsearch.core.types import EncoderSpec
 from mmsearch.models.encoders.base import Encoder, EncoderFamily, EncoderOptions, FloatArray
+from mmsearch.models.encoders.image_export import checked_pixels
+from mmsearch.models.encoders.plain_tokenizer import PlainTokenizer, cleaned
+from mmsearch.models.encoders.preparation import Preparation
 from mmsearch.models.encoders.registry import DIRECTORY_PREFIX
-from mmsearch.models.encoders.torch_encoder import (
-    TorchEncoder,
-    make_torchvision_importable,
-    offline,
-    without_far_ends,
-)
+from mmsearch.models.encoders.torch_encoder import TorchEncoder, make_torchvision_importable, offline
 from mmsearch.models.encoders.weights import file_digest, hub_snapshot, missing, read_json
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
+
+    from mmsearch.models.encoders.torch_modules import TransformersText
 
 PREFIX = "hf:"
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
@@ -66,6 +67,11 @@ _RULES = {
     "chinese_clip": _TextRules(longest=52),  # its BERT has 512 places, of which training used 52
 }
 """By the ``model_type`` of ``config.json``."""
+_HARD_TEXTS = (
+    "", "a", "A photo of Two DOGS, on the beach!", "Käse & 日本 🎉 — “x”", "don't_stop  now\t(3.5%)\n", "ÀÉ ﬁ ½ Ⅷ ſ İ",
+    "山 湖 狗 的照片", "</s> <pad> [SEP] <|endoftext|> <eos>", "word " * 300,
+)  # fmt: skip
+"""With which a tokenizer is compared before the one of transformers is done without."""
 
 
 class TransformersFamily(EncoderFamily):
@@ -88,10 +94,34 @@ class TransformersFamily(EncoderFamily):
 
     def open(self, name: str, options: EncoderOptions, *, texts_only: bool = False) -> Encoder:
         """See :meth:`EncoderFamily.open`."""
-        return TransformersEncoder(_locate(name), name, options)
+        from mmsearch.models.encoders.exported import open_best
+
+        files = HubFiles(name, _locate(name))
+        whole = lambda: TransformersEncoder(files.directory, name, options)  # noqa: E731
+        return open_best(files, options, whole, texts_only=texts_only)
 
 
 FAMILY = TransformersFamily()
+
+
+@dataclass(frozen=True)
+class HubFiles:
+    """A model in the format of transformers that is whole on this machine."""
+
+    name: str
+    directory: Path
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex SHA-256 of the weights: of the file, or of the digests of its parts in order of their names."""
+        return _digest(self.directory)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes when the same weights would be used in another way: another name, configuration or tokenizer."""
+        others = [self.directory / name for name in sorted(_OTHER_FILES) if (self.directory / name).is_file()]
+        lines = [self.name, *(f"{path.name} {file_digest(path)}" for path in others)]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 class TransformersEncoder(TorchEncoder):
@@ -111,7 +141,8 @@ class TransformersEncoder(TorchEncoder):
         super().__init__(options)
         import torch
 
-        self.directory = directory
+        self.directory: Path = directory
+        self.files = HubFiles(name, directory)
         kind = str(read_json(directory / "config.json").get("model_type"))
         if kind not in _RULES:
             raise EncoderError(f"{name} is a model of the type {kind}; expected one of {', '.join(_RULES)}")
@@ -128,7 +159,7 @@ class TransformersEncoder(TorchEncoder):
         bias = getattr(model, "logit_bias", None)
         self.spec = EncoderSpec(
             name=name,
-            digest=_digest(directory),
+            digest=self.files.digest,
             dim=int(getattr(model.config, "projection_dim", 0) or model.config.vision_config.hidden_size),
             preprocessing=_describe(self._processor, self._patches),
             score_type="cosine" if bias is None else "sigmoid",
@@ -136,17 +167,19 @@ class TransformersEncoder(TorchEncoder):
             logit_bias=None if bias is None else float(bias.detach().item()),
         )
         self._mean, self._std = _normalisation(self._processor)
+        self.preparation = None if self._patches else Preparation.of_transformers(self._processor)
         self._shape, self.input_size = self._expected(name)
         self.model = model.requires_grad_(False).to(device=self.device, dtype=self._dtype)
+        self._text_module = self._text_module_of(self.model)
         self._image_encoder: Callable[..., Any] = self.model.get_image_features
         if options.compile:
             self._image_encoder = torch.compile(self._image_encoder)
 
     def prepare_image(self, image: Image) -> npt.NDArray[np.generic]:
         """As the class says."""
+        if self.preparation is not None:
+            return self.preparation(image)
         rgb = image if image.mode == "RGB" else image.convert("RGB")
-        if getattr(self._processor, "do_center_crop", False):
-            rgb = without_far_ends(rgb)
         given = self._processor(images=rgb, do_rescale=False, do_normalize=False, return_tensors="np")
         pixels: npt.NDArray[np.uint8] = np.asarray(given["pixel_values"][0]).astype(np.uint8)
         if self._patches:
@@ -161,30 +194,70 @@ class TransformersEncoder(TorchEncoder):
         Raises:
             VectorError: ``inputs`` has another shape or type.
         """
-        if inputs.shape[1:] != self._shape or inputs.dtype != np.uint8:
-            raise VectorError(
-                f"prepared images have the shape {inputs.shape} and type {inputs.dtype}; expected (n,"
-                f" {', '.join(map(str, self._shape))}) uint8, as prepare_image gives them"
-            )
-        return self._in_batches(inputs, self._patch_rows if self._patches else self._image_rows)
+        pixels = checked_pixels(inputs, self._shape)
+        return self._encoded(pixels, self._patch_rows if self._patches else self._image_rows)
 
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
         """n texts to (n, dim) rows of length 1."""
         if not texts:
             return np.zeros((0, self.spec.dim), dtype=np.float32)
+        ids, mask = self._ids_and_mask(texts)
+        order = np.argsort(mask.sum(axis=1), kind="stable")  # short texts with short ones: less is padded
+        rows = self._in_batches(np.stack([ids, mask], axis=1)[order], self._text_rows)
+        return rows[np.argsort(order)]
+
+    def _ids_and_mask(
+        self, texts: Sequence[str], *, fill: bool = False
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         with self._tokenizing:
             found = self._tokenizer(
                 [self._cleaned(text) for text in texts],
-                padding="max_length" if self._rules.fills else "longest",
+                padding="max_length" if self._rules.fills or fill else "longest",
                 truncation=True,
                 max_length=self.max_text_tokens,
                 return_tensors="np",
             )
         ids = np.asarray(found["input_ids"], dtype=np.int64)
-        mask = np.asarray(found.get("attention_mask", np.ones_like(ids)), dtype=np.int64)
-        order = np.argsort(mask.sum(axis=1), kind="stable")  # short texts with short ones: less is padded
-        rows = self._in_batches(np.stack([ids, mask], axis=1)[order], self._text_rows)
-        return rows[np.argsort(order)]
+        return ids, np.asarray(found.get("attention_mask", np.ones_like(ids)), dtype=np.int64)
+
+    def image_module_on_cpu(self) -> torch.nn.Module:
+        """See :meth:`TorchEncoder.image_module_on_cpu`."""
+        from mmsearch.models.encoders.torch_modules import ImageModule
+
+        model = self._model_on_cpu()
+        return ImageModule(model, model.get_image_features, self._mean, self._std)
+
+    def text_module_on_cpu(self) -> TransformersText:
+        """See :meth:`TorchEncoder.text_module_on_cpu`."""
+        return self._text_module_of(self._model_on_cpu())
+
+    def _text_module_of(self, model: Any) -> TransformersText:
+        from mmsearch.models.encoders.torch_modules import TransformersText
+
+        return TransformersText(model, cuts=not self._rules.fills, reads_class_token=self._reads_class_token)
+
+    def text_inputs(self, texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:
+        """See :meth:`TorchEncoder.text_inputs`."""
+        return list(self._ids_and_mask(texts, fill=True)[: 2 if self._has_mask else 1])
+
+    def reference_text_rows(self, texts: Sequence[str]) -> FloatArray:
+        """See :meth:`TorchEncoder.reference_text_rows`."""
+        return self.encode_texts(texts)
+
+    def saved_tokenizer(self, directory: Path) -> dict[str, Any] | None:
+        """See :meth:`TorchEncoder.saved_tokenizer`. Only if it gives what that of transformers does."""
+        plain = PlainTokenizer.of_transformers(self._tokenizer, self.max_text_tokens, lower=self._rules.lower)
+        reads_places = self._has_mask or not self._rules.fills
+        if plain is None or (reads_places and self._tokenizer.padding_side != "right"):
+            return None
+        ids, lengths = plain.ids_and_lengths(_HARD_TEXTS)
+        theirs, mask = self._ids_and_mask(_HARD_TEXTS, fill=True)
+        same = np.array_equal(ids, theirs) and (not self._has_mask or np.array_equal(lengths, mask.sum(axis=1)))
+        counts = [plain.count(text) for text in _HARD_TEXTS] == [self.count_tokens(text) for text in _HARD_TEXTS]
+        return plain.save(directory) if same and counts else None
+
+    def _model_on_cpu(self) -> Any:
+        return self.model if self.device.type == "cpu" else _load(self.directory, self.spec.name)[0]
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, special ones included, before it is cut."""
@@ -192,8 +265,7 @@ class TransformersEncoder(TorchEncoder):
             return len(self._tokenizer(self._cleaned(text), truncation=False, verbose=False)["input_ids"])
 
     def _cleaned(self, text: str) -> str:
-        text = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate is no character
-        return text.lower() if self._rules.lower else text
+        return cleaned(text, lower=self._rules.lower)
 
     def _expected(self, name: str) -> tuple[tuple[int, ...], int]:
         """The shape of one prepared image, and the shorter side that a picture must have to lose nothing."""
@@ -207,17 +279,21 @@ class TransformersEncoder(TorchEncoder):
         return shape, side
 
     def _image_rows(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
-        return _rows(self._image_encoder(pixel_values=self._pixels(images, self._mean, self._std)))
+        from mmsearch.models.encoders.torch_modules import unit_rows
+
+        return unit_rows(self._image_encoder(pixel_values=self._pixels(images, self._mean, self._std)))
 
     def _patch_rows(self, packed: npt.NDArray[np.uint8]) -> torch.Tensor:
         import torch
+
+        from mmsearch.models.encoders.torch_modules import unit_rows
 
         shapes = self._to_device(packed[:, 0, :2].astype(np.int64) + 1)
         patches = self._to_device(packed[:, 1:].reshape(len(packed), self._patches, -1, 3)).to(torch.float32) / 255
         mean, std = (torch.tensor(v, device=self.device) for v in (self._mean, self._std))
         mask = torch.arange(self._patches, device=self.device) < shapes.prod(1, keepdim=True)
         normalised = ((patches - mean) / std).flatten(-2) * mask[..., None]
-        return _rows(
+        return unit_rows(
             self._image_encoder(
                 pixel_values=normalised.to(self._dtype), pixel_attention_mask=mask.int(), spatial_shapes=shapes
             )
@@ -228,11 +304,8 @@ class TransformersEncoder(TorchEncoder):
             used = np.flatnonzero(tokens[:, 1].any(axis=0))
             tokens = tokens[:, :, used[0] : used[-1] + 1] if len(used) else tokens
         ids, mask = self._to_device(tokens[:, 0]), self._to_device(tokens[:, 1])
-        inputs = {"input_ids": ids, **({"attention_mask": mask} if self._has_mask else {})}
-        if self._reads_class_token:  # several versions of transformers look for a pooled output that there is not
-            first = self.model.text_model(**inputs).last_hidden_state[:, 0]
-            return _rows(self.model.text_projection(first))
-        return _rows(self.model.get_text_features(**inputs))
+        rows: torch.Tensor = self._text_module(*([ids, mask] if self._has_mask else [ids]))
+        return rows
 
 
 def is_hub_name(name: str) -> bool:
@@ -346,14 +419,6 @@ def _quiet(transformers: Any) -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _rows(features: Any) -> torch.Tensor:
-    """(n, dim) float32 of length 1; from transformers 5 on, features come in an object."""
-    import torch
-
-    pooled = features if torch.is_tensor(features) else features.pooler_output
-    return torch.nn.functional.normalize(pooled.float(), dim=-1)
 
 
 def _normalisation(processor: Any) -> tuple[list[float], list[float]]:

@@ -65,6 +65,7 @@ class ManyViews(Encoder):
         )
         self.input_size = round(inner.input_size / MIDDLE)
         self.batch_size = max(1, inner.batch_size // VIEWS)
+        self.has_int8 = inner.has_int8
         self.max_text_tokens = inner.max_text_tokens
 
     def prepare_image(self, image: Image) -> npt.NDArray[np.generic]:
@@ -91,6 +92,14 @@ class ManyViews(Encoder):
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
         """See :meth:`Encoder.encode_texts`."""
         return self.inner.encode_texts(texts)
+
+    def encode_queries(self, texts: Sequence[str], language: str | None = None) -> FloatArray:
+        """See :meth:`Encoder.encode_queries`."""
+        return self.inner.encode_queries(texts, language)
+
+    def reads_query(self, text: str, language: str | None = None) -> bool:
+        """See :meth:`Encoder.reads_query`."""
+        return self.inner.reads_query(text, language)
 
     def patch_scores(self, image: Image, vector: FloatArray) -> FloatArray | None:
         """Those of the whole picture."""

@@ -223,8 +223,9 @@ class SecondLook(Reranker):
         return scores
 
     def _read(self, text: str) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-        """The text's vector and the columns of its terms."""
-        return self.encoder.encode_texts([text])[0], self.model.columns(text)
+        """The text's vector and the columns of its terms, of which another language than English has none."""
+        columns = self.model.columns(text if self.encoder.is_read_as_english(text) else "")
+        return self.encoder.encode_queries([text])[0], columns
 
 
 def mean_of_looks(vectors: FloatArray) -> FloatArray:

@@ -3,17 +3,16 @@
 Two things are read from it:
 
 - **Hubness.** Some pictures lie near every text, some text passages near every picture; see `calibrate.fit`.
-- **Relevance.** The best of a million is better than the best of a hundred. So how well a hit fits
-  (`calibrate.fit`) is compared with how well the best hits of generic captions fit in this very store: its
-  relevance is the share of them that it beats. Text passages and images as queries are compared by cosine, images
-  with the nearest neighbours of a sample of the store's own images.
+- **Relevance.** Of a text and pictures the chance that a hit is right; see `calibrate.fit`. Of text passages the share
+  of generic captions whose best passage in this very store has a lower score; of an image and images the share of the
+  store's images that have a less similar nearest neighbour.
 
 The store keeps it, and what was measured of each segment (`Store.columns`), as a cache: made anew when it does not fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
@@ -22,15 +21,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.core.modalities import Group, is_passages, names_in
+from mmsearch.core.modalities import is_passages, names_in
 from mmsearch.core.types import EncoderSpec
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.models.encoders.caption_centroids import NEIGHBOURS
 from mmsearch.query.calibrate.caption_bank import bank_vectors, captions_digest, generic_captions
 from mmsearch.query.calibrate.fit import (
-    TOGETHER,
     FitScale,
-    Tops,
+    Pooled,
+    TextSpread,
     hubness_of_passages,
     hubness_of_vectors,
     learned_numbers,
@@ -39,14 +38,13 @@ from mmsearch.query.calibrate.fit import (
     weights,
 )
 from mmsearch.query.options import ALPHA
-from mmsearch.store.base import Block, Columns, FloatArray, IdArray, Store
+from mmsearch.store.base import Columns, FloatArray, IdArray, Store
 
 SAMPLE, OTHERS = 512, 80_000
 """Images of the store that stand for images as queries, and those that may be their nearest neighbours."""
 LAZY = 50_000
 """A search itself makes up for at most so many segments that no calibration covers: more would be felt."""
 Kind = Literal["text", "image"]
-GROUPS: tuple[Group, ...] = ("visual", "text")
 
 
 def bank_digest() -> str:
@@ -56,21 +54,21 @@ def bank_digest() -> str:
 
 @lru_cache(maxsize=8)
 def fit_scale(spec: EncoderSpec) -> FitScale:
-    """What fits of an encoder are measured by."""
-    return FitScale.of(spec, load_reference(spec.digest, captions_digest(generic_captions())))
+    """What the relevance of an encoder's scores is read from."""
+    return FitScale(load_reference(spec.digest, captions_digest(generic_captions())))
 
 
 class Matches(NamedTuple):
-    """Segments that a query has found. Of the query: its ``kind``, how much hubness counts for it (``weights``, (1,),
-    see `Calibration.weights`) and what it usually reaches (``usual``, (1,), see `FitScale.usual`). Of each segment,
-    (n,): its id, its cosine and whether it is a text passage.
+    """What a query has found. Of the query: its ``kind``, the ``spread`` of its scores over pictures where it is a text
+    and that is known, and how many telling ``words`` it has. Of each segment, (n,): its cosine, its score, and whether
+    it is a text passage.
     """
 
     kind: Kind
-    weights: FloatArray
-    usual: FloatArray | None
-    ids: IdArray
+    spread: TextSpread | None
+    words: int
     cosines: FloatArray
+    totals: FloatArray
     are_texts: npt.NDArray[np.bool_]
 
 
@@ -79,14 +77,16 @@ class Calibration:
     """``bank`` float16 (captions, dim): the generic captions. ``covered``: how many segments of the ``store`` it
     knows, the first ones. ``learned``: see `mmsearch.query.calibrate.fit.learned_numbers`.
 
-    ``tops``: for each group of segments what generic captions find best in it. ``neighbours``: sorted, how similar the
-    nearest other picture is. Both are empty where nothing is known.
+    ``passages`` (captions,): the cosine of the best passage for each generic caption. ``pooled``: how generic captions
+    score with pictures. ``neighbours``: sorted, how similar the nearest other picture is. All are empty where nothing
+    is known.
     """
 
     store: Store
     covered: int
     bank: npt.NDArray[np.float16]
-    tops: Mapping[Group, Tops]
+    passages: FloatArray
+    pooled: Pooled
     neighbours: FloatArray
     scale: FitScale
     learned: int = 0
@@ -109,68 +109,56 @@ class Calibration:
         """How much hubness counts for each of ``queries``, (q, dim) of length 1: (q,)."""
         return np.ones(len(queries), np.float32) if kind == "image" else weights(queries, self.learned)
 
+    def spread(self, query: FloatArray, weight: float, scores: Callable[[], FloatArray]) -> TextSpread | None:
+        """How the scores of a text, (dim,) of length 1, are spread over pictures; ``None`` where nothing is known.
+
+        ``weight``: how much hubness counts for it. ``scores``: gives its corrected scores with some pictures of the
+        store; asked for only where no reference photos ship for the encoder.
+        """
+        if self.scale.reference is not None:
+            return self.scale.reference.spread(query, weight)
+        return self.pooled.spread(scores()) if self.pooled.count else None
+
     def relevance_of(self, matches: Matches) -> list[float | None]:
-        """The share of generic queries whose best hit fits worse, for each; ``None`` where too little is known."""
-        relevance: list[float | None] = [None] * len(matches.ids)
-        for group in GROUPS:
-            places = np.flatnonzero(matches.are_texts == (group == "text"))
-            if len(places):
-                shares = share_beaten(self.fits(matches, group, places), self._best(matches.kind, group))
-                for place, share in zip(places.tolist(), [] if shares is None else shares.tolist(), strict=False):
-                    relevance[place] = share
+        """How relevant each segment is; ``None`` where too little is known. Among those of one group, the higher the
+        score the higher it is.
+        """
+        relevance: list[float | None] = [None] * len(matches.totals)
+        for of_texts in (False, True):
+            places = np.flatnonzero(matches.are_texts == of_texts)
+            if not len(places):
+                continue
+            if matches.kind == "image":
+                known = None if of_texts else share_beaten(matches.cosines[places], self.neighbours)
+            elif of_texts:
+                known = share_beaten(matches.cosines[places], self._sorted_passages)
+            elif matches.spread is None:
+                known = None
+            else:
+                known = self.scale.curve.relevance(matches.totals[places], matches.spread, matches.words)
+            for place, value in zip(places.tolist(), [] if known is None else known.tolist(), strict=False):
+                relevance[place] = value
         return relevance
 
-    def relevance_together(self, matches: Matches) -> float | None:
-        """The share of generic captions whose first hits together fit worse than these, all of one group."""
-        group: Group = "text" if len(matches.are_texts) and matches.are_texts[0] else "visual"
-        if matches.kind == "image" or group not in self.tops or not len(matches.ids):
-            return None
-        fits = self.fits(matches, group, np.arange(len(matches.ids)))
-        shares = share_beaten(fits[:TOGETHER].mean(keepdims=True), self._together[group])
-        return None if shares is None else float(shares[0])
-
-    def fits(self, matches: Matches, group: Group, places: npt.NDArray[np.intp]) -> FloatArray:
-        """How well segments of one group, at some places, fit the query."""
-        ids, cosines = matches.ids[places], matches.cosines[places]
-        if matches.kind == "image" or group == "text":
-            return cosines
-        crowd = self.store.columns(ids).crowd if self.covered else np.zeros(len(ids), dtype=np.float32)
-        alpha = ALPHA * matches.weights
-        return self.scale.fits(cosines, cosines - alpha * self.hubness_of(ids), crowd, matches.usual)
-
-    def _best(self, kind: Kind, group: Group) -> FloatArray:
-        if kind == "image":
-            return self.neighbours if group == "visual" else self.neighbours[:0]
-        return self._bests[group] if group in self._bests else self.neighbours[:0]
-
     @cached_property
-    def _bests(self) -> dict[Group, FloatArray]:
-        return {group: tops.best() for group, tops in self.tops.items()}
-
-    @cached_property
-    def _together(self) -> dict[Group, FloatArray]:
-        return {group: tops.together() for group, tops in self.tops.items()}
+    def _sorted_passages(self) -> FloatArray:
+        return np.sort(self.passages)
 
 
 def load_calibration(store: Store) -> Calibration:
     """What the store has kept if it fits its vectors and this mmsearch, else one that covers nothing."""
     scale, none = fit_scale(store.spec), np.zeros(0, dtype=np.float32)
     values, covered = store.calibration()
-    bank = np.zeros((0, 1), dtype=np.float16)
+    nothing = Calibration(store, 0, np.zeros((0, 1), dtype=np.float16), none, Pooled(), none, scale)
     try:
-        if str(values["digest"]) != _digest(scale):
-            return Calibration(store, 0, bank, {}, none, scale)
-        bank = values["bank"]
-        tops = {
-            group: Tops(values[f"{group}_scores"], values[f"{group}_fits"])
-            for group in GROUPS if f"{group}_scores" in values
-        }  # fmt: skip
-        neighbours, learned = values["neighbours"], int(values["learned"])
-    except KeyError:
-        return Calibration(store, 0, bank, {}, none, scale)
-    if not covered:
-        return Calibration(store, 0, bank, {}, none, scale)
-    return Calibration(store, covered, bank, tops, neighbours, scale, learned)
+        if not covered or str(values["digest"]) != _digest(scale):
+            return nothing
+        return Calibration(
+            store, covered, values["bank"], values["passages"], Pooled(*values["pooled"].tolist()),
+            values["neighbours"], scale, int(values["learned"]),
+        )  # fmt: skip
+    except (KeyError, TypeError):
+        return nothing
 
 
 def refresh_calibration(store: Store, encoder: Encoder, most: int | None = None) -> Calibration:
@@ -194,48 +182,32 @@ def segments_without_calibration(store: Store) -> int:
 
 
 def _extended(known: Calibration, bank: npt.NDArray[np.float16], encoder: Encoder) -> Calibration:
-    store, captions = known.store, bank.astype(np.float32)
-    scale, usual = known.scale, known.scale.usual(captions)
+    store, captions, scale = known.store, bank.astype(np.float32), known.scale
     centroids, photos = encoder.caption_centroids(), encoder.photo_sample()
     learned = learned_numbers(centroids)
     alphas = ALPHA * weights(captions, learned)
     columns: list[Columns] = []
-    tops = {group: known.tops.get(group, Tops.none(len(captions))) for group in GROUPS}
+    passages, pooled = known.passages, known.pooled
     for block in store.blocks(known.covered):
         scores = block.vectors @ captions.T
-        measured, of_pictures = _measured(block, scores, centroids, photos, scale)
-        columns.append(measured)
-        corrected = scores - alphas * of_pictures[:, None]
-        for group, members in zip(GROUPS, (~block.is_text, block.is_text), strict=True):
-            alive = np.flatnonzero(members & ~block.is_dead)
-            alive = alive[tops[group].promising(corrected[alive])]
-            if group == "text":
-                fits = corrected[alive]
-            else:
-                fits = scale.fits(scores[alive], corrected[alive], measured.crowd[alive, None], usual)
-            tops[group] = tops[group].merged(corrected[alive], fits)
-    pictures = _nearest_neighbours(store)
-    neighbours = pictures if len(pictures) else known.neighbours
-    found = {group: top for group, top in tops.items() if len(top.scores)}
+        pictures, texts = ~block.is_text & ~block.is_dead, block.is_text & ~block.is_dead
+        hubness = np.where(block.is_text, np.float32(0), hubness_of_vectors(block.vectors, scores, centroids))
+        if scale.reference is None:
+            pooled = pooled.plus(scores[pictures] - alphas * hubness[pictures, None])
+        if texts.any():
+            best = scores[texts].max(axis=0)
+            passages = np.maximum(passages, best) if len(passages) else best
+        hubness[block.is_text] = hubness_of_passages(block.vectors[block.is_text], photos, scale.reference)
+        columns.append(Columns(hubness, block.is_text))
+    found = _nearest_neighbours(store)
+    neighbours = found if len(found) else known.neighbours
     values: dict[str, npt.NDArray[Any]] = {
-        "bank": bank, "digest": np.array(_digest(scale)), "learned": np.array(learned), "neighbours": neighbours
+        "bank": bank, "digest": np.array(_digest(scale)), "learned": np.array(learned), "neighbours": neighbours,
+        "passages": passages, "pooled": np.array([pooled.count, pooled.total, pooled.squares]),
     }  # fmt: skip
-    for group, top in found.items():
-        values |= {f"{group}_scores": top.scores, f"{group}_fits": top.fits}
     grown = Columns(*(np.concatenate(parts) for parts in zip(*columns, strict=True)))
     store.keep_calibration(values, grown, known.covered)
-    return Calibration(store, store.size, bank, found, neighbours, scale, learned)
-
-
-def _measured(
-    block: Block, scores: FloatArray, centroids: FloatArray | None, photos: FloatArray | None, scale: FitScale
-) -> tuple[Columns, FloatArray]:
-    """What is kept of segments; and the hubness of the pictures among them alone, 0 for the others."""
-    of_pictures = np.where(block.is_text, np.float32(0), hubness_of_vectors(block.vectors, scores, centroids))
-    hubness = of_pictures.copy()
-    hubness[block.is_text] = hubness_of_passages(block.vectors[block.is_text], photos, scale.reference)
-    crowd = np.where(block.is_text, np.float32(0), scale.crowd(scores))
-    return Columns(hubness, crowd, block.is_text), of_pictures
+    return Calibration(store, store.size, bank, passages, pooled, neighbours, scale, learned)
 
 
 def _nearest_neighbours(store: Store) -> FloatArray:

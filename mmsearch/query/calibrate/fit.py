@@ -1,19 +1,21 @@
-"""How well queries fit pictures, comparable between queries and between pictures; and what is known for that: hubness
-and reference photos.
+"""How often hits of a text are right, by their scores; and what is known for that: hubness and reference photos.
 
-# Fits
+# Relevance
 
-A cosine of 0.3 is a good hit for one query and noise for another. The fit of a query and a picture is
+A cosine of 0.3 is a good hit for one query and noise for another. So a score is read beside what the same text gets
+from photos that no index holds (`Reference`): ``z``, how many standard deviations it lies above their mean. The
+relevance of a hit is the chance that it is right,
 
-    τ · log( e^(s/τ) / (e^(s/τ) + Σ e^(b/τ)) )  +  c − u
+    1 / (1 + e^−(a + b·z + c·n + d·n·z + e·f))
 
-``s`` is the cosine of the two, ``b`` those of the picture and each generic caption, ``c`` the score corrected for
-hubness and ``u`` what the query usually reaches at best among unrelated photos (`Reference`). So a picture that
-generic captions describe better speaks against the query, and a query that finds something everywhere has to
-find more. The last two terms are left out where no reference photos ship for an encoder.
+``n`` is the logarithm of the number of telling words: one photo is right for a long caption, many are for a name.
+``f`` is how far the 99th percentile of the photos falls short of 2.5 standard deviations: of what photos show often
+("person") no few stand out, and it is right at a lower score. ``b`` and ``d`` are positive, so it rises with the score
+and never rises down a list. a to e are fitted by logistic regression (Platt 1999) on several labelled libraries:
+`scripts/fit_relevance.py`, docs/relevance.md.
 
-τ is the temperature that the encoder was trained with where it is known (CLIP compares texts by softmax). Encoders
-that were trained pair by pair (SigLIP) know of no comparison between texts: there, the fit is the corrected score.
+For encoders without reference photos, the store's own pictures stand in for them, mixed with what generic captions
+score there, so that three photos of dogs do not make a dog look ordinary (`PRIOR`).
 
 # Hubness
 
@@ -32,40 +34,40 @@ further from what is searched for than those the encoder knows, and count half.
 
 # Reference photos
 
-What a text's scores are like among photos that have nothing to do with it.
+What a text's scores are like among photos of all kinds.
 
 Some queries score high everywhere ("a person in a place"), others low; and some passages lie near every photo and
-answer for photos that they do not describe. How high a text rises by chance is read from photos that no index holds:
-`reference.npz` has the vectors of a thousand, by one encoder, squeezed to their first principal components.
-`scripts/reference.py` makes it anew when the weights or the captions have changed; until then, and for other encoders,
-nothing is known of it.
+are found for photos that they do not describe. `reference.npz` has the vectors of two thousand photos, by one encoder,
+squeezed to their first principal components. `scripts/reference.py` makes it anew when the weights or the captions have
+changed; until then, and for other encoders, nothing is known of it.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from mmsearch.core.arrays import dequantised, read_npz
-from mmsearch.core.types import EncoderSpec
 from mmsearch.models.encoders.base import FloatArray
 from mmsearch.models.encoders.caption_centroids import caption_shares, nearest_mean, nearness
 from mmsearch.models.encoders.views import reads_texts_as
 
-TEMPERATURE = np.float32(0.03)
-"""Where the encoder does not say its own."""
-TOGETHER = 5
-"""So many of the first hits speak together for what an index holds."""
-
-
+FREQUENT = 2.5
+"""What photos show often has its 99th percentile below so many standard deviations."""
+PRIOR = 64
+"""So many pictures of a store weigh as much as what generic captions score there."""
+ENOUGH = 200
+"""So many pictures have a 99th percentile worth looking at."""
 GENERIC = 0.5
 """What every query counts where only generic captions are known: more loses on captions and on names."""
 SHIPPED = Path(__file__).parent / "reference.npz"
-USUAL = 0.99
-"""Which share of the photos a query's usual best score leaves below it."""
+"""Of the built-in encoder; those of others lie beside it, see `reference_file`."""
+HIGH = 0.99
+"""The share of the photos that score lower than what counts as a high score."""
 
 
 # Hubness
@@ -110,7 +112,7 @@ class Reference:
     """Photos as ``middle`` + ``places`` @ ``axes``, float32 (dim,), (photos, components) and (components, dim).
 
     ``corrections`` (photos,) is what hubness takes off their scores with a query that counts in full, ``learned``
-    tells how much others count (`weights`). ``name`` tells it from others.
+    tells how much others count (`weights`). ``name`` tells it from others. ``curve``: what was fitted for the encoder.
     """
 
     middle: FloatArray
@@ -119,15 +121,11 @@ class Reference:
     corrections: FloatArray
     learned: int
     name: str
+    curve: Curve | None = None
 
-    def usual(self, queries: FloatArray) -> FloatArray:
-        """The corrected score that only few of the photos reach, (q,), for ``queries`` float32 (q, dim)."""
-        scores = self._scores(queries)
-        scores -= weights(queries, self.learned)[:, None] * self.corrections
-        # The quantile itself, not a mean between two neighbours, needs no full sort.
-        place = int(USUAL * (scores.shape[1] - 1))
-        usual: FloatArray = np.partition(scores, place, axis=1)[:, place].astype(np.float32)
-        return usual
+    def spread(self, query: FloatArray, weight: float) -> TextSpread:
+        """How the photos score for one ``query``, float32 (dim,); hubness counts ``weight`` for it."""
+        return TextSpread.of(self._scores(query[None])[0] - np.float32(weight) * self.corrections)
 
     def nearness(self, passages: FloatArray) -> FloatArray:
         """How much of a hub among photos each of ``passages``, float32 (n, dim), is: (n,)."""
@@ -138,15 +136,22 @@ class Reference:
         return scores
 
 
-def load_reference(digest: str, captions: str, path: Path = SHIPPED) -> Reference | None:
+def reference_file(digest: str) -> Path:
+    """Where the reference photos of the encoder of this ``digest`` lie, if any ship for it."""
+    own = SHIPPED.with_name(f"reference-{digest[:12]}.npz")
+    return own if own.exists() else SHIPPED
+
+
+def load_reference(digest: str, captions: str, path: Path | None = None) -> Reference | None:
     """What ships for the encoder of this ``digest`` and the caption bank of this digest; ``None`` where none does.
 
     It serves that encoder with several views as well: a query reaches nearly the same among its vectors.
     """
-    stored = read_npz(path, lambda encoder: reads_texts_as(digest, encoder))
+    stored = read_npz(path or reference_file(digest), lambda encoder: reads_texts_as(digest, encoder))
     try:
         if stored is None or str(stored["captions"]) != captions:
             return None
+        fitted = stored.get("curve")
         return Reference(
             stored["middle"].astype(np.float32),
             dequantised(stored["axes"], stored["axes_scale"]),
@@ -154,94 +159,117 @@ def load_reference(digest: str, captions: str, path: Path = SHIPPED) -> Referenc
             stored["corrections"].astype(np.float32),
             int(stored["learned"]),
             str(stored["name"]),
+            None if fitted is None else Curve(*fitted.tolist()),
         )
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 
-# Fits
+# Relevance
+
+
+@dataclass(frozen=True)
+class TextSpread:
+    """How a text's scores are spread over photos: ``mean`` and ``deviation``, and ``high``, the 99th percentile in
+    standard deviations from the mean.
+    """
+
+    mean: float
+    deviation: float
+    high: float = FREQUENT
+
+    @classmethod
+    def of(cls, scores: FloatArray) -> TextSpread:
+        """That of ``scores`` (photos,)."""
+        mean, deviation = float(scores.mean()), max(float(scores.std()), 1e-6)
+        place = int(HIGH * (len(scores) - 1))  # the quantile itself, not a mean of two neighbours, needs no full sort
+        return cls(mean, deviation, (float(np.partition(scores, place)[place]) - mean) / deviation)
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The scores of generic captions with all pictures of a store: their ``count``, sum and sum of squares."""
+
+    count: float = 0.0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def plus(self, scores: FloatArray) -> Pooled:
+        """With further scores, of any shape."""
+        exact = scores.astype(np.float64)
+        return Pooled(
+            self.count + exact.size, self.total + float(exact.sum()), self.squares + float(np.square(exact).sum())
+        )
+
+    def spread(self, scores: FloatArray) -> TextSpread | None:
+        """How a text is spread whose ``scores`` with some pictures of the store, (n,), are known: the fewer they are,
+        the more it is what generic captions score; ``None`` where these are not known.
+        """
+        if not self.count:
+            return None
+        mean = self.total / self.count
+        variance = max(self.squares / self.count - mean**2, 0.0)
+        if not len(scores):
+            return TextSpread(mean, max(variance**0.5, 1e-6))
+        own, share = TextSpread.of(scores), len(scores) / (len(scores) + PRIOR)
+        mixed = mean + share * (own.mean - mean)
+        variance += share * (own.deviation**2 - variance)
+        return TextSpread(mixed, max(variance**0.5, 1e-6), own.high if len(scores) >= ENOUGH else FREQUENT)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The numbers a to e of the formula."""
+
+    constant: float
+    score: float
+    words: float
+    words_and_score: float
+    frequent: float
+
+    def relevance(self, totals: FloatArray, spread: TextSpread, words: int) -> FloatArray:
+        """The chance that hits of these scores (n,) are right, for a text of so many telling ``words``: (n,)."""
+        n = math.log(max(1, words))
+        rest = self.constant + self.words * n + self.frequent * max(FREQUENT - spread.high, 0.0)
+        z = (totals.astype(np.float64) - spread.mean) / spread.deviation
+        odds = np.clip(rest + (self.score + self.words_and_score * n) * z, -30, 30)
+        chances: FloatArray = (1 / (1 + np.exp(-odds))).astype(np.float32)
+        return chances
+
+
+CURVE = Curve(-3.614, 0.9575, -2.8806, 0.5085, 4.1037)
+"""Where none was fitted for an encoder: that of the built-in one."""
 
 
 @dataclass(frozen=True, eq=False)
 class FitScale:
-    """What fits of one encoder are measured by. ``temperature`` ``None``: every pair is judged alone."""
+    """What relevance is read from, of one encoder: the reference photos that ship for it, if any do."""
 
-    temperature: np.float32 | None
     reference: Reference | None
 
-    @classmethod
-    def of(cls, spec: EncoderSpec, reference: Reference | None) -> FitScale:
-        """That of an encoder and the reference photos that ship for it, if any do."""
-        if spec.score_type == "sigmoid":
-            return cls(None, reference)
-        return cls(np.float32(1 / spec.logit_scale) if spec.logit_scale else TEMPERATURE, reference)
+    @property
+    def curve(self) -> Curve:
+        """How often hits are right, by their scores."""
+        return CURVE if self.reference is None or self.reference.curve is None else self.reference.curve
 
     @property
     def name(self) -> str:
-        """Tells scales apart."""
-        return f"{self.temperature} {TOGETHER} {self.reference and self.reference.name}"
-
-    def crowd(self, scores: FloatArray) -> FloatArray:
-        """τ log Σ e^(b/τ) of each picture, (n,), from its cosines with all generic captions, (n, captions)."""
-        if self.temperature is None:
-            return np.zeros(len(scores), dtype=np.float32)
-        top = scores.max(axis=1)
-        rest = np.exp((scores - top[:, None]) / self.temperature).sum(axis=1)
-        crowd: FloatArray = (top + self.temperature * np.log(rest)).astype(np.float32)
-        return crowd
-
-    def usual(self, queries: FloatArray) -> FloatArray | None:
-        """What each of ``queries`` (q, dim) usually reaches, (q,); ``None`` where that is not known."""
-        return None if self.reference is None else self.reference.usual(queries)
-
-    def fits(
-        self, cosines: FloatArray, corrected: FloatArray, crowd: FloatArray, usual: FloatArray | np.float32 | None
-    ) -> FloatArray:
-        """The fits of pairs, all arrays of one shape or broadcast to it."""
-        if self.temperature is None:
-            fits = corrected
-        else:
-            fits = -self.temperature * np.logaddexp(np.float32(0), (crowd - cosines) / self.temperature)
-            if usual is not None:
-                fits = fits + corrected
-        found: FloatArray = (fits if usual is None else fits - usual).astype(np.float32)
-        return found
+        """Tells what is measured of segments apart."""
+        return f"relevance 2 {self.reference and self.reference.name}"
 
 
-@dataclass(frozen=True, eq=False)
-class Tops:
-    """The best pictures of each generic caption, best first: ``scores`` that order them, and their ``fits``, both
-    float32 (up to ``TOGETHER``, captions).
+def never_rising(relevance: Sequence[float | None]) -> list[float | None]:
+    """Relevance in the order of hits, none above one before it; where it is not known it stays so.
+
+    For hits of one text and one group it does not rise by itself. Here hits of several groups meet, some that a
+    reranker moved, and words that speak for certain.
     """
-
-    scores: FloatArray
-    fits: FloatArray
-
-    @classmethod
-    def none(cls, captions: int) -> Tops:
-        """Of no pictures."""
-        empty = np.zeros((0, captions), dtype=np.float32)
-        return cls(empty, empty)
-
-    def promising(self, scores: FloatArray) -> npt.NDArray[np.int64]:
-        """Which rows of ``scores`` (rows, captions) are among the best of any caption: their numbers."""
-        if len(self.scores) < TOGETHER:
-            return np.arange(len(scores), dtype=np.int64)
-        return np.flatnonzero((scores > self.scores[-1]).any(axis=1)).astype(np.int64)
-
-    def merged(self, scores: FloatArray, fits: FloatArray) -> Tops:
-        """With further pictures, both arrays (rows, captions)."""
-        scores, fits = np.concatenate([self.scores, scores]), np.concatenate([self.fits, fits])
-        order = np.argsort(-scores, axis=0, kind="stable")[:TOGETHER]
-        return Tops(np.take_along_axis(scores, order, 0), np.take_along_axis(fits, order, 0))
-
-    def best(self) -> FloatArray:
-        """Sorted: how well each caption is answered by its best picture."""
-        return np.sort(self.fits[0]) if len(self.fits) else np.zeros(0, dtype=np.float32)
-
-    def together(self) -> FloatArray:
-        """Sorted: how well each caption is answered by its best pictures together."""
-        return np.sort(self.fits.mean(axis=0)) if len(self.fits) else np.zeros(0, dtype=np.float32)
+    least, held = 1.0, []
+    for value in relevance:
+        if value is not None:
+            least = min(least, value)
+        held.append(None if value is None else least)
+    return held
 
 
 def share_beaten(fits: FloatArray, sorted_fits: FloatArray) -> FloatArray | None:

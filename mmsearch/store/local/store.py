@@ -437,8 +437,8 @@ class LocalStore(Store):
         """See `Store.columns`."""
         kept = self._kept()[1]
         if not len(ids) or int(ids.max()) < len(kept.hubness):
-            return Columns(kept.hubness[ids], kept.crowd[ids], kept.is_text[ids])
-        columns = Columns(np.zeros(len(ids), np.float32), np.zeros(len(ids), np.float32), np.zeros(len(ids), bool))
+            return Columns(kept.hubness[ids], kept.is_text[ids])
+        columns = Columns(np.zeros(len(ids), np.float32), np.zeros(len(ids), bool))
         known = ids < len(kept.hubness)
         for column, of_all in zip(columns, kept, strict=True):
             column[known] = of_all[ids[known]]
@@ -474,7 +474,7 @@ class LocalStore(Store):
 
     def _read_calibration(self) -> tuple[dict[str, Any], Columns]:
         none = np.zeros(0, dtype=np.float32)
-        nothing = Columns(none, none, none.astype(bool))
+        nothing = Columns(none, none.astype(bool))
         try:
             with (
                 self.directory.background_file(self.space).open("rb") as file,

@@ -215,6 +215,7 @@ def test_lists_become_one_by_relevance() -> None:
     assert [hit.path for hit in turns] == ["image1", "speech1", "image2"]
     assert relevance_of_speech(None, 0.0, 3) is None and relevance_of_speech(1.0, 0.0, 3) == 1.0
     assert relevance_of_speech(0.5, 1.0, 1) == 0.5 and relevance_of_speech(0.9, 1.0, 4) > 0.9
+    assert 0.1 < (relevance_of_speech(0.9, 0.0, 3) or 0) < 0.3 < (relevance_of_speech(0.995, 0.0, 3) or 0)
 
 
 def test_a_moment_begins_with_its_words_where_their_times_are_known() -> None:

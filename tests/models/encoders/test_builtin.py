@@ -55,7 +55,7 @@ def test_digest_is_that_of_the_files(encoder: BuiltinEncoder) -> None:
 
 
 def test_weights_stay_small() -> None:
-    assert sum(file.stat().st_size for file in SHIPPED_WEIGHTS.iterdir()) <= 48e6
+    assert sum(file.stat().st_size for file in SHIPPED_WEIGHTS.iterdir()) <= 80e6
 
 
 def test_model_card_names_sources_and_licences() -> None:
@@ -361,8 +361,9 @@ def _copy_with(folder: Path, change: object) -> Path:
     assert callable(change)
     target = folder / "weights"
     target.mkdir()
-    for name in ("image.onnx", "text.onnx", "tokenizer.json"):
-        (target / name).symlink_to(SHIPPED_WEIGHTS / name)
+    for path in SHIPPED_WEIGHTS.iterdir():
+        if path.suffix in (".onnx", ".npz") or path.name == "tokenizer.json":
+            (target / path.name).symlink_to(path)
     fields = json.loads((SHIPPED_WEIGHTS / "encoder.json").read_text(encoding="utf-8"))
     change(fields)
     (target / "encoder.json").write_text(json.dumps(fields), encoding="utf-8")

@@ -25,14 +25,10 @@ from tokenizers import models, pre_tokenizers, processors
 from mmsearch.core.errors import EncoderError, ModelMissing, VectorError
 from mmsearch.models.encoders import open_encoder
 from mmsearch.models.encoders.base import EncoderOptions
+from mmsearch.models.encoders.exported import ExportedEncoder
 from mmsearch.models.encoders.open_clip import _fuse, load_model
 from mmsearch.models.encoders.open_clip_files import locate
-from mmsearch.models.encoders.text_export import (
-    TextFirstEncoder,
-    export_directory,
-    export_text_encoder,
-    open_text_encoder,
-)
+from mmsearch.models.encoders.text_export import TEXT_EXPORTS, export_text_encoder, open_text_encoder
 from mmsearch.models.encoders.tokenizer import ClipTokenizer, HubTokenizer, open_tokenizer
 
 torch = pytest.importorskip("torch")
@@ -344,7 +340,7 @@ def test_missing_weights_of_a_known_model():
 
 def test_the_exported_text_encoder_equals_the_model(clip: Path, clip_export: Path):
     encoder = open_encoder(str(clip), texts_only=True)
-    assert isinstance(encoder, TextFirstEncoder)
+    assert isinstance(encoder, ExportedEncoder)
     whole = open_encoder(str(clip), EncoderOptions(device="cpu"))
     assert encoder.spec == whole.spec and encoder.input_size == whole.input_size
     assert encoder.encode_texts([]).shape == (0, 32)
@@ -357,7 +353,7 @@ def test_the_exported_text_encoder_equals_the_model(clip: Path, clip_export: Pat
 def test_the_exported_text_encoder_of_a_sigmoid_model(siglip: Path):
     first = open_encoder(str(siglip), EncoderOptions(device="cpu"), texts_only=True)
     second = open_encoder(str(siglip), texts_only=True)
-    assert not isinstance(first, TextFirstEncoder) and isinstance(second, TextFirstEncoder)
+    assert not isinstance(first, ExportedEncoder) and isinstance(second, ExportedEncoder)
     assert second.spec == first.spec
     assert (second.encode_texts(TEXTS) * first.encode_texts(TEXTS)).sum(axis=1).min() >= 0.9999
 
@@ -384,7 +380,7 @@ def test_an_export_that_fails_is_not_tried_at_every_query(tmp_path: Path, monkey
         encoder = open_encoder(str(directory), texts_only=True)
         assert encoder.encode_texts(["a dog"]).shape == (1, 8)
     assert tried == [1]
-    assert not list(export_directory(locate(str(directory))).parent.glob("new-*"))
+    assert not list(TEXT_EXPORTS.directory(locate(str(directory))).parent.glob("new-*"))
 
 
 def test_other_weights_or_a_damaged_export_are_never_used(clip: Path, clip_export: Path, tmp_path: Path):
@@ -393,7 +389,7 @@ def test_other_weights_or_a_damaged_export_are_never_used(clip: Path, clip_expor
     for file in clip.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     assert open_text_encoder(locate(str(clip))) is not None
-    assert export_directory(locate(str(copy))) != clip_export
+    assert TEXT_EXPORTS.directory(locate(str(copy))) != clip_export
     (copy / "open_clip_pytorch_model.bin").write_bytes(b"other weights")
     assert open_text_encoder(locate(str(copy))) is None
     onnx = clip_export / "tower.onnx"

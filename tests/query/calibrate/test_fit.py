@@ -1,4 +1,4 @@
-"""How well questions fit pictures: the formula by hand, what ships for it, and the best pictures of captions."""
+"""How relevant hits are: the formula by hand, what ships for it, and that it never rises down a list."""
 
 from __future__ import annotations
 
@@ -11,25 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import write_reference
 
-from mmsearch.core.types import EncoderSpec
 from mmsearch.models.encoders import open_encoder
 from mmsearch.query.calibrate.calibration import fit_scale
 from mmsearch.query.calibrate.caption_bank import captions_digest, generic_captions
 from mmsearch.query.calibrate.fit import (
+    CURVE,
+    ENOUGH,
+    FREQUENT,
     SHIPPED,
-    TEMPERATURE,
-    TOGETHER,
-    USUAL,
+    Curve,
     FitScale,
-    Tops,
+    Pooled,
+    TextSpread,
     load_reference,
+    never_rising,
     share_beaten,
 )
 from tests.support.colours import ColourEncoder
-
-
-def spec(score_type: str = "cosine", scale: float | None = None) -> EncoderSpec:
-    return EncoderSpec("any", "ab" * 32, 4, "none", score_type, scale)  # type: ignore[arg-type]
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -43,10 +41,10 @@ def test_the_shipped_photos_fit_the_shipped_weights_and_captions() -> None:
         assert str(stored["captions"]) == captions_digest(generic_captions()), "run scripts/reference.py"
     reference = fit_scale(encoder.spec).reference
     assert reference is not None and len(reference.places) >= 500
-    asked = encoder.encode_texts(["a dog", "a photo", "wqxz"])
-    usual = reference.usual(asked)
-    assert usual.shape == (3,) and np.isfinite(usual).all()
-    assert SHIPPED.stat().st_size < 200_000
+    assert reference.curve is not None, "run scripts/fit_relevance.py"
+    person, giraffe = (reference.spread(query, 0.1) for query in encoder.encode_texts(["person", "giraffe"]))
+    assert person.high < FREQUENT < giraffe.high, "half of the photos show people"
+    assert SHIPPED.stat().st_size < 400_000
 
 
 def test_nothing_ships_for_other_encoders_and_a_torn_file_is_none(tmp_path: Path) -> None:
@@ -56,58 +54,81 @@ def test_nothing_ships_for_other_encoders_and_a_torn_file_is_none(tmp_path: Path
     assert load_reference("ab", "cd", tmp_path / "none.npz") is None
 
 
-def test_what_is_usual_is_the_quantile_over_the_photos(tmp_path: Path) -> None:
+def test_the_spread_is_that_of_the_corrected_scores_of_the_photos(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     photos, corrections = unit(random.standard_normal((400, 32))), random.uniform(0, 0.1, 400).astype(np.float32)
     write_reference(photos, corrections, 16, "ab", "cd", tmp_path / "r.npz")
     reference = load_reference("ab", "cd", tmp_path / "r.npz")
     assert reference is not None and load_reference("ab", "ce", tmp_path / "r.npz") is None
-    asked = unit(random.standard_normal((7, 32)))
-    for question, usual in zip(asked, reference.usual(asked), strict=True):
-        count = max(0.0, 2 * sum(float(x) ** 2 for x in question[:16]) - 1)
-        scores = np.sort(photos @ question - count * corrections)
-        assert usual == pytest.approx(scores[int(USUAL * (len(scores) - 1))], abs=0.02)
+    assert reference.curve is None and FitScale(reference).curve == CURVE
+    for query in unit(random.standard_normal((7, 32))):
+        spread = reference.spread(query, 0.3)
+        scores = np.sort(photos @ query - 0.3 * corrections)
+        assert spread.mean == pytest.approx(scores.mean(), abs=2e-3)
+        assert spread.deviation == pytest.approx(scores.std(), abs=2e-3)
+        assert spread.high == pytest.approx((scores[int(0.99 * 399)] - scores.mean()) / scores.std(), abs=0.05)
 
 
-def test_the_fit_by_hand() -> None:
-    to_bank = np.array([[0.3, 0.1, 0.2], [0.05, 0.0, 0.1]], dtype=np.float32)
-    cosines, corrected = np.array([0.25, 0.12], dtype=np.float32), np.array([0.2, 0.1], dtype=np.float32)
-    for scale, tau in ((FitScale.of(spec(), None), 0.03), (FitScale.of(spec(scale=50.0), None), 0.02)):
-        crowd = scale.crowd(to_bank)
-        expected = []
-        for cosine, row in zip(cosines.tolist(), to_bank.tolist(), strict=True):
-            mine = math.exp(cosine / tau)
-            expected.append(tau * math.log(mine / (mine + sum(math.exp(one / tau) for one in row))))
-        np.testing.assert_allclose(scale.fits(cosines, corrected, crowd, None), expected, atol=1e-5)
-        np.testing.assert_allclose(
-            scale.fits(cosines, corrected, crowd, np.float32(0.15)), np.array(expected) + corrected - 0.15, atol=1e-5
-        )
-    assert float(TEMPERATURE) == pytest.approx(0.03)
+def test_the_curve_of_an_encoder_comes_with_its_photos(tmp_path: Path) -> None:
+    photos = unit(np.random.default_rng(0).standard_normal((200, 8)))
+    write_reference(photos, np.zeros(200, np.float32), 0, "ab", "cd", tmp_path / "r.npz")
+    with np.load(tmp_path / "r.npz") as stored:
+        values = dict(stored)
+    np.savez(tmp_path / "r.npz", **values, curve=np.array([-3.0, 1.0, -2.0, 0.5, 4.0]))
+    reference = load_reference("ab", "cd", tmp_path / "r.npz")
+    assert reference is not None and reference.curve == Curve(-3.0, 1.0, -2.0, 0.5, 4.0) == FitScale(reference).curve
+    np.savez(tmp_path / "r.npz", **values, curve=np.array([-3.0, 1.0]))
+    assert load_reference("ab", "cd", tmp_path / "r.npz") is None, "made by another version"
 
 
-def test_pairwise_encoders_know_of_no_comparison_between_texts() -> None:
-    scale = FitScale.of(spec("sigmoid", 110.0), None)
-    corrected = np.array([0.2, 0.1], dtype=np.float32)
-    crowd = scale.crowd(np.array([[0.9, 0.1], [0.1, 0.1]], dtype=np.float32))
-    np.testing.assert_allclose(scale.fits(corrected + 0.1, corrected, crowd, None), corrected)
+def test_the_relevance_by_hand() -> None:
+    curve, spread = Curve(-3.0, 1.0, -2.0, 0.5, 4.0), TextSpread(0.1, 0.05, 2.0)
+    scores = np.array([0.3, 0.15], dtype=np.float32)
+    for words, n in ((0, 0.0), (1, 0.0), (5, math.log(5))):
+        expected = [1 / (1 + math.exp(3 - z + 2 * n - 0.5 * n * z - 4 * 0.5)) for z in (4.0, 1.0)]
+        np.testing.assert_allclose(curve.relevance(scores, spread, words), expected, rtol=1e-5)
+    rare = curve.relevance(scores, TextSpread(0.1, 0.05, 9.0), 1)
+    assert (rare < curve.relevance(scores, spread, 1)).all(), "what photos show often is right at a lower score"
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(1, 9))
-def test_tops_grow_to_what_one_look_at_all_gives(seed: int, rows: int, step: int) -> None:
+@given(st.integers(0, 2**31), st.integers(1, 20))
+def test_relevance_rises_with_the_score_whatever_the_text(seed: int, words: int) -> None:
     random = np.random.default_rng(seed)
-    scores, fits = random.permutation(rows * 3).reshape(rows, 3), random.standard_normal((rows, 3))
-    tops = Tops.none(3)
-    for start in range(0, rows, step):
-        part = scores[start : start + step].astype(np.float32)
-        chosen = tops.promising(part)
-        tops = tops.merged(part[chosen], fits[start : start + step][chosen].astype(np.float32))
-    for caption in range(3):
-        order = np.argsort(-scores[:, caption])[:TOGETHER]
-        np.testing.assert_allclose(tops.scores[:, caption], scores[order, caption])
-        np.testing.assert_allclose(tops.fits[:, caption], fits[order, caption], rtol=1e-6)
-    assert tops.best().tolist() == sorted(tops.fits[0].tolist())
-    np.testing.assert_allclose(tops.together(), np.sort(tops.fits.mean(axis=0)))
+    scores = np.sort(random.uniform(-1, 8, 30)).astype(np.float32)
+    spread = TextSpread(random.uniform(-0.3, 0.3), random.uniform(1e-6, 0.3), random.uniform(-3, 9))
+    relevance = CURVE.relevance(scores, spread, words)
+    assert (np.diff(relevance) >= 0).all() and (relevance >= 0).all() and (relevance <= 1).all()
+
+
+@given(st.lists(st.none() | st.floats(0, 1)))
+def test_whatever_comes_never_rises(values: list[float | None]) -> None:
+    held = never_rising(values)
+    known = [value for value in held if value is not None]
+    assert known == sorted(known, reverse=True)
+    assert [value is None for value in held] == [value is None for value in values]
+    assert all(value is None or value <= given for value, given in zip(held, values, strict=True) if given is not None)
+    assert never_rising(sorted(known, reverse=True)) == known
+
+
+def test_few_pictures_of_a_store_tell_little_of_a_text() -> None:
+    random = np.random.default_rng(0)
+    captions = random.normal(0.1, 0.05, (300, 40)).astype(np.float32)
+    pooled = Pooled().plus(captions[:100]).plus(captions[100:])
+    whole = pooled.spread(np.zeros(0, np.float32))
+    assert whole is not None and whole.mean == pytest.approx(captions.mean(), abs=1e-5)
+    assert whole.deviation == pytest.approx(captions.std(), abs=1e-4)
+    assert Pooled().spread(captions[0]) is None
+    dogs = np.full(3, 0.4, np.float32)  # all of a tiny library shows it: it must not look ordinary
+    few = pooled.spread(dogs)
+    assert few is not None and abs(few.mean - whole.mean) < 0.02 and few.high == FREQUENT
+    many = pooled.spread(random.normal(0.3, 0.1, 20_000).astype(np.float32))
+    assert (
+        many is not None
+        and many.mean == pytest.approx(0.3, abs=0.01)
+        and many.deviation == pytest.approx(0.1, abs=0.01)
+    )
+    assert pooled.spread(np.linspace(0, 1, ENOUGH, dtype=np.float32)).high < FREQUENT  # type: ignore[union-attr]
 
 
 def test_a_share_needs_enough_to_compare_with() -> None:

@@ -1,0 +1,98 @@
+"""Queries in other languages with the built-in encoder: ``python benchmarks/languages.py``.
+
+``$MMSEARCH_TEST_DATA`` names a folder with ``photos/`` and with ``flickr8k/``: images, ``dev.txt``, captions in
+``captions.tsv`` and ``captions_LANGUAGE.tsv``. Prints one JSON object and writes it to
+``benchmarks/results/languages.json``.
+
+- R@k: share of captions, one a photo and source, whose photo is among the first k of the dev photos that have captions
+  in that language, by cosine alone; ``english``: taken for English, in %, of up to 500 captions.
+- names: mean average precision of the 80 object names of ``coco_names.tsv`` on ``photos/``, as bare words; ``chosen``
+  by the words themselves, ``said`` with the language given.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+from common.environment import data_folder
+from common.output import command_line, publish
+from PIL import Image
+
+from mmsearch.models.encoders.builtin import BuiltinEncoder
+
+FILES = {"en": "captions", **{code: f"captions_{code}" for code in ("zh", "de", "fr", "cs", "ar")}}
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """A table with tabs."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def encoded(encoder: BuiltinEncoder, paths: list[Path]) -> np.ndarray:
+    """Vectors of photos, (n, dim)."""
+    found = []
+    for start in range(0, len(paths), 64):
+        found.append(encoder.encode_images([Image.open(path).convert("RGB") for path in paths[start : start + 64]]))
+    return np.concatenate(found)
+
+
+def recalls(encoder: BuiltinEncoder, captions: list[tuple[int, str]], photos: np.ndarray) -> dict[str, float]:
+    """R@1 and R@10 of (photo, caption) among the photos that have one."""
+    pool = sorted({photo for photo, _ in captions})
+    own = np.searchsorted(pool, [photo for photo, _ in captions])
+    scores = encoder.encode_queries([caption for _, caption in captions]) @ photos[pool].T
+    before = (scores > scores[np.arange(len(own)), own][:, None]).sum(axis=1)
+    return {"photos": len(pool), "R@1": round(100 * float((before < 1).mean()), 1),
+            "R@10": round(100 * float((before < 10).mean()), 1)}  # fmt: skip
+
+
+def average_precision(scores: np.ndarray, relevant: np.ndarray) -> float:
+    """Of one ranking, best first."""
+    hits = relevant[np.argsort(-scores, kind="stable")]
+    return float((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].mean())
+
+
+def main() -> None:
+    """Measures and publishes."""
+    options = command_line(__doc__).parse_args()
+    data, encoder = data_folder(), BuiltinEncoder()
+    dev = (data / "flickr8k/dev.txt").read_text(encoding="utf-8").split()
+    place = {name: number for number, name in enumerate(dev)}
+    photos = encoded(encoder, [data / "flickr8k/images" / name for name in dev])
+    captions: dict[str, list[tuple[int, str]]] = {}
+    chosen: dict[str, float] = {}
+    for code, file in FILES.items():
+        first: dict[tuple[str, int], str] = {}
+        for row in rows(data / f"flickr8k/{file}.tsv"):
+            if row["image"] in place:
+                first.setdefault((row.get("source", ""), place[row["image"]]), row["caption"])
+        for (source, photo), caption in first.items():
+            captions.setdefault(f"{code} {source}".strip(), []).append((photo, caption))
+        sample = list(first.values())[:500]
+        chosen[code] = round(100 * sum(map(encoder.is_read_as_english, sample)) / len(sample), 1)
+    labels = [json.loads(line) for line in (data / "photos/labels.jsonl").read_text(encoding="utf-8").splitlines()]
+    pictures = encoded(encoder, [data / "photos/images" / label["image"] for label in labels])
+    names = rows(Path(__file__).parent / "coco_names.tsv")
+    relevant = {row["en"]: np.array([row["en"] in label["objects"] for label in labels]) for row in names}
+    precision = {
+        code: {
+            how: round(float(np.mean([
+                average_precision(scores, relevant[row["en"]])
+                for row, scores in zip(names, encoder.encode_queries([row[code] for row in names], said) @ pictures.T,
+                                       strict=True)
+                if relevant[row["en"]].any()
+            ])), 3)
+            for how, said in (("chosen", None), ("said", code))
+        }
+        for code in ("en", "zh", "de", "fr", "es")
+    }  # fmt: skip
+    figures = {name: recalls(encoder, pairs, photos) for name, pairs in captions.items()}
+    publish("languages", {"captions": figures, "english": chosen, "names": precision}, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""The multilingual text encoder as the files that ship: ``multilingual.onnx`` and ``multilingual_pieces.npz``.
+
+The matrices of the layers and the table of words keep the 4 bits that their source has, in the graph by the operator
+``MatMulNBits`` of ONNX Runtime and by taking the rows apart that are looked up; what is learned is stored in 8 bits.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from mmsearch.training.onnx_narrow import narrow_convolutions, narrow_matrices, store_half
+from multilingual_e5 import BLOCK, NAMES, Source
+from onnx import helper, numpy_helper
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmsearch.training.builtin_export import export_graph
+from mmsearch.training.builtin_modules import WIDTH, Layer, attention_bias, pooled, unit
+
+POSITIONS = 96
+READ = 3
+"""The means of the tokens after so many last layers are what the learned part reads."""
+
+
+class MultilingualNet(nn.Module):
+    """Token ids to what `mmsearch.training.builtin_modules.TextNet.vectors` makes of a text: the layers of
+    multilingual-e5-small as they are, then a ``head`` that reads the means of its tokens after its last layers and
+    gives both halves of the space side by side, the first ``joint`` dimensions and the rest.
+    """
+
+    def __init__(self, source: Source, pieces: list[int], head: nn.Module, joint: int, gate: dict[str, Any]) -> None:
+        super().__init__()
+        steps, scale = source.blocks("emb.word")
+        steps = steps.reshape(-1, WIDTH // BLOCK, BLOCK)[pieces].astype(np.uint8) + 8 & 15
+        half = BLOCK // 2
+        self.words = nn.Buffer(torch.from_numpy(steps[..., :half] | (steps[..., half:] << 4)))
+        self.word_scale = nn.Buffer(torch.from_numpy(scale.reshape(-1, WIDTH // BLOCK)[pieces].copy()))
+        kinds = source.tensor("emb.type").reshape(-1, WIDTH)
+        self.positions = nn.Parameter(
+            torch.from_numpy(source.tensor("emb.pos").reshape(-1, WIDTH)[:POSITIONS] + kinds[0])
+        )
+        self.norm = nn.LayerNorm(WIDTH, 1e-12)
+        self.norm.load_state_dict({"weight": _flat(source, "emb.ln.w"), "bias": _flat(source, "emb.ln.b")})
+        self.layers = nn.ModuleList(source_layer(source, number) for number in range(source.layers))
+        self.head, self.joint = head, joint
+        self.gate, self.gate_bias = nn.Buffer(gate["weight"]), nn.Buffer(gate["bias"])
+        self.shares: tuple[float, float] = gate["shares"]
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(n, length) int64 both, to (n, dim) of length 1."""
+        return self.from_means(self.means(input_ids, attention_mask))
+
+    def means(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """What the head reads: (n, 3 * 384)."""
+        rows = self.words[input_ids].float()
+        high = (rows / 16).floor()
+        steps = torch.cat([rows - 16 * high, high], dim=-1) - 8
+        scaled = steps * self.word_scale[input_ids].float()[..., None]
+        x = self.norm(scaled.flatten(2) + self.positions[: input_ids.shape[1]])
+        bias, count = attention_bias(attention_mask), attention_mask.float().sum(1, keepdim=True)
+        means = []
+        for number, layer in enumerate(self.layers, 1):
+            x = layer(x, bias)
+            if number > len(self.layers) - READ:
+                means.append(pooled(x, attention_mask) / count)
+        return torch.cat(means, dim=1)
+
+    def from_means(self, means: Tensor) -> Tensor:
+        """(n, 3 * 384) to (n, dim) of length 1: both halves, by the shares that the gate gives."""
+        both = self.head(means)
+        joint, conse = unit(both[:, : self.joint]), unit(both[:, self.joint :])
+        of_caption, of_name = self.shares
+        named = torch.relu(2 * ((conse * self.gate).sum(1, keepdim=True) + self.gate_bias).sigmoid() - 1)
+        share = of_caption + (of_name - of_caption) * named
+        return torch.cat([joint * share.sqrt(), conse * (1 - share).sqrt()], dim=-1)
+
+
+class Head(nn.Module):
+    """Features, brought to mean 0 and spread 1, to both halves of the space: a linear map of them and of a hidden layer
+    of random directions (an extreme learning machine; Huang et al., 2006, "Extreme learning machine: Theory and
+    applications"), which is fitted without a gradient.
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.gain, self.offset = nn.Parameter(torch.ones(inputs)), nn.Parameter(torch.zeros(inputs))
+        self.up, self.down = nn.Linear(inputs, hidden), nn.Linear(hidden, outputs, bias=False)
+        self.straight = nn.Linear(inputs, outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, inputs) to (n, outputs)."""
+        x = features * self.gain + self.offset
+        y: Tensor = self.straight(x) + self.down(functional.gelu(self.up(x)))
+        return y
+
+
+def _flat(source: Source, name: str) -> Tensor:
+    return torch.from_numpy(source.tensor(name))
+
+
+def source_layer(source: Source, number: int) -> Layer:
+    """A layer of multilingual-e5-small."""
+    layer = Layer()
+    shapes = {name: tensor.shape for name, tensor in layer.state_dict().items()}
+    layer.load_state_dict({
+        f"{ours}.{kind}": _flat(source, f"l{number}.{theirs}.{kind[0]}").reshape(shapes[f"{ours}.{kind}"])
+        for ours, theirs in NAMES.items() for kind in ("weight", "bias")
+    })  # fmt: skip
+    return layer
+
+
+def keep_four_bits(model: onnx.ModelProto, source: Source) -> None:
+    """Products by the matrices of the layers become ``MatMulNBits`` with the steps and scales of the source."""
+    graph = model.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    products = {n.output[0]: n for n in graph.node if n.op_type == "MatMul" and n.input[1] in stored}
+    for node in list(graph.node):
+        product = next((products[name] for name in node.input if name in products), None)
+        bias = next((name for name in node.input if name.startswith("layers.") and name.endswith(".bias")), None)
+        if node.op_type != "Add" or product is None or bias is None:
+            continue
+        _, number, name, _ = bias.split(".")
+        steps, scale = source.blocks(f"l{number}.{NAMES[name]}.w")
+        inputs, outputs = stored[product.input[1]].dims
+        pairs = (steps + 8).astype(np.uint8).reshape(outputs, inputs // BLOCK, BLOCK // 2, 2)
+        weights = {
+            f"{bias}.steps": pairs[..., 0] | (pairs[..., 1] << 4),
+            f"{bias}.scale": scale.astype(np.float32),
+        }
+        graph.initializer.remove(stored[product.input[1]])
+        graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in weights.items())
+        narrow = helper.make_node(
+            "MatMulNBits", [product.input[0], *weights], [product.output[0]], domain="com.microsoft",
+            K=inputs, N=outputs, bits=4, block_size=BLOCK, accuracy_level=1,
+        )  # fmt: skip
+        at = list(graph.node).index(product)
+        graph.node.remove(product)
+        graph.node.insert(at, narrow)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+
+
+def export(net: MultilingualNet, source: Source, vocabulary: list[tuple[str, float]], directory: Path) -> None:
+    """Writes both files; ``vocabulary`` are the chosen pieces with their scores."""
+    ids = torch.randint(5, 1000, (2, 9))
+    n, length = torch.export.Dim("n", min=1, max=4096), torch.export.Dim("length", min=2, max=POSITIONS)
+    axes = ({0: n, 1: length}, {0: n, 1: length})
+    model = export_graph(net, (ids, torch.ones_like(ids)), ["input_ids", "attention_mask"], ["vector"], axes)
+    keep_four_bits(model, source)
+    narrow_matrices(model)
+    narrow_convolutions(model)
+    store_half(model)
+    onnx.save(model, str(directory / "multilingual.onnx"))
+    pieces = np.frombuffer("\n".join(piece for piece, _ in vocabulary).encode("utf-8"), dtype=np.uint8)
+    scores = np.array([score for _, score in vocabulary], dtype=np.float32)
+    np.savez_compressed(directory / "multilingual_pieces.npz", allow_pickle=False, pieces=pieces, scores=scores)
