@@ -34,6 +34,7 @@ FILE_ROWS = 200_000
 """Segments of one file, at least; a document is never in two."""
 GROUP_ROWS = 10_000
 DATASET = "dataset:"
+SPEECH = "speech"
 READ_ROWS = 4096
 INSTALL = "Parquet needs pyarrow: pip install 'mmsearch[datasets]'"
 _DOCUMENT = ("root", "path", "modality", "hash", "size", "mtime_ns", "caption")
@@ -65,7 +66,8 @@ def schema(dim: int) -> pa.Schema:
     ``root``: the folder that was indexed, or ``dataset:NAME``; ``path``: the document's place in there; ``hash``: of
     the bytes of the source, hexadecimal, equal for equal sources; ``size`` in bytes and ``mtime_ns`` as of indexing;
     ``caption``: what lies beside the source in words; ``segment``: its number in the document, from 0;
-    ``start_s``, ``end_s``: seconds of a moment; ``text``: of a passage; the fields of `MediaInfo`; ``vector``: of
+    ``start_s``, ``end_s``: seconds of a moment; ``text``: of a passage; ``kind``: ``speech`` where the segment is what
+    is said in its document, else null; the fields of `MediaInfo`; ``vector``: of
     length 1, float32 (dim,). (An index keeps float16, so half of the bits are zero, and are compressed away.)
     """
     pa = _pyarrow()[0]
@@ -73,6 +75,7 @@ def schema(dim: int) -> pa.Schema:
     columns = [pa.field(name, types.get(name, pa.string()), name == "caption") for name in _DOCUMENT]
     columns.append(pa.field("segment", pa.int32(), False))
     columns += [pa.field("start_s", pa.float64()), pa.field("end_s", pa.float64()), pa.field("text", pa.string())]
+    columns.append(pa.field("kind", pa.string()))
     columns += [pa.field(name, _info_type(name)) for name in _INFO]
     columns.append(pa.field("vector", pa.list_(pa.field("element", pa.float32(), False), dim), False))
     return pa.schema(columns)
@@ -293,7 +296,7 @@ def _check_columns(path: Path, file: Any, spec: EncoderSpec) -> None:
 
 def _batches(path: Path, file: Any, dim: int) -> Iterator[tuple[list[NewDocument], FloatArray]]:
     """Whole documents with their vectors, a few thousand segments at once."""
-    wanted = [*_DOCUMENT, "segment", "start_s", "end_s", "text", *_INFO, "vector"]
+    wanted = [*_DOCUMENT, "segment", "start_s", "end_s", "text", "kind", *_INFO, "vector"]
     columns = [name for name in wanted if name in file.schema_arrow.names]
     rows: list[dict[str, Any]] = []
     vectors = np.zeros((0, dim), dtype=np.float32)
@@ -355,7 +358,11 @@ def _document(path: Path, rows: Sequence[Mapping[str, Any]], vectors: FloatArray
             f"{path} has a document {name!r} below {root!r}: a root is an absolute folder, of which documents lie "
             f"below, or {DATASET}NAME"
         )
-    segments = [NewSegment(row.get("start_s"), row.get("end_s"), row.get("text")) for row in rows]
+    segments = [NewSegment(*map(row.get, ("start_s", "end_s", "text", "kind"))) for row in rows]
+    for one in segments:
+        if one.kind not in (None, SPEECH) or (one.kind and None in (one.start_s, one.end_s, one.text)):
+            expected = f"expected null, or {SPEECH} with start_s, end_s and text"
+            raise UsageError(f"{path}: a segment of {name} has kind {one.kind!r}: {expected}")
     try:
         digest = bytes.fromhex(first.get("hash") or "")
     except ValueError as error:

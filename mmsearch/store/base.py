@@ -151,11 +151,12 @@ class NoTokens:
 
 @dataclass(frozen=True)
 class NewSegment:
-    """A segment to be stored, without its vector."""
+    """A segment to be stored, without its vector. ``kind``: ``speech``, where it is not of the document's modality."""
 
     start_s: float | None = None
     end_s: float | None = None
     text: str | None = None
+    kind: Modality | None = None
 
 
 @dataclass(frozen=True)

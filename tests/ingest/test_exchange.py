@@ -21,7 +21,9 @@ from mmsearch.store.base import NewDocument
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.store import LocalStore
 from tests.store.contract import FILTERS, SPEC, documents
+from tests.support.colours import ColourEncoder, save_colour
 from tests.support.memory_store import MemoryStore
+from tests.support.sound import save_video, srt
 
 
 def local(folder: Path) -> LocalStore:
@@ -205,3 +207,27 @@ def test_documents_and_vectors_of_an_index(index: Index, photos: Path) -> None:
     assert {*images.tolist()} == {s.id for one in everything if one.modality == "image" for s in one.segments}
     with pytest.raises(UsageError, match="only filters"):
         index.vectors("lake type:image")
+
+
+def test_what_lies_beside_files_and_what_is_said_in_them_goes_along(index: Index, tmp_path: Path) -> None:
+    folder = tmp_path / "library"
+    for name in ("one.png", "copy.png", "plain.png"):
+        save_colour(folder / name, "red")
+    for name, year in (("one", "2011"), ("copy", "2012")):
+        (folder / f"{name}.png.json").write_text(
+            f'{{"photoTakenTime": {{"timestamp": "{(int(year) - 1970) * 31_557_600 + 9_000_000}"}}, '
+            '"geoData": {"latitude": 46.5, "longitude": 7.9}}'
+        )
+    save_video(folder / "film.mp4", ["blue"], 2.0)
+    (folder / "film.srt").write_text(srt([(0, 1, "the zanzibarella swims")]))
+    index.add(folder)
+    index.export_parquet(tmp_path / "out")
+    with Index.open(tmp_path / "other", create=True, encoder=ColourEncoder()) as other:
+        other.import_parquet(tmp_path / "out")
+        other.import_parquet(tmp_path / "out")
+        for query in ("after:2011 before:2012", "near:46.5,7.9,5km", '"zanzibarella"', "said:zanzibarella", "blue",
+                      "type:speech", "type:video", "path:plain.png before:2013"):  # fmt: skip
+            expected = [(hit.path, hit.start_s, hit.text) for hit in index.search(query)]
+            assert [(hit.path, hit.start_s, hit.text) for hit in other.search(query)] == expected, query
+            assert bool(expected) == (query != "path:plain.png before:2013")
+        assert other.verify().clean

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -78,7 +78,9 @@ class MemoryStore(Store):
     def segment(self, one: Stored, document: int, date: str | None = None) -> Segment:
         owner = self.documents[document]
         new = owner.segments[one.ordinal]
-        return Segment(one.id, document, self.path(owner), owner.modality, one.ordinal, *astuple(new), date)
+        return Segment(
+            one.id, document, self.path(owner), owner.modality, one.ordinal, new.start_s, new.end_s, new.text, date
+        )
 
     def path(self, document: NewDocument) -> str:
         return document.path if document.root.startswith("dataset:") else f"{document.root}/{document.path}"

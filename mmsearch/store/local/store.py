@@ -8,7 +8,7 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from mmsearch.store.base import (
     StoreFamily,
 )
 from mmsearch.store.local.catalogue import Root, RowOwners, Space
+from mmsearch.store.local.catalogue.catalogue import BESIDE_COLUMNS
 from mmsearch.store.local.catalogue.checksums import digest_of_rows
 from mmsearch.store.local.catalogue.coverage import coverage
 from mmsearch.store.local.catalogue.matching import (
@@ -67,7 +68,7 @@ from mmsearch.store.local.catalogue.matching import (
 )
 from mmsearch.store.local.catalogue.read_text import has_readings, pictures_with, texts_of_rows
 from mmsearch.store.local.catalogue.rows import Found
-from mmsearch.store.local.catalogue.speech import is_anything_said, speech_of_rows, spoken_rows
+from mmsearch.store.local.catalogue.speech import is_anything_said, parted, speech_of_rows, spoken_rows, unheard
 from mmsearch.store.local.commit import Batch, EncodedContent, PlacedDocument, commit
 from mmsearch.store.local.directory import IndexDirectory, keep_private
 from mmsearch.store.local.reranker_cache import tokens_at_hand
@@ -81,6 +82,7 @@ EXPORTED = 1000
 """Documents at once."""
 NOTHING = Condition("TRUE", {})
 DECODING = "store"
+NOTHING_BESIDE: dict[str, Any] = dict.fromkeys(BESIDE_COLUMNS)
 """Of contents whose segments were given, not read from a file."""
 
 
@@ -356,10 +358,8 @@ class LocalStore(Store):
         while rows := whole_documents(catalogue, self._condition(where), after, EXPORTED):
             after = rows[-1][0]
             parts: dict[int, list[tuple[NewSegment, int | None]]] = {}
-            for content, start_s, end_s, text, row in segments_of_contents(
-                catalogue, self.space.id, {row[1] for row in rows}
-            ):
-                parts.setdefault(content, []).append((NewSegment(start_s, end_s, text), row))
+            for content, segment, row in segments_of_contents(catalogue, self.space.id, {row[1] for row in rows}):
+                parts.setdefault(content, []).append((segment, row))
             if self.is_stale():
                 raise IndexBusy(f"{self.place} was compacted while it was exported: export it again")
             documents: list[NewDocument] = []
@@ -521,19 +521,30 @@ class LocalStore(Store):
                 for name in {document.root for document in documents} - roots.keys():
                     roots[name] = catalogue.add_root(name, is_relative=False).id
             new: dict[bytes, EncodedContent] = {}
+            spoken = []
             for one, part in zip(documents, parts, strict=True):
                 known = catalogue.find_content(one.hash, DECODING, batch.space_id)
+                own, passages, said = parted(one.segments)
+                spoken.append((passages, part[said]))
                 if known is None:
-                    segments = [astuple(segment) for segment in one.segments]
-                    new[one.hash] = EncodedContent((one.hash, DECODING), one.modality, one.info, segments, part)
+                    info = replace(one.info, **NOTHING_BESIDE)  # what lies beside one need not hold for its twins
+                    new[one.hash] = EncodedContent((one.hash, DECODING), one.modality, info, own, part[~said])
                 content = (one.hash, DECODING) if known is None else known[0]
                 batch.documents.append(
                     PlacedDocument(
-                        roots[one.root], one.path, one.modality, one.size, one.mtime_ns, content, Beside(one.caption)
+                        roots[one.root],
+                        one.path,
+                        one.modality,
+                        one.size,
+                        one.mtime_ns,
+                        content,
+                        Beside(one.caption, one.info),
                     )
                 )
             batch.contents = list(new.values())
-            commit(writer, batch)
+            done = commit(writer, batch)
+            if heard := unheard(catalogue, zip(done.contents, spoken, strict=True)):
+                commit(writer, Batch(batch.space_id, heard=heard))
             with catalogue.transaction():
                 catalogue.drop_unused_contents()
         self.refresh()

@@ -11,9 +11,9 @@ import numpy as np
 
 from mmsearch.core.letters import tokens_of
 from mmsearch.core.types import MediaInfo
-from mmsearch.store.base import Look
+from mmsearch.store.base import Look, NewSegment
 from mmsearch.store.local.catalogue.bulk import INFO_COLUMNS
-from mmsearch.store.local.catalogue.catalogue import Catalogue
+from mmsearch.store.local.catalogue.catalogue import BESIDE_COLUMNS, Catalogue
 from mmsearch.store.local.catalogue.row_owners import RowArray
 from mmsearch.store.local.catalogue.rows import FOUND, Found
 
@@ -227,12 +227,13 @@ def whole_documents(
     catalogue: Catalogue, condition: Condition, after: int, limit: int
 ) -> list[tuple[int, int, int, str, str, bytes, int, int, str | None, MediaInfo]]:
     """The next documents with ids above ``after``, by id: id, content id, root id, path, modality, hash, size,
-    mtime_ns, caption, and what their sources say of themselves.
+    mtime_ns, caption, and what is said of their sources, in them or beside them.
     """
+    beside = {name: f"COALESCE(d.{name}, c.{name})" for name in BESIDE_COLUMNS}
+    columns = ", ".join(beside.get(name, f"c.{name}") for name in INFO_COLUMNS)
     rows = catalogue.sql.execute(
         f"""SELECT d.id, c.id, d.root_id, d.path, d.modality, c.hash, d.size, d.mtime_ns, d.caption,
-            {", ".join(f"c.{name}" for name in INFO_COLUMNS)}
-            FROM documents d JOIN contents c ON c.id = d.content_id
+            {columns} FROM documents d JOIN contents c ON c.id = d.content_id
             WHERE d.id > :after AND ({condition.sql}) ORDER BY d.id LIMIT :limit""",
         {**condition.parameters, "after": after, "limit": limit},
     )
@@ -241,15 +242,17 @@ def whole_documents(
 
 def segments_of_contents(
     catalogue: Catalogue, space_id: int, contents: Iterable[int]
-) -> Iterator[tuple[int, float | None, float | None, str | None, int | None]]:
-    """Content id, start, end, text and row (``None``: it has no vector in the space) of segments, in their order."""
+) -> Iterator[tuple[int, NewSegment, int | None]]:
+    """Content id, segment and row (``None``: it has no vector in the space), in the order of segments."""
     marks = ", ".join(str(int(content)) for content in contents)
-    return catalogue.sql.execute(
-        f"""SELECT s.content_id, s.start_s, s.end_s, s.text, v.row
+    rows = catalogue.sql.execute(
+        f"""SELECT s.content_id, s.start_s, s.end_s, s.text,
+                   iif(s.id IN (SELECT segment_id FROM spoken), 'speech', NULL), v.row
             FROM segments s LEFT JOIN vectors v ON v.segment_id = s.id AND v.space_id = ?
             WHERE s.content_id IN ({marks}) ORDER BY s.content_id, s.ordinal""",
         [space_id],
     )
+    return ((content, NewSegment(*segment), row) for content, *segment, row in rows)
 
 
 def revision(catalogue: Catalogue) -> int:
@@ -277,7 +280,8 @@ def looks_of_documents(catalogue: Catalogue, documents: Sequence[int]) -> dict[i
     """The sizes and dates of documents."""
     marks = ", ".join(str(int(document)) for document in documents)
     rows = catalogue.sql.execute(
-        f"""SELECT d.id, c.width, c.height, c.taken_at FROM documents d JOIN contents c ON c.id = d.content_id
+        f"""SELECT d.id, c.width, c.height, COALESCE(c.taken_at, d.taken_at)
+            FROM documents d JOIN contents c ON c.id = d.content_id
             WHERE d.id IN ({marks})"""
     )
     return {document: Look(width, height, taken_at) for document, width, height, taken_at in rows}

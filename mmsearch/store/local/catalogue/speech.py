@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import Any
 
-from mmsearch.store.base import Speech
+import numpy as np
+import numpy.typing as npt
+
+from mmsearch.store.base import NewSegment, Speech
 from mmsearch.store.local.catalogue.catalogue import Catalogue
 from mmsearch.store.local.catalogue.coverage import IN_SCOPES, Lacking
 from mmsearch.store.local.catalogue.space_tables import marks
 
+_Vectors = npt.NDArray[np.floating[Any]]
+_ELSEWHERE = "import"
+"""Source of passages that came with their document from another index."""
 HEARD = ("video", "sound")
 """Modalities whose documents may have passages."""
 
@@ -55,6 +62,30 @@ def lacking_speech(recogniser: str, scopes: Iterable[tuple[int, str]]) -> Lackin
     condition = f"""c.modality IN {HEARD} AND {IN_SCOPES} AND EXISTS (SELECT 1 FROM heard h
         WHERE h.content_id = c.id AND h.subtitles = '' AND h.recogniser IS NOT :recogniser)"""
     return Lacking(condition, {"recogniser": recogniser, "scopes": json.dumps(list(scopes))})
+
+
+def parted(
+    segments: Sequence[NewSegment],
+) -> tuple[list[tuple[float | None, float | None, str | None]], list[SpokenPassage], npt.NDArray[np.bool_]]:
+    """The segments of a document that comes from elsewhere: start, end and text of its own, what is said in it, and
+    which (n,) are that.
+    """
+    said = np.array([one.kind == "speech" for one in segments], dtype=bool)
+    own = [(one.start_s, one.end_s, one.text) for one in segments if one.kind != "speech"]
+    return own, [SpokenPassage(*astuple(one)[:3]) for one in segments if one.kind == "speech"], said
+
+
+def unheard(
+    catalogue: Catalogue, given: Iterable[tuple[int, tuple[list[SpokenPassage], _Vectors]]]
+) -> list[tuple[HeardContent, _Vectors]]:
+    """What is said in contents, by id, that nobody has listened to yet, with the vectors (n, dim) of the passages."""
+    found = {
+        content: (HeardContent(content, _ELSEWHERE, is_recognised=False, passages=passages), vectors)
+        for content, (passages, vectors) in given
+        if passages
+    }
+    listened = "SELECT 1 FROM heard WHERE content_id = ?"
+    return [one for content, one in found.items() if catalogue.sql.execute(listened, [content]).fetchone() is None]
 
 
 def put_heard(catalogue: Catalogue, space_id: int, heard: HeardContent, first_row: int) -> bool:
