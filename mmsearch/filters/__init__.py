@@ -7,12 +7,15 @@ in how they spell an accent.
 
 tree    what filters say, as an expression tree over the fields of a document; its evaluation in Python
 keys    the table of keys (``type:``, ``after:`` …), each with how its value becomes a tree
+base    the contract of a key
 paths   patterns of paths
+places  where a place is, by its name
 
 A store renders the tree in its own way: `mmsearch.store.local.where` to SQL.
 """
 
-from mmsearch.filters.keys import KEYS, BadValueError, FilterKey, Held, Value, filter_help
+from mmsearch.filters.base import BadValueError, FilterKey, Held, Value
+from mmsearch.filters.keys import KEYS, filter_help
 from mmsearch.filters.tree import (
     And,
     Compare,

