@@ -36,7 +36,7 @@ MOST_PARTS = 5_000
 _SPECIAL = frozenset('"\\:-*?,')
 _KEY = re.compile(r"([A-Za-z]{2,}):(?=[^\s:/])")
 _OWN_KEY = re.compile(rf"({'|'.join(KEYS.own)}):", re.IGNORECASE | re.ASCII)
-_CURLY = re.compile('(?<![^\\s:-])[\u201c\u201e]([^"\\\\\u201c-\u201f]+)[\u201c\u201d]')
+_CURLY = re.compile('(?<![^\\s:-])(?:\u201c(?=[^\u201c-\u201f]+\u201d)|\u201e)([^"\\\\\u201c-\u201f]+)[\u201c\u201d]')
 """Quotes around something, at the beginning of a word or value, as phones write them where somebody types ``"``."""
 
 

@@ -103,6 +103,7 @@ def test_what_people_write_is_searchable(words: str) -> None:
         ('"a \u201cb\u201d c"', ParsedQuery(exact=("a \u201cb\u201d c",))),
         ("\u201c\u201d \u201c \u201d", ParsedQuery(text="\u201c\u201d \u201c \u201d")),
         ("6\u201d pipe 12\u201d", ParsedQuery(text="6\u201d pipe 12\u201d")),
+        ("\u201ca \u201cb", ParsedQuery(text="\u201ca \u201cb")),
         ("\u201cnever closed", ParsedQuery(text="\u201cnever closed")),
     ],
 )  # fmt: skip
