@@ -36,6 +36,8 @@ MOST_PARTS = 5_000
 _SPECIAL = frozenset('"\\:-*?,')
 _KEY = re.compile(r"([A-Za-z]{2,}):(?=[^\s:/])")
 _OWN_KEY = re.compile(rf"({'|'.join(KEYS.own)}):", re.IGNORECASE | re.ASCII)
+_CURLY = re.compile('(?<![^\\s:-])(?:\u201c(?=[^\u201c-\u201f]+\u201d)|\u201e)([^"\\\\\u201c-\u201f]+)[\u201c\u201d]')
+"""Quotes around something, at the beginning of a word or value, as phones write them where somebody types ``"``."""
 
 
 class QueryError(UsageError):
@@ -89,6 +91,8 @@ class ParsedQuery:
 
 def parse_query(query: str) -> ParsedQuery:
     """Reads a query. An empty one is a query too; what is none raises ``QueryError``, and nothing else."""
+    if '"' not in query:
+        query = _CURLY.sub(lambda found: f'"{found[1]}"' if found[1].strip() else found[0], query)
     return _Reader(query).read()
 
 

@@ -98,6 +98,13 @@ def test_what_people_write_is_searchable(words: str) -> None:
         ("-foo\\:bar", ParsedQuery(excluded=("foo:bar",))),
         ("-http://x.org", ParsedQuery(excluded=("http://x.org",))),
         ('"a"b', ParsedQuery(text="b", exact=("a",))),
+        ("\u201c\u732b\u201d x", ParsedQuery(text="x", exact=("\u732b",))),
+        ("-\u201ctwo words\u201d \u201eAm See\u201c", ParsedQuery(exact=("Am See",), excluded=("two words",))),
+        ('"a \u201cb\u201d c"', ParsedQuery(exact=("a \u201cb\u201d c",))),
+        ("\u201c\u201d \u201c \u201d", ParsedQuery(text="\u201c\u201d \u201c \u201d")),
+        ("6\u201d pipe 12\u201d", ParsedQuery(text="6\u201d pipe 12\u201d")),
+        ("\u201ca \u201cb", ParsedQuery(text="\u201ca \u201cb")),
+        ("\u201cnever closed", ParsedQuery(text="\u201cnever closed")),
     ],
 )  # fmt: skip
 def test_words_phrases_and_exclusions(query: str, expected: ParsedQuery) -> None:
