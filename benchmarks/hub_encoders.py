@@ -8,7 +8,6 @@ other programs may be at work on the machine.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -18,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import common  # noqa: F401  (the clone comes first on the path)
 import numpy as np
+from common.output import command_line, publish
 
 from mmsearch.core.options import EncoderOptions
 from mmsearch.models.encoders.torch_encoder import TorchEncoder
@@ -93,14 +92,14 @@ def measure(architecture: str, images: int, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """One JSON line an architecture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Runs the benchmark and writes its result."""
+    parser = command_line(__doc__)
     parser.add_argument("architectures", nargs="*", default=["ViT-B-32", "ViT-B-16-SigLIP", "MobileCLIP2-S0"])
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    for architecture in given.architectures:
-        print(json.dumps(measure(architecture, given.images, given.rounds)), flush=True)
+    rows = [measure(architecture, given.images, given.rounds) for architecture in given.architectures]
+    publish("hub_encoders", {"images": given.images, "models": rows}, given)
 
 
 if __name__ == "__main__":

@@ -22,14 +22,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from common.output import command_line, publish
 
 from mmsearch.api import Index
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.support.sound import RATE, noise, save_sound, save_video, silence, spoken, srt, tune
 
+FIGURES: list[dict[str, Any]] = []
 QUERIES = 1000
 PASSAGES = 2000
 PAIRS = [
@@ -97,8 +100,9 @@ PAIRS = [
 """Sentences, and what somebody might ask who remembers what was said, but not how."""
 
 
-def pictures(data: Path) -> None:
+def pictures(folder: str) -> None:
     """R@1 of pictures for the first caption of each, by the default options."""
+    data = Path(folder)
     names = (data / "flickr8k" / "dev.txt").read_text().split()[:QUERIES]
     captions: dict[str, str] = {}
     with (data / "flickr8k" / "captions.tsv").open(encoding="utf-8", newline="") as file:
@@ -116,7 +120,7 @@ def pictures(data: Path) -> None:
             index.add(photos)
             questions = [captions[name] for name in wanted]
             before = _found(index, questions, wanted)
-            print(json.dumps({"passages": 0, "R@1": before.mean().round(4)}), flush=True)
+            tell({"passages": 0, "R@1": before.mean().round(4)})
             for kind, sentences in texts.items():
                 talk = Path(folder) / kind / "talk.wav"
                 talk.parent.mkdir()
@@ -127,11 +131,11 @@ def pictures(data: Path) -> None:
                 )
                 index.add(talk.parent)
                 after = _found(index, questions, wanted)
-                print(json.dumps({
+                tell({
                     "passages": index.status()["speech"]["passages"], "of": kind, "R@1": after.mean().round(4),
                     "lost": int((before & ~after).sum()), "won": int((after & ~before).sum()),
                     "speech first": _SPEECH_FIRST[-1],
-                }), flush=True)  # fmt: skip
+                })  # fmt: skip
                 index.remove(talk.parent)
 
 
@@ -175,19 +179,25 @@ def sentences(model: str) -> None:
             wall, cpu = time.perf_counter(), time.process_time()
             report = index.add(films, options=IngestOptions(speech=model))
             heard = time.perf_counter() - wall, time.process_time() - cpu
-            print(json.dumps({
+            tell({
                 "recognised": report.recognised, "minutes": 10, "passages": index.status()["speech"]["passages"],
                 "embedding s": _rounded(embedded), "listening s (wall, CPU)": _rounded(heard),
                 "times real time on 2 cores, by CPU": round(600 / (heard[1] / 2), 1),
-            }), flush=True)  # fmt: skip
+            })  # fmt: skip
             for kind, place in (("words", 0), ("paraphrase", 1)):
                 right = []
                 for pair in PAIRS:
                     hit = next(iter(index.search(pair[place], k=1, raw=True)), None)
                     path, start = begins[pair[0]]
                     right.append(hit is not None and hit.path == path and abs((hit.start_s or 0) - start) <= 1.0)
-                print(json.dumps({"by": kind, "first within 1 s": round(float(np.mean(right)), 3), "of": len(right)}))
+                tell({"by": kind, "first within 1 s": round(float(np.mean(right)), 3), "of": len(right)})
                 print("   missed:", [pair[place] for pair, ok in zip(PAIRS, right, strict=True) if not ok][:20])
+
+
+def tell(figures: dict[str, Any]) -> None:
+    """Prints figures as soon as they are known, and keeps them for the result."""
+    print(json.dumps(figures), flush=True)
+    FIGURES.append(figures)
 
 
 def _rounded(values: tuple[float, ...]) -> list[float]:
@@ -207,7 +217,7 @@ def quiet(model: str) -> None:
         for part in recogniser.voiced(samples[n : n + 10 * RATE] for n in range(0, len(samples), 10 * RATE)):
             cues += recogniser.recognise(part.samples).cues
         spent = time.process_time() - cpu
-        print(json.dumps({"10 minutes of": name, "passages": len(cues), "CPU, % of real time": round(spent / 6, 2)}))
+        tell({"10 minutes of": name, "passages": len(cues), "CPU, % of real time": round(spent / 6, 2)})
 
 
 def memory(model: str) -> None:
@@ -223,7 +233,7 @@ def memory(model: str) -> None:
                 [sys.executable, __file__, "one", model, str(path)], check=True, capture_output=True, text=True
             )
             peaks[minutes] = int(done.stdout.split()[-1])
-        print(json.dumps({"peak MB by minutes": peaks, "ratio": round(peaks[120] / peaks[2], 3)}))
+        tell({"peak MB by minutes": peaks, "ratio": round(peaks[120] / peaks[2], 3)})
 
 
 def one(model: str, path: str) -> None:
@@ -235,9 +245,17 @@ def one(model: str, path: str) -> None:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000)
 
 
+def main() -> None:
+    """Runs one part and writes ``results/sound_PART.json``."""
+    parser = command_line(__doc__)
+    parts = {"pictures": pictures, "sentences": sentences, "noise": quiet, "memory": memory, "one": one}
+    parser.add_argument("part", choices=parts)
+    parser.add_argument("arguments", nargs="+")
+    options = parser.parse_args()
+    parts[options.part](*options.arguments)
+    if FIGURES:
+        publish(f"sound_{options.part}", {"figures": FIGURES}, options)
+
+
 if __name__ == "__main__":
-    commands = {"sentences": sentences, "noise": quiet, "memory": memory, "one": one}
-    if sys.argv[1] == "pictures":
-        pictures(Path(sys.argv[2]))
-    else:
-        commands[sys.argv[1]](*sys.argv[2:])
+    main()

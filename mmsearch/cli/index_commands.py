@@ -143,7 +143,7 @@ def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
     print(f"skipped    {count_of(documents['skipped'], 'unreadable file')}")
     if values["ocr"]["read"]:
         print(f"text       {_text_line(values)}")
-    if values["speech"]["passages"] or values["speech"]["recognised"]:
+    if any(values.get("speech", {}).get(name) for name in ("passages", "recognised")):
         print(f"speech     {_speech_line(values['speech'])}")
     print(f"encoder    {values['encoder']}")
     for model in values["models"]:

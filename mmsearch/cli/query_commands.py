@@ -155,7 +155,7 @@ def _why_nothing(index: Any, options: SearchOptions, queries: Sequence[Any], rea
         return f"nothing found: {reason}"
     nearest = replace(options, k=1, min_relevance=None, strict=False)
     notes: list[str] = []
-    found = nearest != replace(options, k=1) and any(index.search_many(queries, options=nearest, note=notes.append))
+    found = any(index.search_many(queries, options=nearest, note=notes.append))
     if notes:
         return "nothing found: no name, caption or text has these words"
     if not found:

@@ -88,7 +88,7 @@ class Preparation:
 
     def _fitted(self, width: int, height: int) -> tuple[int, int]:
         """Width and height to resize to; the aspect ratio stays."""
-        if self.mode == "shortest" and self.height == self.width:
+        if self.mode == "shortest" and (self.shorter_side or self.height == self.width):
             side, longer = self.shorter_side or self.height, max(width, height)
             longer = int(side * longer / min(width, height))
             return (side, longer) if width <= height else (longer, side)
