@@ -20,8 +20,8 @@ from mmsearch.store.base import Speech, Store
 
 SPEECH = "speech"
 MOST, HINT, HINT_POWER, SURE_POWER = 0.15, 0.3, 8, 200
-"""The scale of `relevance_of_speech`: up to ``HINT`` a passage comes before pictures that hardly fit; more it gets only
-where it fits better than nearly all generic queries do (benchmarks/sound.py)."""
+"""The scale of `relevance_of_speech`: by its meaning alone a passage comes before pictures that hardly fit, up to
+``MOST``, and only where it fits better than nearly all generic queries do (benchmarks/sound.py)."""
 FITS = 0.02
 """Below this relevance a passage is of no use to anybody who did not ask for speech."""
 _WORD = re.compile(r"\w+")
@@ -55,13 +55,13 @@ def without_speech(question: Question, options: SearchOptions, store: Store) -> 
 
 def relevance_of_speech(share: float | None, words_found: float, words: int) -> float | None:
     """Of a passage: ``share`` of generic queries whose best passage fits worse, 0 to 1; ``words_found``: what share of
-    the query's ``words`` words are in it. One common word is little, and each further one takes a
-    tenth of the doubt: most queries are about what can be seen, and their words are common ones.
+    the query's ``words`` words are in it. One common word is little, and each further one takes
+    8 % of the doubt: most queries are about what can be seen, and their words are common ones.
     """
     if share is None and not words_found:
         return None
     by_meaning = 0.0 if share is None else MOST * (HINT * share**HINT_POWER + (1 - HINT) * share**SURE_POWER)
-    return max(by_meaning, words_found**4 * (1 - 0.9**words))
+    return max(by_meaning, words_found**4 * (1 - 0.92**words))
 
 
 def merged(pictures: Sequence[Hit], spoken: Sequence[Hit], k: int) -> list[Hit]:

@@ -10,7 +10,7 @@ import pytest
 
 from mmsearch.api import Index
 from mmsearch.core.errors import UsageError
-from mmsearch.query.spoken import merged, relevance_of_speech, time_of_words
+from mmsearch.query.spoken import MOST, merged, relevance_of_speech, time_of_words
 from mmsearch.store.base import Speech
 from tests.cli.test_query import run
 from tests.support.colours import ColourEncoder, die_at, save_colour
@@ -213,9 +213,10 @@ def test_lists_become_one_by_relevance() -> None:
     assert [hit.rank for hit in both] == [1, 2, 3, 4]
     turns = merged(hits("image", None, None), hits("speech", None), 9)
     assert [hit.path for hit in turns] == ["image1", "speech1", "image2"]
-    assert relevance_of_speech(None, 0.0, 3) is None and relevance_of_speech(1.0, 0.0, 3) == 1.0
-    assert relevance_of_speech(0.5, 1.0, 1) == 0.5 and relevance_of_speech(0.9, 1.0, 4) > 0.9
-    assert 0.1 < (relevance_of_speech(0.9, 0.0, 3) or 0) < 0.3 < (relevance_of_speech(0.995, 0.0, 3) or 0)
+    assert relevance_of_speech(None, 0.0, 3) is None and relevance_of_speech(1.0, 0.0, 3) == pytest.approx(MOST)
+    one, many = relevance_of_speech(0.5, 1.0, 1) or 0, relevance_of_speech(0.5, 1.0, 12) or 0
+    assert one < 0.1 < 0.5 < many < 1
+    assert (relevance_of_speech(0.9, 0.0, 3) or 0) < 0.04 < 0.08 < (relevance_of_speech(0.999, 0.0, 3) or 0)
 
 
 def test_a_moment_begins_with_its_words_where_their_times_are_known() -> None:
