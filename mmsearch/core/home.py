@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -34,9 +35,13 @@ def locate_index(name_or_path: str | os.PathLike[str]) -> Path:
     if not text.strip():
         raise UsageError("the name of the index is empty: give a name or a path")
     is_path = isinstance(name_or_path, Path) or any(mark in text for mark in ("/", os.sep)) or text[0] in ".~"
-    if is_path:
-        return Path(os.path.realpath(expanded(text)))
-    return home() / text
+    place = Path(os.path.realpath(expanded(text))) if is_path else home() / text
+    try:
+        os.lstat(place)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # or it would look as if there were only nothing yet
+            raise UsageError(f"the name of the index is too long for this system: {text[:60]}…") from error
+    return place
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
