@@ -220,8 +220,8 @@ class _Run:
             return Cleaned(catalogue.remove_documents([*plan.gone, *plan.absent]))
         gone = catalogue.still_there(plan.gone)
         looked_at = [(scope.root.id, scope.below) for scope in scopes]
-        verdicts = judge(self._index, gone, [] if changes else looked_at, plan.last_id)
-        absent = absent_at(self._index, catalogue.still_absent(plan.absent), looked_at)
+        verdicts = judge(self._index, gone, [] if changes else looked_at, plan, self._options.rules)
+        absent = absent_at(self._index, catalogue.still_absent(plan.absent), looked_at, plan, self._options.rules)
         removed = catalogue.remove_documents([*verdicts.deleted, *absent.deleted])
         catalogue.keep_absent(document for document, _, _ in verdicts.vanished)
         return Cleaned(removed, verdicts.places + absent.places)

@@ -102,6 +102,8 @@ class Plan:
     back: list[int] = field(default_factory=list)
     folders: dict[int, dict[str, FolderIdentity]] = field(default_factory=dict)
     """By root: the folders at and above files that were met."""
+    listed: dict[int, set[str]] = field(default_factory=dict)
+    """By root: the folders whose files were all met or passed over."""
     last_id: int = 0
     """Of the newest document before the run."""
     forgotten: list[tuple[int, str]] = field(default_factory=list)
@@ -281,6 +283,7 @@ def _side_by_side(
         yield met, own
     not_met.extend(rest for rest in [document] if rest is not None)
     not_met.extend(known)
+    plan.listed.setdefault(scope.root.id, set()).update(folders)
     for lost in not_met:
         if not any(lost.path.startswith(prefix) for prefix in unknowable):
             (plan.absent if lost.is_absent else plan.gone).append((lost.id, scope.root.id, lost.path))

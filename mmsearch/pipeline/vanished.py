@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from mmsearch.pipeline.plan import lies_there
+from mmsearch.pipeline.plan import Plan, archive_of, lies_there
+from mmsearch.sources import WalkRules, is_left_out
 from mmsearch.store.local.catalogue import FolderIdentity, Root
 from mmsearch.store.local.directory import IndexDirectory
 
@@ -109,18 +110,24 @@ class Verdicts:
     places: Counter[str] = field(default_factory=Counter)
 
 
-def judge(index: IndexDirectory, gone: Iterable[Gone], named: Iterable[tuple[int, str]], last_id: int) -> Verdicts:
+def judge(
+    index: IndexDirectory, gone: Iterable[Gone], named: Iterable[tuple[int, str]], plan: Plan, rules: WalkRules
+) -> Verdicts:
     """Sorts documents that were not met where listings were complete. What an ignore rule leaves out by now still lies
-    there, and somebody wanted it left out: it counts as deleted.
+    there, and somebody wanted it left out: it counts as deleted. What lies there otherwise came back while the run went
+    on (a disk that was mounted just now): nothing is said of it, the next run meets it.
 
     What lies in a lost place does not count where the shares of the others are judged: besides a disk that is away,
-    single files may have been deleted. ``named``: (root id, path) of what somebody wants to have indexed. ``last_id``:
-    of the last document before the run, so that what came in meanwhile does not count as held.
+    single files may have been deleted. ``named``: (root id, path) of what somebody wants to have indexed. ``plan`` and
+    ``rules``: those of the run; documents that came in since its beginning do not count as held.
     """
-    judging = _Judging(index, set(named), last_id)
+    judging = _Judging(index, set(named), plan.last_id)
     verdicts, missing = Verdicts(), list[Gone]()
     for one in gone:
-        (verdicts.deleted if judging.lies_there(one) else missing).append(one)
+        if not judging.lies_there(one):
+            missing.append(one)
+        elif judging.was_passed_over(one, plan, rules):
+            verdicts.deleted.append(one)
     for rule in (is_lost, is_too_much):
         judging.count(missing)
         rest = []
@@ -136,23 +143,34 @@ def judge(index: IndexDirectory, gone: Iterable[Gone], named: Iterable[tuple[int
     return verdicts
 
 
-def absent_at(index: IndexDirectory, absent: Iterable[Gone], looked_at: Iterable[tuple[int, str]]) -> Verdicts:
+def absent_at(
+    index: IndexDirectory, absent: Iterable[Gone], looked_at: Iterable[tuple[int, str]], plan: Plan, rules: WalkRules
+) -> Verdicts:
     """What was absent before a run and was not met again, by the part of the index that the run looked at.
 
-    ``deleted`` are those that lie there all the same: an ignore rule leaves them out by now.
+    ``deleted`` are those that lie there all the same, and that an ignore rule leaves out by now; see `judge`.
     """
     folders = {root.id: index.root_path(root) for root in index.catalogue.roots()}
     parts = sorted(looked_at, key=lambda part: len(part[1]))
     verdicts = Verdicts()
     for one in absent:
         _, root_id, path = one
-        if lies_there(folders[root_id], path):
+        if lies_there(folders[root_id], path) and was_passed_over(folders[root_id], one, plan, rules):
             verdicts.deleted.append(one)
             continue
         verdicts.vanished.append(one)
         part = next(below for root, below in parts if root == root_id and below in (path, "", *_above(path)))
         verdicts.places[str(folders[root_id] / part)] += 1
     return verdicts
+
+
+def was_passed_over(folder: Path, document: Gone, plan: Plan, rules: WalkRules) -> bool:
+    """Whether a document that lies there was not met because the run passed over it: its folder was listed, or is left
+    out itself. Otherwise the folder was not there when the run came by.
+    """
+    _, root_id, path = document
+    above = (archive_of(path) or path).rpartition("/")[0]
+    return above in plan.listed.get(root_id, ()) or is_left_out(folder, rules, path)
 
 
 class _Judging:
@@ -172,6 +190,9 @@ class _Judging:
     def lies_there(self, document: Gone) -> bool:
         _, root_id, path = document
         return lies_there(self._folders[root_id], path)
+
+    def was_passed_over(self, document: Gone, plan: Plan, rules: WalkRules) -> bool:
+        return was_passed_over(self._folders[document[1]], document, plan, rules)
 
     def count(self, missing: Sequence[Gone]) -> None:
         """These are the ones in question from now on; what was before and is not now, is lost."""

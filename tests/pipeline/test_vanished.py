@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -282,3 +283,29 @@ def test_a_disk_that_is_really_unmounted(
         assert encoder.encoded_images == len(COLOURS)
     finally:
         run("umount", place)
+
+
+@pytest.mark.parametrize("was_absent", [False, True])
+def test_a_disk_that_comes_back_while_a_run_goes_on_loses_nothing(
+    index: Index, photos: Path, encoder: ColourEncoder, monkeypatch: pytest.MonkeyPatch, was_absent: bool
+) -> None:
+    """After the walk, which met nothing, and before what was not met is judged."""
+    from mmsearch.ingest import run
+
+    index.add(photos)
+    away = photos.with_name("unmounted")
+    photos.rename(away)
+    if was_absent:
+        index.add(photos)
+    original = run.judge
+
+    def comes_back(*arguments: Any) -> Any:
+        away.rename(photos)
+        return original(*arguments)
+
+    monkeypatch.setattr(run, "judge", comes_back)
+    assert index.add(photos).removed == 0
+    monkeypatch.undo()
+    report = index.add(photos)
+    assert (report.removed, report.absent, report.unchanged, encoder.encoded_images) == (0, 0, 8, 8)
+    assert index.verify().clean
