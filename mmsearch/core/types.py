@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 Modality = str
@@ -75,6 +76,37 @@ class MediaInfo:
     album: str | None = None
     note: str | None = None
     """What could not be read although the file was indexed (a broken tail, say)."""
+
+
+DateRule = Literal["always", "alone", "another day"]
+"""When the date beside a file counts: whatever the file says; only where it says none (the date at which a scan was
+made); where it is none, or so far off that no time zone explains it (Takeout's is in UTC, but may have been corrected
+by hand)."""
+_ZONES = timedelta(hours=15)
+"""More than any clock on Earth differs from UTC."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is written beside a file. ``info`` has date, camera, lens, place and rating, as far as they are known."""
+
+    caption: str | None = None
+    info: MediaInfo = field(default_factory=MediaInfo)
+    rule: DateRule = "always"
+
+    def date_for(self, own: str | None) -> str | None:
+        """The date that counts in place of the file's ``own``, both ISO 8601; ``None``: its own does."""
+        date = self.info.taken_at
+        if date is None or own is None or self.rule == "always":
+            return date
+        try:
+            apart = abs(datetime.fromisoformat(date) - datetime.fromisoformat(own).replace(tzinfo=None))
+        except ValueError:
+            return None
+        return date if self.rule == "another day" and apart > _ZONES else None
+
+
+NOTHING_BESIDE = Beside()
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,12 @@ from typing import Any
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.modalities import has_pictures
-from mmsearch.core.types import Modality, Skip
+from mmsearch.core.types import NOTHING_BESIDE, Beside, Modality, Skip
 from mmsearch.media import DECODERS
 from mmsearch.media.archive import archive_decoding
 from mmsearch.media.base import DecodeOptions, Decoder
 from mmsearch.media.formats import SOUND, VIDEO, suffixes_of
 from mmsearch.media.live_photos import is_live_photo
-from mmsearch.media.metadata.sidecars import NOTHING, Beside
 from mmsearch.sources import (
     ARCHIVE_SUFFIX,
     CLIP_SUFFIXES,
@@ -60,7 +59,7 @@ class Work:
     decoder: Decoder
     decoding: str
     previous: KnownDocument | None
-    beside: Beside = NOTHING
+    beside: Beside = NOTHING_BESIDE
     archive: ArchiveWork | None = None
     """What it is a sample of."""
     hash: bytes | None = None

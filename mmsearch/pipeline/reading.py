@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 from mmsearch.core.errors import MediaError, MmsearchError
 from mmsearch.core.shortage import TRIED_AGAIN, shortage_of
-from mmsearch.core.types import MediaInfo, Modality
+from mmsearch.core.types import Beside, MediaInfo, Modality
 from mmsearch.media.archive import ArchiveReading, shown_by
 from mmsearch.media.base import DecodedSegment, DecodeOptions
-from mmsearch.media.metadata.sidecars import Beside, read_sidecars
+from mmsearch.media.metadata.sidecars import read_sidecars
 from mmsearch.pipeline.plan import ArchiveWork, Work
 from mmsearch.sources import FileEntry, content_hash, hash_of, names_in, read_whole
 from mmsearch.store.local.commit import ContentKey

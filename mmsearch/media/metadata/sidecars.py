@@ -9,14 +9,12 @@ Two dates know less than they say and yield to the file's own: see `DateRule`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
-from datetime import datetime, timedelta
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Literal
 
 from mmsearch.core.errors import MediaError
 from mmsearch.core.shortage import shortage_of
-from mmsearch.core.types import MediaInfo
+from mmsearch.core.types import NOTHING_BESIDE, Beside, DateRule, MediaInfo
 from mmsearch.media.base import opened
 from mmsearch.media.metadata.takeout import read_takeout
 from mmsearch.media.metadata.values import lines_of
@@ -28,41 +26,11 @@ MAX_XMP_BYTES = 4_000_000
 MAX_JSON_BYTES = 1_000_000
 """A longer file is not read: nothing that describes a photo is."""
 
-DateRule = Literal["always", "alone", "another day"]
-"""When the date beside a file counts: whatever the file says; only where it says none (the date at which a scan was
-made); where it is none, or so far off that no time zone explains it (Takeout's is in UTC, but may have been corrected
-by hand)."""
-_ZONES = timedelta(hours=15)
-"""More than any clock on Earth differs from UTC."""
-
-
-@dataclass(frozen=True)
-class Beside:
-    """What is written beside a file. ``info`` has date, camera, lens, place and rating, as far as they are known."""
-
-    caption: str | None = None
-    info: MediaInfo = field(default_factory=MediaInfo)
-    rule: DateRule = "always"
-
-    def date_for(self, own: str | None) -> str | None:
-        """The date that counts in place of the file's ``own``, both ISO 8601; ``None``: its own does."""
-        date = self.info.taken_at
-        if date is None or own is None or self.rule == "always":
-            return date
-        try:
-            apart = abs(datetime.fromisoformat(date) - datetime.fromisoformat(own).replace(tzinfo=None))
-        except ValueError:
-            return None
-        return date if self.rule == "another day" and apart > _ZONES else None
-
-
-NOTHING = Beside()
-
 
 def read_sidecars(path: Path, names: Iterable[str]) -> Beside:
     """All that the files called ``names`` beside ``path`` say of it, in that order. One that cannot be read is none."""
     texts: list[str | None] = []
-    info, rule = MediaInfo(), NOTHING.rule
+    info, rule = MediaInfo(), NOTHING_BESIDE.rule
     has_caption = False
     for name in names:
         if has_caption and name.lower().endswith(".txt"):

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.core.types import MediaInfo, Modality
-from mmsearch.media.metadata.sidecars import NOTHING, Beside
+from mmsearch.core.types import NOTHING_BESIDE, Beside, MediaInfo, Modality
 from mmsearch.store.local.catalogue import Catalogue, NewContent, NewSegment, RowArray
 from mmsearch.store.local.catalogue.bulk import BulkInsert, Imported
 from mmsearch.store.local.catalogue.coverage import add_vectors, lacking_segments, leave_out, segments_of_content
@@ -68,7 +67,7 @@ class PlacedDocument:
     size: int
     mtime_ns: int
     content: int | ContentKey
-    beside: Beside = NOTHING
+    beside: Beside = NOTHING_BESIDE
     sidecars: str = ""
     moved: int | None = None
 

@@ -19,9 +19,8 @@ import numpy.typing as npt
 from mmsearch.core.errors import IndexBusy, UsageError, VectorError
 from mmsearch.core.letters import part_of_name, sought_letters
 from mmsearch.core.modalities import names_in
-from mmsearch.core.types import EncoderSpec, Modality
+from mmsearch.core.types import Beside, EncoderSpec, Modality
 from mmsearch.filters import And, OneOf, Spoken, Where
-from mmsearch.media.metadata.sidecars import Beside
 from mmsearch.models.rerankers.base import RerankerSpec
 from mmsearch.store.base import (
     Adjust,

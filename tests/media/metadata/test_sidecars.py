@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from mmsearch.core.types import MediaInfo
-from mmsearch.media.metadata.sidecars import NOTHING, Beside, read_sidecars
+from mmsearch.core.types import NOTHING_BESIDE, Beside, MediaInfo
+from mmsearch.media.metadata.sidecars import read_sidecars
 from mmsearch.media.metadata.takeout import read_takeout
 from tests.media.metadata.test_xmp import bag, packet, spoken
 
@@ -156,7 +156,7 @@ def test_the_date_of_a_scan_yields_to_the_pictures_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", bytes(100), b"\xff" * 100, b"<x:xmpmeta", b"a" * 10_000_000])
 def test_what_cannot_be_read_is_none(tmp_path: Path, suffix: str, content: bytes) -> None:
     if (suffix, content) != ("_txt", b"<x:xmpmeta"):
-        assert write(tmp_path, **{suffix: content}) == NOTHING
+        assert write(tmp_path, **{suffix: content}) == NOTHING_BESIDE
 
 
 def test_a_huge_sidecar_is_not_read(tmp_path: Path) -> None:
@@ -164,8 +164,8 @@ def test_a_huge_sidecar_is_not_read(tmp_path: Path) -> None:
         with (tmp_path / name).open("wb") as file:
             file.write(FULL.encode())
             file.truncate(100_000_000_000)
-    assert read_sidecars(tmp_path / "a.jpg", ["a.xmp", "a.jpg.json"]) == NOTHING
+    assert read_sidecars(tmp_path / "a.jpg", ["a.xmp", "a.jpg.json"]) == NOTHING_BESIDE
 
 
 def test_what_is_gone_by_now_is_none(tmp_path: Path) -> None:
-    assert read_sidecars(tmp_path / "a.jpg", ["a.xmp", "a.jpg.json", "a.txt"]) == NOTHING
+    assert read_sidecars(tmp_path / "a.jpg", ["a.xmp", "a.jpg.json", "a.txt"]) == NOTHING_BESIDE

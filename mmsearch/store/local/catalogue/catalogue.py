@@ -8,8 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mmsearch.core.modalities import MODALITIES
-from mmsearch.core.types import MediaInfo, Modality
-from mmsearch.media.metadata.sidecars import NOTHING, Beside
+from mmsearch.core.types import NOTHING_BESIDE, Beside, MediaInfo, Modality
 from mmsearch.store.local.catalogue.absence import AbsenceTables
 from mmsearch.store.local.catalogue.rows import FOUND, Found, KnownDocument, NewContent, Root, Space
 from mmsearch.store.local.catalogue.space_tables import at_or_below, marks
@@ -167,7 +166,7 @@ class Catalogue(AbsenceTables):
 
     def put_document(
         self, root_id: int, path: str, modality: Modality, size: int, mtime_ns: int, content_id: int,
-        beside: Beside = NOTHING, sidecars: str = "",
+        beside: Beside = NOTHING_BESIDE, sidecars: str = "",
     ) -> None:  # fmt: skip
         """Adds a document, or points the one at this path to its new content; it is no longer skipped."""
         row = {"modality": modality, "size": size, "mtime_ns": mtime_ns, "content_id": content_id, "sidecars": sidecars}
@@ -193,7 +192,7 @@ class Catalogue(AbsenceTables):
 
     def move_document(
         self, document_id: int, root_id: int, path: str, size: int, mtime_ns: int, content_id: int,
-        beside: Beside = NOTHING, sidecars: str = "",
+        beside: Beside = NOTHING_BESIDE, sidecars: str = "",
     ) -> None:  # fmt: skip
         """A document's file was found at another place with the same content."""
         self.bring_back([document_id])
