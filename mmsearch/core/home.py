@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
@@ -23,6 +22,10 @@ def home() -> Path:
     return Path(platformdirs.user_data_dir("mmsearch", appauthor=False))
 
 
+NAME_BYTES = 255
+"""Of one name in a path, at most."""
+
+
 def locate_index(name_or_path: str | os.PathLike[str]) -> Path:
     """The directory of an index: a bare name means one below `home`, anything with a separator is a path.
 
@@ -36,11 +39,8 @@ def locate_index(name_or_path: str | os.PathLike[str]) -> Path:
         raise UsageError("the name of the index is empty: give a name or a path")
     is_path = isinstance(name_or_path, Path) or any(mark in text for mark in ("/", os.sep)) or text[0] in ".~"
     place = Path(os.path.realpath(expanded(text))) if is_path else home() / text
-    try:
-        os.lstat(place)
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:  # or it would look as if there were only nothing yet
-            raise UsageError(f"the name of the index is too long for this system: {text[:60]}…") from error
+    if max(len(os.fsencode(part)) for part in place.parts) > NAME_BYTES:
+        raise UsageError(f"the name of the index is too long for this system: {text[:60]}…")
     return place
 
 
