@@ -66,9 +66,8 @@ def documents(store: Store, filters: str = "") -> Iterator[IndexedDocument]:
     for part in store.export(where_of_text(filters)):
         ids = iter(part.ids.tolist())
         for one in part.documents:
-            path = one.path if one.root.startswith("dataset:") else f"{one.root.rstrip('/')}/{one.path}"
             segments = tuple(IndexedSegment(next(ids), each.start_s, each.end_s, each.text) for each in one.segments)
-            yield IndexedDocument(path, one.modality, one.size, one.mtime_ns, one.caption, one.info, segments)
+            yield IndexedDocument(one.place, one.modality, one.size, one.mtime_ns, one.caption, one.info, segments)
 
 
 def vectors(store: Store, filters: str = "") -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:

@@ -154,11 +154,7 @@ def _why_nothing(index: Any, options: SearchOptions, queries: Sequence[Any], rea
     if reason is not None:
         return f"nothing found: {reason}"
     nearest = replace(options, k=1, min_relevance=None, strict=False)
-    notes: list[str] = []
-    found = any(index.search_many(queries, options=nearest, note=notes.append))
-    if notes:
-        return "nothing found: no name, caption or text has these words"
-    if not found:
+    if nearest == replace(options, k=1) or not any(index.search_many(queries, options=nearest)):
         return "nothing found: the index holds nothing of that kind"
     return "nothing here matches well (without --strict and --min-relevance the nearest are shown)"
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import cast
+from typing import ClassVar, cast
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.modalities import MODALITIES
@@ -198,69 +198,54 @@ class Near(FilterKey):
         return f"nothing was taken within {radius_km:g} km of {spot}{more}"
 
 
-class Camera(FilterKey):
-    """Documents whose camera (maker and model) contains the text; case does not matter."""
+class _Named(FilterKey):
+    """Documents of which a field that is a text contains the value; case does not matter."""
 
-    meaning, example = "the camera's name contains this", 'camera:"X100"'
+    field: ClassVar[str]
 
-    @staticmethod
-    def where(value: Value) -> Where:
-        """The camera contains it."""
-        return Contains("camera", value.text)
+    @classmethod
+    def where(cls, value: Value) -> Where:
+        """The field contains it."""
+        return Contains(cls.field, value.text)
+
+
+class _TakenWith(_Named):
+    """A field that says what a picture was taken with."""
 
     @classmethod
     def unmet(cls, name: str, value: Value, held: Held) -> str:
-        """Which cameras there are."""
-        return _none_called("camera", value.text, held)
+        """Which ones there are."""
+        return _none_called(cls.field, value.text, held)
 
 
-class Lens(FilterKey):
-    """Documents whose lens contains the text; case does not matter."""
+class Camera(_TakenWith):
+    """Documents whose camera (maker and model) contains the text."""
 
-    meaning, example = "the lens's name contains this", "lens:35mm"
-
-    @staticmethod
-    def where(value: Value) -> Where:
-        """The lens contains it."""
-        return Contains("lens", value.text)
-
-    @classmethod
-    def unmet(cls, name: str, value: Value, held: Held) -> str:
-        """Which lenses there are."""
-        return _none_called("lens", value.text, held)
+    field, meaning, example = "camera", "the camera's name contains this", 'camera:"X100"'
 
 
-class Artist(FilterKey):
-    """Recordings whose artist contains the text; case does not matter."""
+class Lens(_TakenWith):
+    """Documents whose lens contains the text."""
 
-    meaning, example = "the artist of a recording contains this", 'artist:"Nina"'
-
-    @staticmethod
-    def where(value: Value) -> Where:
-        """The artist contains it."""
-        return Contains("artist", value.text)
+    field, meaning, example = "lens", "the lens's name contains this", "lens:35mm"
 
 
-class Album(FilterKey):
-    """Recordings whose album contains the text; case does not matter."""
+class Artist(_Named):
+    """Recordings whose artist contains the text."""
 
-    meaning, example = "the album of a recording contains this", 'album:"Blue"'
-
-    @staticmethod
-    def where(value: Value) -> Where:
-        """The album contains it."""
-        return Contains("album", value.text)
+    field, meaning, example = "artist", "the artist of a recording contains this", 'artist:"Nina"'
 
 
-class Title(FilterKey):
-    """Recordings whose title contains the text; case does not matter."""
+class Album(_Named):
+    """Recordings whose album contains the text."""
 
-    meaning, example = "the title of a recording contains this", "title:overture"
+    field, meaning, example = "album", "the album of a recording contains this", 'album:"Blue"'
 
-    @staticmethod
-    def where(value: Value) -> Where:
-        """The title contains it."""
-        return Contains("title", value.text)
+
+class Title(_Named):
+    """Recordings whose title contains the text."""
+
+    field, meaning, example = "title", "the title of a recording contains this", "title:overture"
 
 
 class Said(FilterKey):

@@ -14,8 +14,7 @@ import numpy.typing as npt
 from mmsearch.core.errors import UsageError, VectorError
 from mmsearch.core.modalities import MODALITIES
 from mmsearch.core.types import MediaInfo, Progress, Report
-from mmsearch.store.base import NewDocument, NewSegment, Store
-from mmsearch.store.local.catalogue import DATASET
+from mmsearch.store.base import DATASET, NewDocument, NewSegment, Store
 from mmsearch.store.local.catalogue.bulk import INFO_COLUMNS, Imported, ImportedDocument, ImportedSegment
 from mmsearch.store.local.commit import Batch, commit
 from mmsearch.store.local.directory import IndexDirectory

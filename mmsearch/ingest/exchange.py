@@ -24,7 +24,7 @@ from mmsearch.core.modalities import MODALITIES
 from mmsearch.core.types import EncoderSpec, MediaInfo, Progress, Report
 from mmsearch.filters import Where
 from mmsearch.ingest.embeddings import check_vectors
-from mmsearch.store.base import Exported, FloatArray, NewDocument, NewSegment, Store
+from mmsearch.store.base import DATASET, Exported, FloatArray, NewDocument, NewSegment, Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +33,6 @@ SCHEMA_VERSION = 1
 FILE_ROWS = 200_000
 """Segments of one file, at least; a document is never in two."""
 GROUP_ROWS = 10_000
-DATASET = "dataset:"
 SPEECH = "speech"
 READ_ROWS = 4096
 INSTALL = "Parquet needs pyarrow: pip install 'mmsearch[datasets]'"
@@ -347,7 +346,7 @@ def _documents(path: Path, rows: Sequence[Mapping[str, Any]], vectors: FloatArra
 def _document(path: Path, rows: Sequence[Mapping[str, Any]], vectors: FloatArray) -> NewDocument:
     first = rows[0]
     name, modality = first["path"], first["modality"]
-    root = first.get("root") or "dataset:parquet"
+    root = first.get("root") or DATASET + "parquet"
     if not name or "\0" in name or modality not in MODALITIES:
         raise UsageError(
             f"{path} has a document with path {name!r} and modality {modality!r}: a path is needed, and a modality out "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from mmsearch.core.types import Hit
@@ -12,13 +12,16 @@ from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import Question
 from mmsearch.store.base import Store
 
+UNREAD = "no name, caption or text has these words"
 EMPTY = "the index is empty: fill it with `mmsearch index FOLDER`"
 
 
 class Hits(list[Hit]):
-    """The hits of a query, best first. ``reason``: where there are none, which condition is to blame, in a sentence."""
+    """The hits of a query, best first. ``reason``: where there are none, what is to blame, in a sentence."""
 
-    reason: str | None = None
+    def __init__(self, hits: Iterable[Hit] = (), reason: str | None = None) -> None:
+        super().__init__(hits)
+        self.reason = None if self else reason
 
 
 class _Condition(NamedTuple):
@@ -30,19 +33,18 @@ class _Condition(NamedTuple):
 
 
 def with_reasons(
-    store: Store, questions: Sequence[Question], options: SearchOptions, results: Sequence[list[Hit]]
+    store: Store, questions: Sequence[Question], options: SearchOptions, results: Sequence[Hits]
 ) -> list[Hits]:
-    """Results, of which the empty ones know their reason."""
+    """Results, of which the empty ones know their reason: what nothing meets, else what they knew already."""
     known: dict[object, str | None] = {}
     every = []
-    for question, result in zip(questions, results, strict=True):
-        hits = Hits(result)
+    for question, hits in zip(questions, results, strict=True):
         if not hits:
             conditions = question.filters, question.exact, question.excluded
             key = (*conditions, bool(question.texts), bool(question.images))
             if key not in known:
                 known[key] = why_nothing(store, question, options)
-            hits.reason = known[key]
+            hits.reason = known[key] or hits.reason
         every.append(hits)
     return every
 

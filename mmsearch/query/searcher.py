@@ -20,6 +20,7 @@ from mmsearch.query.calibrate.fit import never_rising
 from mmsearch.query.context import Context, Samples, where_of
 from mmsearch.query.fuse import Words, compared, content_words, find_evidence, fuse, lines_read
 from mmsearch.query.moments import Moment, fold_duplicates, moment_around
+from mmsearch.query.nothing import UNREAD, Hits
 from mmsearch.query.options import MATCH, SearchOptions
 from mmsearch.query.question import EncodedQuestion, Question, encode_questions
 from mmsearch.query.rerank import LOG, Reranking, rerank_candidates, reranking_of
@@ -322,12 +323,12 @@ def run_queries(
     options: SearchOptions,
     reranking: Reranking | None = None,
     note: Callable[[str], None] | None = None,
-) -> list[list[Hit]]:
+) -> list[Hits]:
     """The hits of many queries, in their order; as `Searcher.search_many` of all of them.
 
     Equal ones are searched once; while a part is searched, the next one is encoded. ``encoder`` may be ``None`` where
     no query has anything to encode. Each text is encoded once. ``note`` gets a sentence about texts that the encoder
-    cannot read (by default a logger).
+    cannot read (by default a logger), which is the ``reason`` of those that find nothing for it.
     """
     numbers: dict[Question | int, int] = {}
     unique: list[Question] = []
@@ -338,7 +339,7 @@ def run_queries(
             numbers[key] = len(unique)
             unique.append(question)
         places.append(numbers[key])
-    hits: list[list[Hit]] = []
+    found: list[tuple[list[Hit], str | None]] = []
     words: Words = {}
     # A reranker has a budget of time, which nothing beside it may spend.
     size = PART if reranking is None else max(1, len(unique))
@@ -346,8 +347,9 @@ def run_queries(
     for part in _encoded(encoder, parts, options.language):
         for unread in filter(None, (query.note for query in part)):
             (note or LOG.warning)(unread)
-        hits += searcher.search_many(part, options, reranking, words)
-    return [list(hits[number]) for number in places]
+        reasons = [UNREAD if query.is_words_only else None for query in part]
+        found += zip(searcher.search_many(part, options, reranking, words), reasons, strict=True)
+    return [Hits(*found[number]) for number in places]
 
 
 def unit_vectors(vectors: npt.ArrayLike, dim: int) -> FloatArray:

@@ -149,6 +149,10 @@ class NoTokens:
         raise KeyError(tuple(places))
 
 
+DATASET = "dataset:"
+"""How the root of documents begins that need not lie anywhere; a name follows."""
+
+
 @dataclass(frozen=True)
 class NewSegment:
     """A segment to be stored, without its vector. ``kind``: ``speech``, where it is not of the document's modality."""
@@ -171,11 +175,16 @@ class NewDocument:
     modality: Modality
     hash: bytes
     segments: Sequence[NewSegment] = (NewSegment(),)
-    root: str = "dataset:store"
+    root: str = DATASET + "store"
     info: MediaInfo = field(default_factory=MediaInfo)
     size: int = 0
     mtime_ns: int = 0
     caption: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Its absolute path; of one of a dataset, as it was given."""
+        return self.path if self.root.startswith(DATASET) else f"{self.root.rstrip('/')}/{self.path}"
 
 
 class Exported(NamedTuple):

@@ -79,11 +79,8 @@ class MemoryStore(Store):
         owner = self.documents[document]
         new = owner.segments[one.ordinal]
         return Segment(
-            one.id, document, self.path(owner), owner.modality, one.ordinal, new.start_s, new.end_s, new.text, date
+            one.id, document, owner.place, owner.modality, one.ordinal, new.start_s, new.end_s, new.text, date
         )
-
-    def path(self, document: NewDocument) -> str:
-        return document.path if document.root.startswith("dataset:") else f"{document.root}/{document.path}"
 
     def satisfies(self, id_: int, where: Where | None) -> bool:
         one = self.documents[id_]
@@ -143,7 +140,7 @@ class MemoryStore(Store):
     def document(self, id_: int) -> Document:
         one = self.documents[id_]
         more = (one.size, one.mtime_ns, one.caption, one.info.description)
-        return Document(id_, self.path(one), one.path, one.modality, *more)
+        return Document(id_, one.place, one.path, one.modality, *more)
 
     def find(self, path: str) -> Document | None:
         return next((one for one in map(self.document, self.documents) if one.path == path), None)

@@ -81,7 +81,7 @@ EXPORTED = 1000
 """Documents at once."""
 NOTHING = Condition("TRUE", {})
 DECODING = "store"
-NOTHING_BESIDE: dict[str, Any] = dict.fromkeys(BESIDE_COLUMNS)
+NOT_BESIDE: dict[str, Any] = dict.fromkeys(BESIDE_COLUMNS)
 """Of contents whose segments were given, not read from a file."""
 
 
@@ -526,7 +526,7 @@ class LocalStore(Store):
                 own, passages, said = parted(one.segments)
                 spoken.append((passages, part[said]))
                 if known is None:
-                    info = replace(one.info, **NOTHING_BESIDE)  # what lies beside one need not hold for its twins
+                    info = replace(one.info, **NOT_BESIDE)  # what lies beside one need not hold for its twins
                     new[one.hash] = EncodedContent((one.hash, DECODING), one.modality, info, own, part[~said])
                 content = (one.hash, DECODING) if known is None else known[0]
                 batch.documents.append(

@@ -7,7 +7,6 @@ import errno
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +43,7 @@ OPEN_CLIP: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
 OF_TRANSFORMERS = ("hf-clip", "hf-siglip", "hf-siglip2_fixed", "hf-chinese_clip")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache of this module alone."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MMSEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(machine_plan, "_SECONDS", 0.01)
-        yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("cached")
 
 
 @pytest.fixture(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +23,7 @@ pytest.importorskip("open_clip")
 FP32, INT8 = (EncoderOptions(device="cpu", precision=word) for word in ("fp32", "int8"))  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache of this module alone."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MMSEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(machine_plan, "_SECONDS", 0.01)
-        yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("cached")
 
 
 @pytest.fixture(scope="module")

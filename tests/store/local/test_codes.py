@@ -153,7 +153,6 @@ def test_codes_change_no_answer(data: st.DataObject) -> None:
     scale = {"small": 1e-6, "zeros": 0.0}.get(kind, 1.0)
     matrix = (values * scale).astype(np.float16)
     queries = unit(data.draw(st.integers(1, 4)), dim, 5) * data.draw(st.sampled_from([1.0, 1e-30, 1e30, 0.0, 3e38]))
-    queries = queries[: 0 if 0 < np.abs(queries).max() * scale < 1e-30 else None]  # products that float32 rounds to 0
     without = data.draw(st.none() | st.lists(st.integers(0, n), max_size=n).map(np.array))
     k, threads = data.draw(st.integers(1, n)), data.draw(st.none() | st.integers(1, 3))
     index = ExactIndex(matrix, in_blocks(matrix, data.draw(st.sampled_from([16, 40, 64]))))

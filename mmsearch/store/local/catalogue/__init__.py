@@ -8,7 +8,6 @@ from mmsearch.store.local.catalogue.absence import FolderIdentity
 from mmsearch.store.local.catalogue.catalogue import Catalogue
 from mmsearch.store.local.catalogue.row_owners import RowArray, RowOwners
 from mmsearch.store.local.catalogue.rows import (
-    DATASET,
     Found,
     KeptScope,
     KnownDocument,
@@ -19,7 +18,6 @@ from mmsearch.store.local.catalogue.rows import (
 )
 
 __all__ = [
-    "DATASET",
     "Catalogue",
     "FolderIdentity",
     "Found",

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mmsearch.core.types import Modality
+from mmsearch.store.base import DATASET
 from mmsearch.store.local.catalogue.catalogue import Catalogue
-from mmsearch.store.local.catalogue.rows import DATASET, Root
+from mmsearch.store.local.catalogue.rows import Root
 
 _LACKS = """EXISTS (SELECT 1 FROM segments s WHERE s.content_id = c.id AND NOT EXISTS
     (SELECT 1 FROM vectors v WHERE v.segment_id = s.id AND v.space_id = :space))"""

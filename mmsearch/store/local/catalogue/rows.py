@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mmsearch.core.types import EncoderSpec, MediaInfo, Modality
+from mmsearch.store.base import DATASET
 
 
 class Space(NamedTuple):
@@ -38,10 +39,6 @@ class KeptScope(NamedTuple):
     root_id: int
     below: str
     options: dict[str, Any]
-
-
-DATASET = "dataset:"
-"""Begins the path of a root that is no folder."""
 
 
 class Root(NamedTuple):

@@ -151,8 +151,8 @@ class _WholeNumbers:
         """How far the score of a vector may lie from that of its code; infinite: too large to tell."""
 
     def scores(self, found: Floats) -> Floats:
-        """What FAISS found as scores of the query, float32."""
-        return (found * self._unit + self._offset).astype(np.float32)
+        """What FAISS found as scores of the query, float32; worked out in float64, where the smallest unit is exact."""
+        return (found.astype(np.float64) * self._unit + self._offset).astype(np.float32)
 
     def radius(self, score: float) -> float:
         """What FAISS finds for a score a little below ``score``."""
