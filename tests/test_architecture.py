@@ -45,6 +45,9 @@ OWNERS = {
     "rapidocr": {"media.ocr"},
     "transformers": {"models"},
     "starlette": {"server"},
+    "fastapi": {"server"},
+    "pydantic": {"server"},
+    "segno": {"server"},
     "uvicorn": {"server"},
 }
 NEVER_AT_IMPORT = {
