@@ -46,6 +46,9 @@ OWNERS = {
     "transformers": {"models"},
     "starlette": {"server"},
     "uvicorn": {"server"},
+    "mcp": {"server.mcp"},
+    "pydantic": {"server"},
+    "anyio": {"server.mcp"},
 }
 NEVER_AT_IMPORT = {
     "torch",
