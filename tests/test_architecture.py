@@ -46,9 +46,11 @@ OWNERS = {
     "transformers": {"models"},
     "starlette": {"server"},
     "fastapi": {"server"},
-    "pydantic": {"server"},
     "segno": {"server"},
     "uvicorn": {"server"},
+    "mcp": {"server.mcp"},
+    "pydantic": {"server"},
+    "anyio": {"server.mcp"},
 }
 NEVER_AT_IMPORT = {
     "torch",

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parent
 API = "/api/v1"
 HEALTH = "/healthz"
+MOST_MOMENTS = 200
 _KEPT_BY_BROWSER = {"Cache-Control": "private, max-age=600"}
 _PROBLEM: dict[int | str, dict[str, Any]] = {
     "4XX": {
@@ -180,6 +181,12 @@ def _router(served: Served) -> APIRouter:
         async with served.uploads:  # others wait unread
             given = await posted(request, asked)
             return await run_in_threadpool(search, served, *given)
+
+    @made.get("/moments", tags=["Search"], summary="Where in a video or recording a query matches, by time")
+    def moments(asked: Annotated[Explained, Query()]) -> JSONResponse:
+        path, _ = served.indexed(asked.path)
+        found = index.moments(path, asked.q, raw=asked.raw, k=MOST_MOMENTS)
+        return _json(moments=[hit.as_json() for hit in sorted(found, key=lambda hit: hit.start_s or 0.0)])
 
     @made.post(
         "/voice", tags=["Search"], summary="The words of a spoken query, a recording as browsers make it",

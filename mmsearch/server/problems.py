@@ -5,8 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse
 
 from mmsearch.core.errors import IndexBusy, MmsearchError, ResourceShortage
 from mmsearch.core.types import SCHEMA

@@ -15,14 +15,14 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from mmsearch.core.errors import MediaError, UsageError
+from mmsearch.core.errors import UsageError
 from mmsearch.core.types import SCHEMA
 from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import Question
 from mmsearch.server.parameters import Limit, Strict, Texts, model_of, number, options_from, read, read_json
+from mmsearch.server.pictures import opened_picture
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from starlette.requests import Request
 
     from mmsearch.query.nothing import Hits
@@ -109,11 +109,11 @@ def _question(served: Served, query: Query, picture: bytes | None) -> Question:
     images: list[Any] = [Path(served.indexed(path)[0]) for path in query.like]
     if query.image is not None:
         try:
-            images.append(opened(base64.b64decode(query.image, validate=True)))
+            images.append(opened_picture(base64.b64decode(query.image, validate=True)))
         except (binascii.Error, ValueError) as error:
             raise UsageError(f"image is no base64: {error}") from error
     if picture is not None:
-        images.append(opened(picture))
+        images.append(opened_picture(picture))
     return Question.of([text for text in query.q if text.strip()], images, raw=bool(query.raw))
 
 
@@ -190,22 +190,3 @@ async def _body(request: Request, what: str) -> bytes:
         if len(data) > UPLOAD_BYTES:
             raise UsageError(f"the {what} is larger than {UPLOAD_BYTES >> 20} MB")
     return bytes(data)
-
-
-def opened(data: bytes) -> Image:
-    """A picture that was sent, upright, with the same care as a file.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    from mmsearch.media.base import DecodeOptions
-    from mmsearch.media.image.reader import ImageDecoder
-
-    try:
-        segments = ImageDecoder().decode(Path("picture"), DecodeOptions(cut_wide=False), data).segments
-        picture = next((segment.image for segment in segments), None)
-    except MediaError as error:
-        raise UsageError(f"the picture cannot be read: {error}") from error
-    if picture is None:
-        raise UsageError("the picture cannot be read: there is none in it")
-    return picture

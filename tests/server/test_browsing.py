@@ -102,6 +102,19 @@ def test_what_is_known_of_a_document(client: TestClient, files: Path) -> None:
         assert answer.status_code == 400 and "not in the index" in answer.json()["detail"]
 
 
+def test_where_in_a_film_a_query_matches(client: TestClient, index: Index, files: Path) -> None:
+    film = str(files / "films" / "film.mp4")
+    found = get(client, "/moments", path=film, q="red")["moments"]
+    assert [hit["start_s"] for hit in found] == sorted(hit["start_s"] for hit in found) and found
+    best = max(found, key=lambda hit: hit["score"])
+    assert best == index.moments(film, "red")[0].as_json() and best["start_s"] == 0
+    said = [hit["text"] for hit in get(client, "/moments", path=film, q="violet")["moments"] if hit["text"]]
+    assert said == ["A violet boat lies there."]
+    assert get(client, "/moments", path=str(files / "even" / "red.png"), q="red")["moments"] == []
+    for path, q in ((film, ""), (film, "type:video"), ("/etc/passwd", "red")):
+        assert client.get(f"{API}/moments", params={"path": path, "q": q}).status_code == 400
+
+
 def test_values_and_their_span(client: TestClient, files: Path) -> None:
     assert get(client, "/values", field="type")["values"][0] == {"value": "image", "count": len(COLOURS) + 1}
     folders = get(client, "/values", field="folder", limit=2)["values"]
