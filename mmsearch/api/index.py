@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from mmsearch.switch import SwitchOptions, SwitchReport
     from mmsearch.verify import Verdict
 
-    Picture = str | os.PathLike[str] | Image
+    Picture = str | os.PathLike[str] | Image | npt.NDArray[np.uint8] | bytes
 
 PathLike = str | os.PathLike[str]
 
@@ -427,6 +427,8 @@ class Index:
         ``text`` is in the query language (`mmsearch.query.language`): ``"lake -people after:2021"``; with ``raw``
         it is taken literally. Several texts and images are one query for what is like all of them, by weight:
         ``search("at night", image="house.jpg", text_weight=0.5)``. A text of filters alone lists by date.
+
+        An image is a path, an image of PIL, an array of uint8 (height, width, 3), RGB, or the bytes of a picture file.
 
         ``chosen`` are the fields of `SearchOptions` by name, on top of ``options``: ``k=5``, ``modality="text"``,
         ``min_relevance=0.5``, ``collapse=True``, ``words=False`` … ``reranker``, or the name of one, puts the first
@@ -827,9 +829,24 @@ def _listed(given: Any, expected: str) -> list[Any]:
 def _picture(given: Any) -> Any:
     """A path, or an image of PIL, which is not imported for the question whether it is one."""
     if isinstance(given, (str, os.PathLike)):
-        return Path(given)
+        return _path(given)
+    if isinstance(given, (bytes, bytearray, memoryview)):
+        from mmsearch.query.question import opened_picture
+
+        return opened_picture(bytes(given))
+    if isinstance(given, np.ndarray):
+        from PIL import Image
+
+        if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] != 3 or not given.size:
+            raise UsageError(
+                f"an image as an array is uint8 of shape (height, width, 3), RGB; got {given.dtype} {given.shape}"
+            )
+        return Image.fromarray(given)
     if not hasattr(given, "convert"):
-        raise UsageError(f"an image is a path or an image of PIL, got {type(given).__name__}")
+        raise UsageError(
+            "an image is a path, an image of PIL, an array of uint8 (height, width, 3) or the bytes of a picture file, "
+            f"got {type(given).__name__}"
+        )
     return given
 
 
