@@ -10,7 +10,7 @@ import functools
 import inspect
 import os
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -146,12 +146,12 @@ def _saying(method: Callable[..., Any]) -> Callable[..., Any]:
     def said(self: Any, *arguments: Any, **named: Any) -> Any:
         with errors_said(self.place):
             result = method(self, *arguments, **named)
-        return _going_through(result, self.place) if inspect.isgenerator(result) else result
+        return _going_through(iter(result), self.place) if inspect.isgenerator(result) else result
 
     return said
 
 
-def _going_through(results: Generator[Any], place: str) -> Generator[Any]:
+def _going_through(results: Iterator[Any], place: str) -> Iterator[Any]:
     with errors_said(place):
         yield from results
 

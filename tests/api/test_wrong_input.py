@@ -28,8 +28,8 @@ ANYTHING = st.one_of(
     ]),
 )  # fmt: skip
 CALLS: dict[str, tuple[str, ...]] = {
-    "search": ("text", "image", "vector", "query_kind", "raw", "text_weight", "image_weight", "reranker", "options", "k",
-               "modality", "min_relevance", "words", "hubness", "language", "collapse", "rerank_budget_s"),
+    "search": ("text", "image", "vector", "query_kind", "raw", "text_weight", "image_weight", "reranker", "options",
+               "k", "modality", "min_relevance", "words", "hubness", "language", "collapse", "rerank_budget_s"),
     "search_many": ("queries", "raw", "reranker", "options", "k"),
     "moments": ("path", "text", "image", "raw", "options", "k"),
     "explain": ("text", "path", "raw", "heat_map", "reranker"),
