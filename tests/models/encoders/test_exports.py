@@ -144,7 +144,7 @@ def test_a_second_index_imports_no_torch(tmp_path: Path) -> None:
         photo(60, 50, run).save(photos / f"{run}.png")
         command = [sys.executable, "-W", "error", "-c", code, *options]
         said.append(subprocess.check_output(command, text=True, stderr=subprocess.STDOUT).splitlines()[-1].strip())
-    assert said == ["['torch', 'open_clip']", "[]"]
+    assert said[0].startswith("['torch', 'open_clip'") and said[1] == "[]"
     with Index.open(tmp_path / "index") as index:
         assert index.status()["documents"]["image"] == 2
 
