@@ -45,9 +45,14 @@ OWNERS = {
     "rapidocr": {"media.ocr"},
     "transformers": {"models"},
     "starlette": {"server"},
+    "fastapi": {"server"},
+    "segno": {"server"},
     "uvicorn": {"server"},
     "fsspec": {"sources.remote"},
     "ray": {"pipeline.ray"},
+    "mcp": {"server.mcp"},
+    "pydantic": {"server"},
+    "anyio": {"server.mcp"},
 }
 NEVER_AT_IMPORT = {
     "torch",

@@ -23,6 +23,7 @@ from pathlib import Path, PosixPath
 from typing import IO, Any, TypeVar, cast
 
 from mmsearch.core.errors import MediaError, UsageError
+from mmsearch.core.extras import install_hint
 from mmsearch.sources.base import FileEntry, reason_of
 
 T = TypeVar("T")
@@ -169,7 +170,7 @@ def filesystem(scheme: str) -> Any:
 
 def _open(scheme: str) -> Any:
     driver = DRIVERS[scheme]
-    extra = "" if driver in ("gcsfs", "adlfs") else " 'mmsearch[remote]'"
+    hint = f"pip install {driver}" if driver in ("gcsfs", "adlfs") else install_hint("remote")
     try:
         import fsspec
 
@@ -177,7 +178,7 @@ def _open(scheme: str) -> Any:
         settings = {"config_kwargs": {"retries": {"max_attempts": 0}}} if scheme == "s3" else {}
         return fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **settings)
     except ImportError as error:
-        raise UsageError(f"{scheme}:// needs the library {driver}: pip install {extra.strip() or driver}") from error
+        raise UsageError(f"{scheme}:// needs the library {driver}: {hint}") from error
 
 
 def forget_drivers() -> None:

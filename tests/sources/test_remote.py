@@ -213,9 +213,9 @@ def test_pages_show_pictures_of_a_bucket(index: Index, photos: Path, s3: S3Serve
     host = "http://127.0.0.1"
     with TestClient(create_app(index, "secret"), base_url=host, headers={"Authorization": "Bearer secret"}) as client:
         path = "s3://photos/a/sub/blue.png"
-        shown = client.get("/api/thumbnail", params={"path": path})
+        shown = client.get("/api/v1/thumbnail", params={"path": path})
         assert shown.content[:2] == b"\xff\xd8", shown.text
-        assert client.get("/api/file", params={"path": path}).content == (photos / "sub" / "blue.png").read_bytes()
+        assert client.get("/api/v1/file", params={"path": path}).content == (photos / "sub" / "blue.png").read_bytes()
     assert index.verify().clean
     assert index.verify(read_bytes=True).clean
     assert index.remove("s3://photos/a") == len(COLOURS)
