@@ -27,12 +27,14 @@ FILES = {
 
 
 def page_routes() -> list[Route]:
-    """A route for each of `FILES`. A browser asks each time whether they have changed, and mostly they have not."""
-    return [Route(address, _sender(name, kind), methods=["GET"]) for address, (name, kind) in FILES.items()]
+    """A route for each of `FILES`."""
+    return [file_route(address, name, kind) for address, (name, kind) in FILES.items()]
 
 
-def _sender(name: str, kind: str) -> object:
+def file_route(address: str, name: str, kind: str) -> Route:
+    """Serves the file ``name`` beside this one. A browser asks each time whether it has changed; mostly it has not."""
+
     def send(request: Request) -> Response:
         return FileResponse(PAGE / name, media_type=kind, headers={"Cache-Control": "private, no-cache"})
 
-    return send
+    return Route(address, send, methods=["GET"])
