@@ -15,7 +15,8 @@ from tests.support.colours import ColourEncoder, save_colour
 
 DOCUMENT = DocumentInfo(3, "/a.jpg", "image", 9, 1, "2020-01-01", MediaInfo(40, 30, camera="X", latitude=1.5, rating=0))
 HITS = Hits([
-    Hit(1, 0.5, "/a.jpg", "image", 0, relevance=0.9, parts={"similarity": 0.25}, duplicates=("/b.jpg",), document=DOCUMENT),
+    Hit(1, 0.5, "/a.jpg", "image", 0, relevance=0.9, parts={"similarity": 0.25}, duplicates=("/b.jpg",),
+        document=DOCUMENT),
     Hit(2, 0.4, "/c.mp4", "video", 1, 1.0, 2.0, best_s=1.5, match=False),
 ])  # fmt: skip
 
