@@ -50,7 +50,9 @@ def path_given(given: Any) -> Path:
         os.fsencode(given)
     except UnicodeEncodeError as error:
         raise UsageError(f"{given!r} is no path: {error.reason}") from error
-    return expanded(given)
+    from mmsearch.sources.remote import located
+
+    return expanded(located(given))
 
 
 def queries_given(queries: Sequence[str | Question], *, raw: bool) -> list[Question]:

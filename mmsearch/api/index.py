@@ -789,25 +789,6 @@ def _status_of(store: Store) -> dict[str, Any]:
     }  # fmt: skip
 
 
-<<<<<<< HEAD
-=======
-def _paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:
-    single = isinstance(paths, (str, os.PathLike))
-    given = [_path(paths)] if single else [_path(path) for path in _listed(paths, "give files or folders")]
-    if not given:
-        raise UsageError("no files or folders given")
-    return given
-
-
-def _path(given: Any) -> Path:
-    if not isinstance(given, (str, os.PathLike)) or "\0" in str(given):
-        raise UsageError(f"{given!r} is no path")
-    from mmsearch.sources.remote import located
-
-    return expanded(located(given))
-
-
->>>>>>> main
 def _search_options() -> type[SearchOptions]:
     from mmsearch.query.options import SearchOptions
 
