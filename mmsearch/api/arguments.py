@@ -80,7 +80,8 @@ def listed_given(given: Any, expected: str) -> list[Any]:
 def picture_given(given: Any) -> Any:
     """A path, or an image of PIL, which is not imported for the question whether it is one."""
     if isinstance(given, (str, os.PathLike)):
-        return path_given(given)
+        path_given(given)
+        return Path(given)
     if isinstance(given, (bytes, bytearray, memoryview)):
         from mmsearch.query.question import opened_picture
 

@@ -547,12 +547,13 @@ class Index:
         from mmsearch.query import encode_questions
         from mmsearch.query.explain import explain
 
+        path_given(path)
         reranking = self._reranking(reranker, note)
 
         def task(encoder: Any, searcher: Searcher) -> Explanation:
             [query] = encode_questions(encoder, [query_given(text, None, raw=raw)])
             return explain(
-                searcher, encoder, query, path_given(path), with_heat=heat_map,
+                searcher, encoder, query, Path(path), with_heat=heat_map,
                 reranker=None if reranking is None else reranking.reranker,
             )  # fmt: skip
 
@@ -720,7 +721,8 @@ class Index:
         """What the index knows of the file at ``path``; ``None`` where it has none there."""
         from mmsearch.query.explain import find_document
 
-        return find_document(self._session.store(), path_given(path))
+        path_given(path)
+        return find_document(self._session.store(), Path(path))
 
     def status(self) -> dict[str, Any]:
         """What the index holds, as plain values: counts of documents, encoder, roots, bytes on disk.
