@@ -48,6 +48,7 @@ OWNERS = {
     "uvicorn": {"server"},
     "mcp": {"server.mcp"},
     "pydantic": {"server"},
+    "tomlkit": {"cli"},
     "anyio": {"server.mcp"},
 }
 NEVER_AT_IMPORT = {
@@ -64,6 +65,7 @@ NEVER_AT_IMPORT = {
     "ctranslate2",
     "pysubs2",
     "charset_normalizer",
+    "tomlkit",
 }
 LOADED_LATE = (
     "mmsearch.training.", "mmsearch.models.encoders.open_clip",
