@@ -45,6 +45,8 @@ OWNERS = {
     "rapidocr": {"media.ocr"},
     "transformers": {"models"},
     "starlette": {"server"},
+    "fastapi": {"server"},
+    "segno": {"server"},
     "uvicorn": {"server"},
     "mcp": {"server.mcp"},
     "pydantic": {"server"},
