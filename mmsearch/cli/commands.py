@@ -12,6 +12,7 @@ from mmsearch import __version__
 from mmsearch.cli import (
     config_commands,
     copy_commands,
+    duplicates_command,
     eval_commands,
     help_command,
     index_commands,
@@ -33,6 +34,7 @@ OTHER_WORDS = {
     "check": "verify", "repair": "verify --mend", "tune": "optimize", "server": "serve", "web": "serve",
     "evaluate": "eval", "benchmark": "eval", "finetune": "train", "encoders": "models", "pull": "models pull",
     "download": "models pull", "subtitles": "transcribe", "captions": "transcribe", "watch": "index --watch",
+    "dups": "duplicates", "dedup": "duplicates", "settings": "config",
 }  # fmt: skip
 """What people type for a command that is called otherwise here."""
 
@@ -78,6 +80,7 @@ app = typer.Typer(
 for commands in (
     index_commands,
     query_commands,
+    duplicates_command,
     mcp_command,
     eval_commands,
     model_commands,

@@ -59,7 +59,7 @@ def test_a_flag_wins_over_the_environment_over_the_file_over_the_default(home: P
     assert "1 images" in mmsearch("status", home=home, file=file).stdout
     mmsearch("config", "unset", "query.index", home=home, file=file)
     assert found(home=home, file=file) == 1
-    assert found(home=home, file=Path()) == 4, "an empty MMSEARCH_CONFIG stands for no file"
+    assert found(home=home, file="") == 4, "an empty MMSEARCH_CONFIG stands for no file"
 
 
 def test_it_shows_what_is_set_and_where(home: Path, file: Path) -> None:
