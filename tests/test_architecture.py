@@ -48,6 +48,8 @@ OWNERS = {
     "fastapi": {"server"},
     "segno": {"server"},
     "uvicorn": {"server"},
+    "fsspec": {"sources.remote"},
+    "ray": {"pipeline.ray"},
     "mcp": {"server.mcp"},
     "pydantic": {"server"},
     "tomlkit": {"cli"},
@@ -68,6 +70,8 @@ NEVER_AT_IMPORT = {
     "pysubs2",
     "charset_normalizer",
     "tomlkit",
+    "fsspec",
+    "ray",
 }
 LOADED_LATE = (
     "mmsearch.training.", "mmsearch.models.encoders.open_clip",
