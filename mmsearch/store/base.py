@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.core.errors import EncoderMismatch
+from mmsearch.core.errors import EncoderMismatch, UsageError
 from mmsearch.core.types import EncoderSpec, MediaInfo, Modality
 from mmsearch.filters import Spoken, Where
 from mmsearch.models.rerankers.base import RerankerSpec
@@ -168,7 +168,9 @@ class NewDocument:
     """A document to be stored in place of the one at ``path`` of ``root``, if there is one.
 
     ``root`` is a folder, or ``dataset:NAME`` where nothing need lie at the path. ``hash`` names the bytes: documents
-    with equal ones share their segments, whose order is that of their vectors.
+    with equal ones share their segments, whose order is that of their vectors. ``decoding``: how segments were made of
+    them, where a store may be asked for that (`Store.files`); then equal bytes share only those made in the same way.
+    ``sidecars``: what lies beside the file and is about it, see `mmsearch.sources.FileEntry`.
     """
 
     path: str
@@ -180,6 +182,8 @@ class NewDocument:
     size: int = 0
     mtime_ns: int = 0
     caption: str | None = None
+    decoding: str = ""
+    sidecars: str = ""
 
     @property
     def place(self) -> str:
@@ -242,6 +246,12 @@ class Store(ABC):
     @abstractmethod
     def refresh(self) -> None:
         """Reads the version that is committed now."""
+
+    def reader(self) -> Store:
+        """An object that goes on reading the vectors of this encoder, whatever this one turns to with `refresh`; closed
+        with this one.
+        """
+        return self
 
     def is_stale(self) -> bool:
         """Whether the ids of this version can no longer be resolved: segments were renumbered, or vectors are gone."""
@@ -399,6 +409,10 @@ class Store(ABC):
     @abstractmethod
     def delete(self, where: Where | None) -> int:
         """Removes the documents that satisfy it (``None``: all); returns how many."""
+
+    def drop(self, documents: Sequence[int]) -> int:
+        """Removes documents by id; returns how many there were."""
+        raise UsageError(f"{self.place} cannot remove single documents")
 
     @abstractmethod
     def switch(self, spec: EncoderSpec, name: str) -> None:
