@@ -46,6 +46,8 @@ OWNERS = {
     "transformers": {"models"},
     "starlette": {"server"},
     "uvicorn": {"server"},
+    "pymilvus": {"store.milvus"},
+    "milvus_lite": {"store.milvus"},
 }
 NEVER_AT_IMPORT = {
     "torch",
@@ -61,6 +63,8 @@ NEVER_AT_IMPORT = {
     "ctranslate2",
     "pysubs2",
     "charset_normalizer",
+    "pymilvus",
+    "milvus_lite",
 }
 LOADED_LATE = (
     "mmsearch.training.", "mmsearch.models.encoders.open_clip",

@@ -21,7 +21,7 @@ from mmsearch.core.home import expanded
 
 PORT = 19530
 LITE_NAME = "mmsearch"
-TOKEN, USER, PASSWORD = "MMSEARCH_MILVUS_TOKEN", "MMSEARCH_MILVUS_USER", "MMSEARCH_MILVUS_PASSWORD"  # noqa: S105
+TOKEN, USER, PASSWORD = "MMSEARCH_MILVUS_TOKEN", "MMSEARCH_MILVUS_USER", "MMSEARCH_MILVUS_PASSWORD"
 INDEXES = ("flat", "hnsw")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _SERVER = re.compile(r"milvus://([^/?#]*)(?:/([^?#]*))?(?:\?(.*))?")
@@ -60,8 +60,8 @@ def parse(text: str) -> Address:
         uri, name, is_file = str(expanded(rest)), LITE_NAME, True
         if not rest.endswith(".db") or text.startswith("milvus://"):
             raise UsageError(
-                f"{text} is no address of Milvus: write milvus://HOST:{PORT}/NAME for a server, or milvus:PATH.db for a "
-                "file"
+                f"{text} is no address of Milvus: write milvus://HOST:{PORT}/NAME for a server, or milvus:PATH.db for "
+                "a file"
             )
         uri = os.path.abspath(uri)  # noqa: PTH100  (a link stays what it is)
     else:
@@ -80,7 +80,9 @@ def parse(text: str) -> Address:
     options = dict(parse_qsl(query, keep_blank_values=True))
     unknown = options.keys() - {"index", "tenant", "secure", "db"}
     if unknown:
-        raise UsageError(f"{text} has unknown options {', '.join(sorted(unknown))}; there are index, tenant, secure, db")
+        raise UsageError(
+            f"{text} has unknown options {', '.join(sorted(unknown))}; there are index, tenant, secure, db"
+        )
     index = options.get("index", "").lower()
     if index not in ("", *INDEXES):
         raise UsageError(f'{text}: there is no index "{index}"; there are {", ".join(INDEXES)}')

@@ -1,9 +1,9 @@
 """What a store keeps beside its rows: a side collection of short texts by key.
 
-    space:COLLECTION          the encoder, the name that opens it, how rows were written
-    version:COLLECTION        another text after each change
-    calibration:COLLECTION    which parts make up the calibration, and parts/COLLECTION/… themselves
-    skipped/ROOT<NUL>PATH     files that could not be indexed, and why
+space:COLLECTION          the encoder, the name that opens it, how rows were written
+version:COLLECTION        another text after each change
+calibration:COLLECTION    which parts make up the calibration, and parts/COLLECTION/… themselves
+skipped/ROOT<NUL>PATH     files that could not be indexed, and why
 """
 
 from __future__ import annotations

@@ -111,8 +111,10 @@ class Row:
 
     def as_segment(self, date: str | None = None) -> Segment:
         """As the contract has it."""
-        own = self.described["segment"]
-        return Segment(self.segment, self.document, self.place, self.kind, self.ordinal, *own[:3], date)
+        start_s, end_s, text, _ = self.described["segment"]
+        return Segment(
+            self.segment, self.document, self.place, self.kind, self.ordinal, start_s, end_s, text, date
+        )  # fmt: skip
 
     def fields(self) -> dict[str, Any]:
         """What `mmsearch.filters.holds` reads of the document."""
@@ -257,5 +259,3 @@ def unit_half(vectors: FloatArray) -> FloatArray:
     """Vectors as every store keeps them: rounded to float16."""
     rounded: FloatArray = np.asarray(vectors).astype(np.float16).astype(np.float32)
     return rounded
-
-

@@ -77,7 +77,8 @@ class Server:
             from mmsearch.store.milvus.address import PASSWORD, TOKEN, USER
 
             return StoreUnreachable(
-                f"{self.address.text} refuses the user ({text}): set {TOKEN}, or {USER} and {PASSWORD}, in the environment"
+                f"{self.address.text} refuses the user ({text}): set {TOKEN}, or {USER} and {PASSWORD}, in the "
+                "environment"
             )
         what = "check that the server runs and the address is right" if not self.is_lite else (
             "a file of milvus-lite is open in one process at a time: end the other one"
@@ -148,8 +149,9 @@ class Server:
         self, name: str, vectors: FloatArray, limit: int, expression: str, columns: Sequence[str], ef: int = _EF
     ) -> list[list[tuple[float, Entity]]]:
         """Of each vector the nearest rows, best first: inner products and columns."""
+        asked = np.ascontiguousarray(vectors, dtype=np.float32).tolist()
         found = self._call(
-            "search", "search", name, np.ascontiguousarray(vectors, dtype=np.float32).tolist(), filter=expression, limit=limit,
+            "search", "search", name, asked, filter=expression, limit=limit,
             output_fields=list(columns), anns_field="vector",
             search_params={"metric_type": "IP", "params": {"ef": min(max(ef, limit), 32_768)}},
             consistency_level="Session",

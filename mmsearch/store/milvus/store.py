@@ -25,7 +25,7 @@ import numpy.typing as npt
 from mmsearch.core.errors import IndexDamaged, IndexMissing, IndexTooNew, StoreUnreachable, UsageError, VectorError
 from mmsearch.core.letters import has_digit, has_tokens, part_of_name, tokens_of
 from mmsearch.core.types import EncoderSpec, Modality
-from mmsearch.filters import And, Compare, Phrase, Spoken, Where, holds
+from mmsearch.filters import Compare, Phrase, Spoken, Where, holds
 from mmsearch.filters.tree import value_of
 from mmsearch.store.base import (
     Adjust,
@@ -39,7 +39,6 @@ from mmsearch.store.base import (
     Look,
     Nearest,
     NewDocument,
-    NewSegment,
     QueryKind,
     Segment,
     Speech,
@@ -49,7 +48,17 @@ from mmsearch.store.base import (
 from mmsearch.store.milvus import rows as made
 from mmsearch.store.milvus.address import Address, parse
 from mmsearch.store.milvus.notes import Notes
-from mmsearch.store.milvus.rows import READ, Row, document_id, document_of, name_of, row_id, row_of, segment_id, texts_of
+from mmsearch.store.milvus.rows import (
+    READ,
+    Row,
+    document_id,
+    document_of,
+    name_of,
+    row_id,
+    row_of,
+    segment_id,
+    texts_of,
+)
 from mmsearch.store.milvus.server import LIMIT, PAGE, Entity, Server
 from mmsearch.store.milvus.where import (
     ALWAYS,
@@ -60,7 +69,6 @@ from mmsearch.store.milvus.where import (
     render,
     resolved,
 )
-from mmsearch.store.milvus.where import has_token as having_token
 from mmsearch.store.milvus.where import has_tokens as having_tokens
 
 SCHEMA = 1
@@ -119,10 +127,7 @@ class MilvusStore(Store):
 
     def _lasts(self) -> None:
         """Nothing is known of the version yet."""
-        self._counts: dict[str, int] = {}
-        self._kinds: frozenset[Modality] | None = None
-        self._arrays: dict[str, npt.NDArray[Any]] | None = None
-        self._known = _Known()
+        self._cache = _Cache()
 
     # What it is
 
@@ -164,7 +169,7 @@ class MilvusStore(Store):
     @property
     def modalities(self) -> frozenset[Modality]:
         """Of which kinds there are segments."""
-        if self._kinds is None:
+        if self._cache.kinds is None:
             found: set[str] = set()
             while True:
                 others = f"kind not in {json.dumps(sorted(found))}" if found else ""
@@ -172,8 +177,8 @@ class MilvusStore(Store):
                 if not row:
                     break
                 found.add(row[0]["kind"])
-            self._kinds = frozenset(found)
-        return self._kinds
+            self._cache.kinds = frozenset(found)
+        return self._cache.kinds
 
     @property
     def size(self) -> int:
@@ -283,9 +288,7 @@ class MilvusStore(Store):
 
     # Rows
 
-    def _entities(
-        self, expression: str, columns: Sequence[str], size: int = PAGE
-    ) -> Iterator[list[Entity]]:
+    def _entities(self, expression: str, columns: Sequence[str], size: int = PAGE) -> Iterator[list[Entity]]:
         return self._server.pages(self.collection, self._mine(expression), columns, size)
 
     def _rows(self, expression: str, check: Check | None = None) -> list[Row]:
@@ -300,9 +303,9 @@ class MilvusStore(Store):
             yield from self._entities(joined([named, condition.expression]), [*READ, *columns])
 
     def _count(self, expression: str) -> int:
-        if expression not in self._counts:
-            self._counts[expression] = self._server.count(self.collection, self._mine(expression))
-        return self._counts[expression]
+        if expression not in self._cache.counts:
+            self._cache.counts[expression] = self._server.count(self.collection, self._mine(expression))
+        return self._cache.counts[expression]
 
     # Vectors
 
@@ -384,7 +387,7 @@ class MilvusStore(Store):
         ids = np.fromiter(scores, np.int64, len(scores))
         values = np.fromiter(scores.values(), np.float32, len(scores))
         order = np.lexsort((ids, -values))
-        self._known.keep(where, holders)
+        self._cache.known.keep(where, holders)
         told = {id_: [row.as_segment() for row in own] for id_, own in holders.items()}
         return Nearest(ids[order], values[order], is_all, told)
 
@@ -405,7 +408,7 @@ class MilvusStore(Store):
 
     def fetch(self, ids: Sequence[int], where: Where | None = None) -> list[Segment]:
         """See `Store.fetch`; what a search has just read is not read again."""
-        known = self._known.of(where, ids)
+        known = self._cache.known.of(where, ids)
         missing = [id_ for id_ in dict.fromkeys(ids) if id_ not in known]
         if missing:
             condition = self._condition(where)
@@ -414,7 +417,7 @@ class MilvusStore(Store):
                 for row in map(row_of, page):
                     if condition.check is None or condition.check(row):
                         holders[row.segment].append(row)
-            self._known.keep(where, holders)
+            self._cache.known.keep(where, holders)
             known |= holders
         return [row.as_segment() for id_ in dict.fromkeys(ids) for row in known[id_]]
 
@@ -430,9 +433,11 @@ class MilvusStore(Store):
                 for entity, vector in zip(page, values, strict=True):
                     found[entity["segment"]] = vector
                     holders.setdefault(entity["segment"], []).append(row_of(entity))
-        self._known.keep(None, holders)
+        self._cache.known.keep(None, holders)
         if len(found) < len(wanted):
-            raise IndexDamaged(f"{self.place} lacks {len(wanted) - len(found)} segments that were asked for: search again")
+            raise IndexDamaged(
+                f"{self.place} lacks {len(wanted) - len(found)} segments that were asked for: search again"
+            )
         return np.stack([found[id_] for id_ in ids.tolist()]) if len(ids) else np.zeros((0, self.spec.dim), np.float32)
 
     def sample(self, n: int, modalities: Sequence[Modality], seed: int = 0) -> IdArray:
@@ -455,7 +460,9 @@ class MilvusStore(Store):
         for first in range(0, len(ids), VECTORS):
             part = ids[first : first + VECTORS]
             vectors = self.vectors(part)
-            kinds = {row.segment: row.kind for rows in self._known.of(None, part.tolist()).values() for row in rows}
+            kinds = {
+                row.segment: row.kind for rows in self._cache.known.of(None, part.tolist()).values() for row in rows
+            }
             is_text = np.array([kinds[id_] == "text" for id_ in part.tolist()], dtype=bool)
             yield Block(part, vectors, is_text, np.zeros(len(part), dtype=bool))
 
@@ -478,7 +485,7 @@ class MilvusStore(Store):
         self, documents: Sequence[int], modalities: Sequence[Modality] | None = None
     ) -> tuple[IdArray, IdArray]:
         """See `Store.segments`."""
-        known = self._known.documents(documents)
+        known = self._cache.known.documents(documents)
         rows = [row for own in known.values() for row in own]
         missing = [id_ for id_ in dict.fromkeys(documents) if id_ not in known]
         for page in self._rows_of("document", missing, _Condition(ALWAYS, None)):
@@ -541,7 +548,7 @@ class MilvusStore(Store):
 
     def find(self, path: str) -> Document | None:
         """See `Store.find`."""
-        found = [row for row in self._rows(joined(["ordinal == 0", f"place == {quoted(made.nfc(path))}"]))]
+        found = list(self._rows(joined(["ordinal == 0", f"place == {quoted(made.nfc(path))}"])))
         exact = [row for row in found if row.place == path]
         return _document(exact[0]) if exact else None
 
@@ -592,7 +599,7 @@ class MilvusStore(Store):
 
     def _firsts(self, documents: Sequence[int]) -> Iterator[Row]:
         """The first rows of documents."""
-        known = self._known.documents(documents)
+        known = self._cache.known.documents(documents)
         yield from (own[0] for own in known.values())
         missing = [id_ for id_ in documents if id_ not in known]
         for page in self._rows_of("document", missing, _Condition("ordinal == 0", None)):
@@ -629,7 +636,7 @@ class MilvusStore(Store):
         parts = [None if held else part_of_name(forms[0]) for held, forms in zip(written, terms, strict=True)]
         if any(parts):
             rows = self._rows(any_of([self._with_part(part) for part in dict.fromkeys(filter(None, parts))]))
-            self._known.keep_documents(rows)
+            self._cache.known.keep_documents(rows)
             for place, part in enumerate(parts):
                 if part is not None:
                     written[place] = {row.document for row in rows if _has_part(row, part)}
@@ -652,7 +659,7 @@ class MilvusStore(Store):
         found = self._server.query(self.collection, self._mine(any_of(everything)), READ, most)
         if len(found) < most:
             rows = [row_of(one) for one in found]
-            self._known.keep_documents(rows)
+            self._cache.known.keep_documents(rows)
             return [_having_any(rows, forms) for forms in said]
         held = []
         for forms in said:
@@ -690,7 +697,7 @@ class MilvusStore(Store):
 
     def columns(self, ids: IdArray) -> Columns:
         """See `Store.columns`; known of what a search has just read."""
-        known = self._known.columns(ids.tolist())
+        known = self._cache.known.columns(ids.tolist())
         missing = [id_ for id_ in dict.fromkeys(ids.tolist()) if id_ not in known]
         for page in self._rows_of("segment", missing, _Condition("is_copy == false", None)):
             known |= {one["segment"]: (float(one["hubness"]), bool(one["is_text"])) for one in page}
@@ -699,9 +706,9 @@ class MilvusStore(Store):
 
     def calibration(self) -> tuple[Mapping[str, npt.NDArray[Any]], int]:
         """See `Store.calibration`."""
-        if self._arrays is None:
-            self._arrays = self._notes.arrays("calibration", self.collection)
-        return self._arrays, self._covered() if self._arrays else 0
+        if self._cache.arrays is None:
+            self._cache.arrays = self._notes.arrays("calibration", self.collection)
+        return self._cache.arrays, self._covered() if self._cache.arrays else 0
 
     def _covered(self) -> int:
         return self._count("is_copy == false and is_measured == true")
@@ -724,8 +731,8 @@ class MilvusStore(Store):
                     changed.append({**one, "hubness": hubness, "is_text": is_text, "is_measured": True})
                 self._server.upsert(self.collection, changed)
         self._notes.keep_arrays("calibration", self.collection, values)
-        self._lasts()
-        self._arrays = dict(values)
+        self._cache.clear()  # in place: `reader` and what it was made of share it
+        self._cache.arrays = dict(values)
 
     # Changes
 
@@ -766,8 +773,8 @@ class MilvusStore(Store):
         documents = 0 if known is None else self._server.count(other, self._mine("ordinal == 0"))
         if known is None or documents < self.count():
             raise UsageError(
-                f"{self.place} has vectors of {spec.describe()} for {documents} of {self.count()} documents: fill them in "
-                "with `mmsearch switch`"
+                f"{self.place} has vectors of {spec.describe()} for {documents} of {self.count()} documents: fill them "
+                "in with `mmsearch switch`"
             )
         _write_space(self._notes, known._replace(name=name, spec=spec))
         self._server.point(self.address.name, other)
@@ -821,6 +828,20 @@ class _Known:
         return {id_: numbers[id_] for id_ in ids if id_ in numbers}
 
 
+class _Cache:
+    """What has been read while a version lasts."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets it."""
+        self.counts: dict[str, int] = {}
+        self.kinds: frozenset[Modality] | None = None
+        self.arrays: dict[str, npt.NDArray[Any]] | None = None
+        self.known = _Known()
+
+
 class _Writing:
     """One change of a collection."""
 
@@ -864,7 +885,9 @@ class _Writing:
                     row |= known
                 elif first is not new:
                     row |= {name: first[ordinal][name] for name in _SHARED}
-                row["is_copy"] = first is not new or any(not one["is_copy"] and one["document"] != id_ for one in others)
+                row["is_copy"] = first is not new or any(
+                    not one["is_copy"] and one["document"] != id_ for one in others
+                )
             rows += new
         self._delete_rows(
             row_id(id_, ordinal)
@@ -991,7 +1014,9 @@ def _answering(server: Server, notes: Notes) -> _Space:
     name = server.address.name
     collection = server.behind(name)
     if collection is None:
-        raise IndexMissing(f"there is no index at {server.address.text}: make one with `mmsearch index FOLDER --store …`")
+        raise IndexMissing(
+            f"there is no index at {server.address.text}: make one with `mmsearch index FOLDER --store …`"
+        )
     space = _read_space(notes, collection)
     if space is None:
         raise IndexDamaged(
@@ -1007,7 +1032,9 @@ def _read_space(notes: Notes, collection: str) -> _Space | None:
         return None
     known = json.loads(text)
     if known["schema"] > SCHEMA:
-        raise IndexTooNew(f"{collection} is of schema {known['schema']}, this mmsearch reads up to {SCHEMA}: upgrade it")
+        raise IndexTooNew(
+            f"{collection} is of schema {known['schema']}, this mmsearch reads up to {SCHEMA}: upgrade it"
+        )
     own = {field.name for field in fields(EncoderSpec)}
     spec = EncoderSpec(**{name: value for name, value in known["encoder"].items() if name in own})
     return _Space(collection, spec, known["model"], known["has_infix"])
@@ -1088,7 +1115,9 @@ class MilvusFamily(StoreFamily):
         """See `StoreFamily.open`."""
         parsed = parse(address)
         if parsed.is_file and not parsed.path.exists():
-            raise IndexMissing(f"there is no index at {address}: make one with `mmsearch index FOLDER --store {address}`")
+            raise IndexMissing(
+                f"there is no index at {address}: make one with `mmsearch index FOLDER --store {address}`"
+            )
         server = Server(parsed)
         try:
             return self._opened(server)
