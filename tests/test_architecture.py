@@ -48,6 +48,9 @@ OWNERS = {
     "uvicorn": {"server"},
     "pymilvus": {"store.milvus"},
     "milvus_lite": {"store.milvus"},
+    "mcp": {"server.mcp"},
+    "pydantic": {"server"},
+    "anyio": {"server.mcp"},
 }
 NEVER_AT_IMPORT = {
     "torch",

@@ -553,6 +553,43 @@ class Index:
 
         return self._session.run(task, lambda: self.encoder(texts_only=not heat_map))
 
+    def moments(
+        self,
+        path: PathLike,
+        text: str | Sequence[str] | None = None,
+        *,
+        image: Picture | Sequence[Picture] | None = None,
+        raw: bool = False,
+        options: SearchOptions | None = None,
+        **chosen: Any,
+    ) -> Hits:
+        """Where in one video or recording a query matches, best first: hits of this one path, with their times.
+
+        What is shown gives stretches that do not overlap, what is said gives passages. Filters of ``text`` do not
+        count; ``chosen`` are fields of `SearchOptions`, of which ``k`` and ``language`` matter here. A picture or a
+        text has no moments, and gives none.
+
+        Raises:
+            UsageError: the file is not in the index, or there is nothing to compare with.
+        """
+        from mmsearch.query import encode_questions
+        from mmsearch.query.explain import find_document
+        from mmsearch.query.nothing import Hits
+
+        search = from_keywords(_search_options(), chosen, options)
+        question = _query(text, image, raw=raw)
+        if not question.texts and not question.images:
+            raise UsageError("the query has only filters: say in words what to look for in the file")
+
+        def task(encoder: Any, searcher: Searcher) -> Hits:
+            document = find_document(searcher.store, _path(path))
+            if document is None:
+                raise UsageError(f"{path} is not in the index: index it first")
+            [query] = encode_questions(encoder, [question], language=search.language)
+            return Hits(searcher.moments(query, search, document.id))
+
+        return self._session.run(task, lambda: self.encoder(texts_only=not question.images))
+
     def transcript(self, path: PathLike) -> list[Cue]:
         """What the index knows to be said in a video or recording: passages with times, by time; empty where it knows
         nothing, or has no such file.

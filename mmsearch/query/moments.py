@@ -45,6 +45,23 @@ def moment_around(segments: Sequence[Segment], scores: FloatArray, best: int) ->
     return Moment(segments[first].start_s or 0.0, top.start_s if end is None else end, top.start_s)
 
 
+def moments_of(segments: Sequence[Segment], scores: FloatArray) -> list[tuple[int, Moment]]:
+    """All stretches of a video whose frames are nearer to the best frame's score than to the mean of the video: the
+    place of the best frame of each in ``segments``, and its times; the stretch with the best frame first.
+    """
+    if not len(scores):
+        return []
+    is_good = scores >= (float(scores.max()) + float(scores.mean())) / 2 - 1e-6
+    edges = np.flatnonzero(np.diff(is_good, prepend=False, append=False))
+    bests = [start + int(np.argmax(scores[start:end])) for start, end in edges.reshape(-1, 2).tolist()]
+    found = []
+    for best, (start, end) in zip(bests, edges.reshape(-1, 2).tolist(), strict=True):
+        top, last = segments[best].start_s, segments[end - 1]
+        if top is not None:
+            found.append((best, Moment(segments[start].start_s or 0.0, last.end_s or last.start_s or top, top)))
+    return sorted(found, key=lambda one: -float(scores[one[0]]))
+
+
 def fold_duplicates(vectors: FloatArray, looks: Sequence[Look | None]) -> list[list[int]]:
     """Groups of places, best first, each led by the hit that stands for its near-duplicates.
 

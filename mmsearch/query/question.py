@@ -220,8 +220,8 @@ def _opened(image: Picture, encoder: Encoder) -> list[Image]:
 
 
 def load_picture(path: Path, min_side: int = 10_000, at_s: float | None = None, page: int = 0) -> Image:
-    """An image file, upright, as RGB; of a video the frame that was chosen at ``at_s`` seconds, else the first; of a
-    file of several pages that of number ``page``, from 0.
+    """An image file, upright, as RGB; of a video the chosen frame that stands for the time ``at_s`` (the last one until
+    then), else the first; of a file of several pages that of number ``page``, from 0.
 
     ``min_side``: pixels of the shorter side that suffice.
 
@@ -229,7 +229,10 @@ def load_picture(path: Path, min_side: int = 10_000, at_s: float | None = None, 
         UsageError: it is not there, or no image.
     """
     picture: Image | None = None
-    for number, (start_s, picture) in enumerate(_frames(path, min_side)):  # noqa: B007  (the last one is what is wanted)
+    for number, (start_s, each) in enumerate(_frames(path, min_side)):
+        if start_s is not None and at_s is not None and picture is not None and start_s > at_s + 0.001:
+            break
+        picture = each
         if (at_s is None and number >= page) if start_s is None else (at_s is None or start_s >= at_s - 0.001):
             break
     assert picture is not None

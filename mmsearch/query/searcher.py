@@ -18,8 +18,16 @@ from mmsearch.models.encoders.base import Encoder
 from mmsearch.query.calibrate.calibration import Calibration, Kind, Matches, load_calibration
 from mmsearch.query.calibrate.fit import never_rising
 from mmsearch.query.context import Context, Samples, where_of
-from mmsearch.query.fuse import Words, compared, content_words, find_evidence, fuse, lines_read
-from mmsearch.query.moments import Moment, fold_duplicates, moment_around
+from mmsearch.query.fuse import (
+    Words,
+    compared,
+    content_words,
+    find_evidence,
+    fuse,
+    lines_read,
+    parts_compared,
+)
+from mmsearch.query.moments import Moment, fold_duplicates, moment_around, moments_of
 from mmsearch.query.nothing import UNREAD, Hits
 from mmsearch.query.options import MATCH, SearchOptions
 from mmsearch.query.question import EncodedQuestion, Question, encode_questions
@@ -130,6 +138,36 @@ class Searcher:
         evidence = find_evidence(self.store, query.question.texts)
         best = compared(context, [document], evidence, context.full_bonus, 1)
         return self._hit(context, best, [0], self._relevance(context, best)[0], 1) if best else None
+
+    def moments(self, query: EncodedQuestion, options: SearchOptions, document: int) -> list[Hit]:
+        """Where in one video or recording a query matches, best first: stretches of its pictures, and passages of what
+        is said in it, so far as they fit. Filters and near-duplicates do not count.
+        """
+        sampled = tuple(sorted(name for name in self.store.modalities if spec_of(name).is_sampled))
+        evidence = find_evidence(self.store, query.question.texts)
+        seen: list[Hit] = []
+        if sampled:
+            context = replace(self._context(query, replace(options, modalities=sampled)), where=None)
+            frames = parts_compared(context, document, evidence, context.full_bonus)
+            found = moments_of([one.segment for one in frames], np.array([one.cosine for one in frames], np.float32))
+            found.sort(key=lambda one: -frames[one[0]].total)
+            seen = self._moments(context, [frames[place] for place, _ in found], [moment for _, moment in found])
+        if SPEECH not in self.store.modalities or not query.question.texts:
+            return seen[: options.k]
+        context = replace(self._context(query, replace(options, modalities=(SPEECH,))), where=None)
+        passages = parts_compared(context, document, evidence, context.full_bonus)
+        passages.sort(key=lambda one: -one.total)
+        said = self._moments(context, passages, None)
+        is_all_there_is = not seen  # of a recording, the nearest passages too
+        fitting = [hit for hit in said if is_all_there_is or hit.relevance is None or hit.relevance >= FITS]
+        return merged(seen, fitting, options.k)
+
+    def _moments(self, context: Context, ranked: list[Candidate], moments: Sequence[Moment] | None) -> list[Hit]:
+        relevance = never_rising(self._relevance(context, ranked))
+        return [
+            self._hit(context, ranked, [place], known, place + 1, None if moments is None else moments[place])
+            for place, known in enumerate(relevance)
+        ]
 
     # The line
 
@@ -272,11 +310,13 @@ class Searcher:
         return hits
 
     def _hit(
-        self, context: Context, ranked: Sequence[Candidate], members: list[int], relevance: float | None, rank: int
-    ) -> Hit:
+        self, context: Context, ranked: Sequence[Candidate], members: list[int], relevance: float | None, rank: int,
+        moment: Moment | None = None,
+    ) -> Hit:  # fmt: skip
         best = ranked[members[0]]
         segment = best.segment
-        moment = self._moment(context, segment) if spec_of(segment.modality).is_sampled else None
+        if moment is None and spec_of(segment.modality).is_sampled:
+            moment = self._moment(context, segment)
         return Hit(
             rank=rank,
             score=best.total,

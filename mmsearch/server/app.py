@@ -24,10 +24,9 @@ from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import Question
 from mmsearch.server.access import Guard, is_in_place
 from mmsearch.server.parameters import Limit, is_on, number, options_of
-from mmsearch.server.pictures import as_jpeg, small_picture
+from mmsearch.server.pictures import as_jpeg, opened_picture, small_picture
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from starlette.datastructures import QueryParams
     from starlette.requests import Request
 
@@ -105,7 +104,7 @@ class _Endpoints:
         like = parameters.getlist("like")
         images: list[Any] = [Path(self._indexed(path)[0]) for path in like]
         if uploaded is not None:
-            images.append(_opened(uploaded))
+            images.append(opened_picture(uploaded))
         texts = [text for text in parameters.getlist("q") if text.strip()]
         query = Question.of(texts, images, raw=is_on(parameters, "raw"))
         notes: list[str] = []
@@ -206,21 +205,6 @@ async def _body(request: Request, what: str) -> bytes:
         if len(data) > UPLOAD_BYTES:
             raise UsageError(f"the {what} is larger than {UPLOAD_BYTES >> 20} MB")
     return bytes(data)
-
-
-def _opened(data: bytes) -> Image:
-    """A picture that was sent, upright, with the same care as a file."""
-    from mmsearch.media.base import DecodeOptions
-    from mmsearch.media.image.reader import ImageDecoder
-
-    try:
-        segments = ImageDecoder().decode(Path("picture"), DecodeOptions(cut_wide=False), data).segments
-        picture = next((segment.image for segment in segments), None)
-    except MediaError as error:
-        raise UsageError(f"the picture cannot be read: {error}") from error
-    if picture is None:
-        raise UsageError("the picture cannot be read: there is none in it")
-    return picture
 
 
 def _jpeg(data: bytes) -> Response:

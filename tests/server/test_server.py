@@ -23,6 +23,7 @@ from PIL import Image
 
 from mmsearch.api import Index
 from mmsearch.core.errors import UsageError
+from mmsearch.core.extras import install_hint
 from mmsearch.query import SearchOptions, searcher
 from mmsearch.server import app as server_app
 from mmsearch.server.app import PAGE, create_app
@@ -269,7 +270,7 @@ def test_a_port_that_is_taken_is_named(index: Index) -> None:
 
 def test_without_the_extra_it_says_how_to_get_it(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmsearch.server.run.has_server", lambda: False)
-    with pytest.raises(UsageError, match=r'pip install "mmsearch\[serve\]"'):
+    with pytest.raises(UsageError, match=re.escape(install_hint("serve"))):
         serve(index, 0, None, lambda address: None)
 
 
