@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -148,6 +148,10 @@ def described(document: NewDocument, segment: NewSegment) -> dict[str, Any]:
     for name in ("caption", "decoding", "sidecars"):
         if getattr(document, name):
             known[name] = getattr(document, name)
+    if document.own is not None:
+        known["own"] = {
+            name: getattr(document.own, name) for name in _INFO if getattr(document.own, name) != known.get(name)
+        }
     if any(one.kind == "speech" for one in document.segments):
         known["speaks"] = 1
     known["segment"] = [segment.start_s, segment.end_s, segment.text, segment.kind]
@@ -159,10 +163,11 @@ def document_of(rows: Iterable[Row]) -> NewDocument:
     ordered = list(rows)
     known = ordered[0].described
     info = MediaInfo(**{name: known.get(name) for name in _INFO})
+    own = replace(info, **known["own"]) if "own" in known else None
     return NewDocument(
         known["path"], known["modality"], bytes.fromhex(known["hash"]), [one.own for one in ordered], known["root"],
         info, known["size"], known["mtime_ns"], known.get("caption"), known.get("decoding", ""),
-        known.get("sidecars", ""),
+        known.get("sidecars", ""), own,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ a store asks for what every server since 2.3 has: upsert, ``array_contains``, pr
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -203,9 +204,11 @@ class Server:
 
 
 def _pymilvus() -> Any:
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what goes wrong is raised, and said once
     try:
         import pymilvus
     except ImportError as error:
         raise UsageError(f"a Milvus store needs pymilvus, which is not installed: {INSTALL}") from error
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what goes wrong is raised, and said once
+    for name in ("pymilvus", "grpc._server", "milvus_lite"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     return pymilvus

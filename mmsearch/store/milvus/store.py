@@ -43,6 +43,8 @@ from mmsearch.store.base import (
     Segment,
     Speech,
     Store,
+    StoredContent,
+    StoredFile,
     StoreFamily,
 )
 from mmsearch.store.milvus import rows as made
@@ -766,12 +768,82 @@ class MilvusStore(Store):
         self._changed()
         return gone
 
-    def switch(self, spec: EncoderSpec, name: str) -> None:
+    # Files
+
+    def files(self, root: str, below: str = "") -> Iterator[StoredFile]:
+        """See `Store.files`."""
+        named = made.nfc(below)
+        within = f"(name == {quoted(named)} or {beginning_with('name', named + '/')})" if below else ""
+        for page in self._entities(joined(["ordinal == 0", f"root == {quoted(root)}", within]), READ):
+            for row in map(row_of, page):
+                known = row.described
+                yield StoredFile(
+                    row.document, known["path"], known["size"], known["mtime_ns"], bytes.fromhex(known["hash"]),
+                    known.get("decoding", ""), known.get("sidecars", ""),
+                )  # fmt: skip
+
+    def contents(self, keys: Sequence[tuple[bytes, str]]) -> dict[tuple[bytes, str], StoredContent]:
+        """See `Store.contents`."""
+        firsts = {segment_id(self._tenant, *key, 0): key for key in keys}
+        holders: dict[tuple[bytes, str], int] = {}
+        for page in self._rows_of("segment", firsts, _Condition(ALWAYS, None)):
+            for one in page:
+                holders.setdefault(firsts[one["segment"]], one["document"])
+        exported = {
+            document_id(self._tenant, one.root, one.path): (one, vectors)
+            for part in self._exported(list(dict.fromkeys(holders.values())))
+            for one, vectors in _parted(part)
+        } if holders else {}  # fmt: skip
+        return {
+            key: StoredContent(one.modality, one.own or one.info, one.segments, vectors)
+            for key, id_ in holders.items() if id_ in exported for one, vectors in [exported[id_]]
+        }  # fmt: skip
+
+    def remembered(self, kind: str, root: str = "") -> dict[str, list[Any]]:
+        """See `Store.remembered`."""
+        beginning = self._memory(kind, root)
+        return {key.removeprefix(beginning): json.loads(value) for key, value in self._notes.below(beginning).items()}
+
+    def remember(self, kind: str, root: str, values: Mapping[str, list[Any] | None]) -> None:
+        """See `Store.remember`."""
+        beginning = self._memory(kind, root)
+        kept = {f"{beginning}{path}": json.dumps(value) for path, value in values.items() if value is not None}
+        if kept:
+            self._notes.write(kept)
+        self._notes.forget(f"{beginning}{path}" for path, value in values.items() if value is None)
+
+    def _memory(self, kind: str, root: str) -> str:
+        own = f"{self._tenant}/{self.collection}" if kind != "folder" else self._tenant
+        return f"{kind}/{own}\n{root}\n" if root else f"{kind}/{own}\n"
+
+    def beside(self, spec: EncoderSpec, name: str) -> MilvusStore:
+        """See `Store.beside`."""
+        space = make_space(self._server, self._notes, name, spec)
+        self._server.load(space.collection)
+        return MilvusStore(self._shared, space, follows=False)
+
+    def damaged(self) -> Iterator[tuple[str, str]]:
+        """See `Store.damaged`."""
+        there: dict[int, int] = {}
+        counts: dict[int, tuple[int, int]] = {}
+        for page in self._entities(ALWAYS, ["document", "ordinal", "count"], LIMIT):
+            for one in page:
+                there[one["document"]] = there.get(one["document"], 0) + 1
+                if one["ordinal"] == 0:
+                    counts[one["document"]] = (one["count"], one["id"])
+        wrong = [id_ for id_, found in there.items() if id_ not in counts or counts[id_][0] != found]
+        for page in self._rows_of("document", wrong, _Condition(ALWAYS, None)):
+            for row in map(row_of, page):
+                if row.document in there:
+                    found = there.pop(row.document)
+                    yield row.place, f"{found} of {row.count} segments are there: index or import it again"
+
+    def switch(self, spec: EncoderSpec, name: str, *, partly: bool = False) -> None:
         """See `Store.switch`: the alias is set in one step; who asks meanwhile gets the hits of one or the other."""
         other = collection_of(self.address.name, spec)
         known = _read_space(self._notes, other)
         documents = 0 if known is None else self._server.count(other, self._mine("ordinal == 0"))
-        if known is None or documents < self.count():
+        if known is None or (documents < self.count() and not partly):
             raise UsageError(
                 f"{self.place} has vectors of {spec.describe()} for {documents} of {self.count()} documents: fill them "
                 "in with `mmsearch switch`"
@@ -971,6 +1043,13 @@ def _kept(near: Nearest, adjust: Adjust) -> Nearest:
 
 def _vectors_of(entities: Sequence[Entity]) -> FloatArray:
     return np.array([one["vector"] for one in entities], dtype=np.float32)
+
+
+def _parted(part: Exported) -> Iterator[tuple[NewDocument, FloatArray]]:
+    start = 0
+    for one in part.documents:
+        yield one, part.vectors[start : start + len(one.segments)]
+        start += len(one.segments)
 
 
 def _has_part(row: Row, part: str) -> bool:
