@@ -404,10 +404,12 @@ class Index:
         if not self._session.is_directory:
             from mmsearch.switch.stores import switch_store
 
-            return switch_store(
-                self._session.live.store(), other, chosen, progress, model=name,
-                prepare=lambda store: (other.prepare_for_queries(), refresh_calibration(store, other)),
-            )  # fmt: skip
+            def prepare_store(store: Store) -> None:
+                other.prepare_for_queries()
+                refresh_calibration(store, other)
+
+            store = self._session.live.store()
+            return switch_store(store, other, chosen, progress, model=name, prepare=prepare_store)
         return switch(self._directory, other, chosen, progress, model=name, prepare=prepare)
 
     # Searching

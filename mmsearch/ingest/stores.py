@@ -60,7 +60,7 @@ def ingest_into(
         settled = settle(store, plans, files.moved, forget=options.forget_missing)
         _remember_folders(store, plans, options)
     seconds = {**running.seconds, "walk": walked, "total": time.perf_counter() - started}
-    skipped = sorted((skip for each in (*plans, files) for skip in each.skipped), key=lambda skip: skip.path)
+    left = [skip for plan in plans for skip in plan.skipped] + files.skipped
     return Report(
         indexed=files.indexed,
         unchanged=files.unchanged + sum(plan.unchanged for plan in plans),
@@ -68,7 +68,7 @@ def ingest_into(
         removed=settled.removed + files.removed,
         absent=sum(settled.absent.values()),
         absent_at=tuple(sorted(settled.absent)),
-        skipped=tuple(skipped),
+        skipped=tuple(sorted(left, key=lambda skip: skip.path)),
         segments=files.segments,
         interrupted=interrupted,
         seconds={stage: round(spent, 3) for stage, spent in seconds.items()},

@@ -261,8 +261,8 @@ class StoreFiles(Artefact):
         self._total = max(self._total, self._done)
         self.news.append(Progress("index", self._done, self._total, len(self.skipped), str(work.path)))
 
-    def batch(self) -> StoreBatch:  # type: ignore[override]  (of a directory, it is another)
-        """See `Artefact.batch`."""
+    def batch(self) -> Any:
+        """See `Artefact.batch`: a `StoreBatch`."""
         self._settle_twins()
         batch = StoreBatch(contents=list(self._contents.values()), failed=list(self._failed))
         for work, key in self._placed:
@@ -307,10 +307,10 @@ class StoreFiles(Artefact):
             if (work.scope.root.path, work.file.path) not in self._was:
                 notes.setdefault(work.scope.root.path, {}).setdefault(work.file.path, None)
         for root, values in notes.items():
-            kept = {path: value for path, value in values.items() if value is not None}
-            again = {path: None for path, value in values.items() if value is None and self._had_skips(root)}
-            if kept or again:
-                self._store.remember(SKIPPED, root, {**again, **kept})
+            had = self._had_skips(root)
+            told = {path: value for path, value in values.items() if value is not None or had}
+            if told:
+                self._store.remember(SKIPPED, root, told)
         for end in batch.ended:
             root, file = end.work.scope.root.path, end.work.file
             self._store.remember(ARCHIVE, root, {file.path: [file.size, file.mtime_ns, end.work.decoding]})
