@@ -45,9 +45,13 @@ OWNERS = {
     "rapidocr": {"media.ocr"},
     "transformers": {"models"},
     "starlette": {"server"},
+    "fastapi": {"server"},
+    "segno": {"server"},
     "uvicorn": {"server"},
     "pymilvus": {"store.milvus"},
     "milvus_lite": {"store.milvus"},
+    "fsspec": {"sources.remote"},
+    "ray": {"pipeline.ray"},
     "mcp": {"server.mcp"},
     "pydantic": {"server"},
     "anyio": {"server.mcp"},
@@ -68,6 +72,8 @@ NEVER_AT_IMPORT = {
     "charset_normalizer",
     "pymilvus",
     "milvus_lite",
+    "fsspec",
+    "ray",
 }
 LOADED_LATE = (
     "mmsearch.training.", "mmsearch.models.encoders.open_clip",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
 
+    from mmsearch.api.browsing import Browsing
     from mmsearch.api.contents import IndexedDocument
     from mmsearch.evaluate import EvaluationOptions, Run
     from mmsearch.ingest import IngestOptions
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mmsearch.media.sound.passages import Cue
     from mmsearch.models.rerankers.base import Reranker
     from mmsearch.query import Question, Searcher, SearchOptions
+    from mmsearch.query.duplicates import Duplicates
     from mmsearch.query.explain import Explanation
     from mmsearch.query.nothing import Hits
     from mmsearch.query.rerank import Reranking
@@ -722,6 +724,23 @@ class Index:
 
         return vectors(self._session.store(), filters)
 
+    @property
+    def browse(self) -> Browsing:
+        """Lists of what the index holds, a page at a time: by date, by path, by month and folder."""
+        from mmsearch.api.browsing import Browsing
+
+        return Browsing(self._session.run)
+
+    def duplicates(self, filters: str = "", *, near: float | None = None) -> Iterator[Duplicates]:
+        """Groups of documents that show the same, of those that ``filters`` allow, the best of each first; see
+        `mmsearch.query.duplicates.duplicates`. ``near``: the least cosine of their vectors, 0.99 by default.
+        """
+        from mmsearch.api.contents import where_of_text
+        from mmsearch.query.duplicates import duplicates
+        from mmsearch.query.moments import SAME
+
+        return duplicates(self._session.store(), where_of_text(filters), SAME if near is None else near)
+
     def modality_of(self, path: PathLike) -> Modality | None:
         """Of the document at ``path``, also of a member of an archive; ``None`` where the index has none there."""
         document = self.document_at(path)
@@ -811,7 +830,9 @@ def _paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:
 def _path(given: Any) -> Path:
     if not isinstance(given, (str, os.PathLike)) or "\0" in str(given):
         raise UsageError(f"{given!r} is no path")
-    return expanded(given)
+    from mmsearch.sources.remote import located
+
+    return expanded(located(given))
 
 
 def _search_options() -> type[SearchOptions]:

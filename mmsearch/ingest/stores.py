@@ -16,7 +16,8 @@ from mmsearch.models.encoders.base import Encoder
 from mmsearch.pipeline.executor import Executor, ThreadExecutor
 from mmsearch.pipeline.fill import fill
 from mmsearch.pipeline.into_store import FOLDER, FolderPlan, Settled, StoreFiles, plan_folder, scope_of, settle
-from mmsearch.pipeline.plan import Scope
+from mmsearch.pipeline.plan import Scope, is_there
+from mmsearch.sources import is_remote, located
 from mmsearch.store.base import Store, check_encoder
 
 
@@ -84,10 +85,11 @@ def scopes_of(store: Store, paths: Sequence[Path]) -> list[Scope]:
     roots = [key.partition("\n")[0] for key in store.remembered(FOLDER)]
     found: dict[tuple[str, str], Scope] = {}
     for number, given in enumerate(paths, start=1):
-        place = given.expanduser()
-        is_there = place.exists()
-        place = place.resolve() if is_there else place.absolute()
-        if not is_there and not any(str(place) == root or str(place).startswith(root + "/") for root in roots):
+        place = located(given).expanduser()
+        here = is_there(place)
+        if not is_remote(place):
+            place = place.resolve() if here else place.absolute()
+        if not here and not any(str(place) == root or str(place).startswith(root + "/") for root in roots):
             raise UsageError(
                 f"there is no file or folder {given}, or it lies where you may not look: check the spelling"
             )
@@ -101,7 +103,7 @@ def scopes_of(store: Store, paths: Sequence[Path]) -> list[Scope]:
 def folders_of(store: Store) -> list[tuple[Path, dict[str, Any]]]:
     """The places that were indexed, and with which options (`mmsearch.ingest.IngestOptions.kept`)."""
     pairs = [(*key.partition("\n")[::2], values[0]) for key, values in sorted(store.remembered(FOLDER).items())]
-    return [(Path(root) / below, kept) for root, below, kept in pairs]
+    return [(located(Path(root)) / below, kept) for root, below, kept in pairs]
 
 
 def _remember_folders(store: Store, plans: Sequence[FolderPlan], options: IngestOptions) -> None:
@@ -117,13 +119,14 @@ def remove_from(store: Store, paths: Sequence[Path]) -> int:
     """
     removed = 0
     for path in paths:
-        places = dict.fromkeys((str(path), str(path.expanduser().absolute())))
+        place = located(path)
+        places = dict.fromkeys((str(place), *(() if is_remote(place) else (str(place.expanduser().absolute()),))))
         ids = [one.id for place in places for one in store.scan(place)]
         removed += store.drop(ids) if ids else 0
         for key in store.remembered(FOLDER):
             root, _, below = key.partition("\n")
-            place = f"{root}/{below}".rstrip("/")
-            if any(place == one or place.startswith(one.rstrip("/") + "/") for one in places):
+            named = f"{root}/{below}".rstrip("/")
+            if any(named == one or named.startswith(one.rstrip("/") + "/") for one in places):
                 store.remember(FOLDER, root, {below: None})
     if not removed:
         shown = ", ".join(str(path) for path in paths)

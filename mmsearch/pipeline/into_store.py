@@ -26,10 +26,10 @@ from mmsearch.models.encoders.base import Encoder
 from mmsearch.pipeline.compute import ImageVectors, TextVectors
 from mmsearch.pipeline.executor import Round
 from mmsearch.pipeline.fill import Artefact, Rows
-from mmsearch.pipeline.plan import CAPTIONED, SUBTITLED, ArchiveWork, Scope, Work, archive_of
+from mmsearch.pipeline.plan import CAPTIONED, SUBTITLED, ArchiveWork, Scope, Work, archive_of, is_there
 from mmsearch.pipeline.reading import ArchiveEnd, Failed, Finished, Known, KnownContent, Reader, Twin
 from mmsearch.pipeline.vanished import LARGE
-from mmsearch.sources import ARCHIVE_SUFFIX, FileEntry, FolderSeen, Unreadable, WalkRules, clip_stamp, walk
+from mmsearch.sources import ARCHIVE_SUFFIX, FileEntry, FolderSeen, Unreadable, WalkRules, clip_stamp, is_remote, walk
 from mmsearch.store.base import FloatArray, NewDocument, NewSegment, Store, StoredContent, StoredFile
 from mmsearch.store.local.catalogue import Root
 from mmsearch.store.local.commit import ContentKey
@@ -102,10 +102,10 @@ def plan_folder(
             if clip_stamp(clip, status, verdict) in stamps:
                 return verdict
         place = scope.folder / photo
-        return is_live_photo(place, place.with_name(clip))
+        return None if is_remote(place) else is_live_photo(place, place.with_name(clip))
 
     folders: dict[str, FolderSeen] = {}
-    plan.is_there = scope.folder.exists()
+    plan.is_there = is_there(scope.folder)
     found = walk(scope.folder, rules, scope.below, CAPTIONED, folders, is_clip, subtitled=SUBTITLED)
     for number, met in enumerate(found if plan.is_there else ()):
         if number % 500 == 0:
@@ -429,8 +429,8 @@ def _not_believed(plan: FolderPlan, gone: Sequence[StoredFile], absent: Counter[
     for top in ("", *sorted(tops)):
         inside = [one for one in gone if not top or one.path.startswith(top + "/")]
         held = sum(not top or path.startswith(top + "/") for path in plan.known)
-        is_there = not top or os.path.lexists(plan.scope.folder / top)
-        if is_there and len(inside) >= LARGE and 2 * len(inside) > held:
+        is_here = not top or is_there(plan.scope.folder / top)
+        if is_here and len(inside) >= LARGE and 2 * len(inside) > held:
             fresh = [one.path for one in inside if one.path not in kept]
             absent[str(plan.scope.folder / top) if top else str(plan.scope.folder)] += len(fresh)
             kept |= set(fresh)

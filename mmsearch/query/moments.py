@@ -75,7 +75,7 @@ def fold_duplicates(vectors: FloatArray, looks: Sequence[Look | None]) -> list[l
         if look is not None and leaders:
             cosines = vectors[leaders] @ vectors[place]
             similar = (int(i) for i in np.flatnonzero(cosines >= SAME_SCALED))
-            match = next((i for i in similar if _is_same(float(cosines[i]), looks[leaders[i]], look)), None)
+            match = next((i for i in similar if are_same(float(cosines[i]), looks[leaders[i]], look)), None)
         if match is None:
             leaders.append(place)
             groups.append([place])
@@ -84,8 +84,13 @@ def fold_duplicates(vectors: FloatArray, looks: Sequence[Look | None]) -> list[l
     return groups
 
 
-def _is_same(cosine: float, one: Look | None, other: Look) -> bool:
-    return _could_be_same(one, other) and (cosine >= SAME or (one is not None and _is_scaled(one, other)))
+def are_same(cosine: float, one: Look | None, other: Look, same: float = SAME) -> bool:
+    """Whether two pictures whose vectors are so similar are near-duplicates: ``same`` in place of `SAME`, and as much
+    less for a smaller copy as `SAME_SCALED` is.
+    """
+    if not _could_be_same(one, other) or cosine < same - (SAME - SAME_SCALED):
+        return False
+    return cosine >= same or (one is not None and _is_scaled(one, other))
 
 
 def _is_scaled(one: Look, other: Look) -> bool:

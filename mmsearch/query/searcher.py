@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mmsearch.core.errors import VectorError
 from mmsearch.core.modalities import group_of, has_pictures, spec_of
-from mmsearch.core.types import Hit
+from mmsearch.core.types import DocumentInfo, Hit
 from mmsearch.filters import OneOf, Spoken
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.query.calibrate.calibration import Calibration, Kind, Matches, load_calibration
@@ -137,7 +137,7 @@ class Searcher:
         context = replace(self._context(query, replace(options, modalities=(SPEECH,))), where=None, excluded=())
         evidence = find_evidence(self.store, query.question.texts)
         best = compared(context, [document], evidence, context.full_bonus, 1)
-        return self._hit(context, best, [0], self._relevance(context, best)[0], 1) if best else None
+        return self._hit(context, best, [0], self._relevance(context, best)[0], 1, {}) if best else None
 
     def moments(self, query: EncodedQuestion, options: SearchOptions, document: int) -> list[Hit]:
         """Where in one video or recording a query matches, best first: stretches of its pictures, and passages of what
@@ -164,9 +164,10 @@ class Searcher:
 
     def _moments(self, context: Context, ranked: list[Candidate], moments: Sequence[Moment] | None) -> list[Hit]:
         relevance = never_rising(self._relevance(context, ranked))
+        known = self.store.describe(list({one.segment.document for one in ranked}))
         return [
-            self._hit(context, ranked, [place], known, place + 1, None if moments is None else moments[place])
-            for place, known in enumerate(relevance)
+            self._hit(context, ranked, [place], value, place + 1, known, None if moments is None else moments[place])
+            for place, value in enumerate(relevance)
         ]
 
     # The line
@@ -223,7 +224,8 @@ class Searcher:
             found.sort(key=lambda one: (one.segment.path, one.segment.start_s or 0.0))
         shown = found[:k]
         relevance = [None] * k if context.query.is_listing else never_rising(self._relevance(context, shown))
-        hits = [self._hit(context, shown, [place], relevance[place], place + 1) for place in range(len(shown))]
+        known = self.store.describe([one.segment.document for one in shown])
+        hits = [self._hit(context, shown, [place], relevance[place], place + 1, known) for place in range(len(shown))]
         if context.query.is_listing:
             hits = [replace(hit, parts={}) for hit in hits]
         speech = self.store.speech([one.segment.id for one in shown])
@@ -245,12 +247,12 @@ class Searcher:
             groups = self._groups(ranked, options)
         relevance = never_rising(self._relevance(context, ranked))
         least = max(options.min_relevance or 0.0, MATCH if options.strict else 0.0)
-        hits: list[Hit] = []
-        for members in groups[: options.k]:
-            known = relevance[members[0]]
-            if known is None or known >= least:
-                hits.append(self._hit(context, ranked, members, known, len(hits) + 1))
-        return hits
+        shown = [(members, relevance[members[0]]) for members in groups[: options.k]]
+        shown = [(members, value) for members, value in shown if value is None or value >= least]
+        known = self.store.describe([ranked[members[0]].segment.document for members, _ in shown])
+        return [
+            self._hit(context, ranked, members, value, rank, known) for rank, (members, value) in enumerate(shown, 1)
+        ]
 
     def _ranked(
         self, context: Context, first: Nearest | None, words: Words, need: int
@@ -302,8 +304,14 @@ class Searcher:
             segments = self.store.newest(context.where, page, offset)
             shows, _ = judge(context, np.array([segment.id for segment in segments], dtype=np.int64))
             shown = [segment for segment, hidden in zip(segments, shows, strict=True) if not hidden]
-            for one in shown[: k - len(hits)]:
-                hits.append(Hit(len(hits) + 1, 0.0, one.path, one.modality, one.ordinal, text=one.text, date=one.date))
+            shown = shown[: k - len(hits)]
+            known = self.store.describe([one.document for one in shown])
+            hits += (
+                Hit(
+                    rank, 0.0, one.path, one.modality, one.ordinal, text=one.text, date=one.date,
+                    document=known.get(one.document),
+                ) for rank, one in enumerate(shown, len(hits) + 1)
+            )  # fmt: skip
             if len(segments) < page:
                 break
             offset += page
@@ -311,7 +319,7 @@ class Searcher:
 
     def _hit(
         self, context: Context, ranked: Sequence[Candidate], members: list[int], relevance: float | None, rank: int,
-        moment: Moment | None = None,
+        documents: Mapping[int, DocumentInfo], moment: Moment | None = None,
     ) -> Hit:  # fmt: skip
         best = ranked[members[0]]
         segment = best.segment
@@ -333,6 +341,7 @@ class Searcher:
             read=self._read(context, best),
             language=self._language(segment),
             match=relevance is None or relevance >= MATCH,
+            document=documents.get(segment.document),
         )
 
     def _language(self, segment: Segment) -> str | None:
@@ -433,7 +442,8 @@ def _matches(context: Context, some: Sequence[Candidate]) -> Matches:
     cosines = np.array([one.cosine for one in some], dtype=np.float32)
     totals = np.array([one.total for one in some], dtype=np.float32)
     are_texts = np.array([group_of(one.segment.modality) == "text" for one in some], dtype=bool)
-    words = len(content_words(context.query.question.texts))
+    counted = context.query.telling_words
+    words = len(content_words(context.query.question.texts)) if counted is None else counted
     return Matches(context.kind, context.spread, words, cosines, totals, are_texts)
 
 

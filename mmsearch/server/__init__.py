@@ -1,12 +1,14 @@
-"""What an index shows to others: a page and JSON for the browser and programs of this machine (`mmsearch serve`), tools
-for assistants (`mmsearch mcp`). Importing this package loads nothing.
+"""What an index shows to others: a page and JSON for the browser and programs (`mmsearch serve`), tools for assistants
+(`mmsearch mcp`). Importing this package loads nothing.
 
-app         what is served at which address
-parameters  options from the parameters of an address
+app         what is served at which address       searching   what may be asked at /search, and what is answered
+browsing    lists of what the index holds         served      the open index, and what is kept between requests
+parameters  models of requests, from the fields of options
+problems    what went wrong, as problem+json      reference   the page that documents the interface
 mcp         tools for assistants (MCP), of the same index
-access      who may use it: this machine alone, and whoever has the token
+access      who may use it: whoever has the token, of this machine unless others were let in
 pictures    small pictures of indexed files, kept for a while
-run         listens until it is stopped
+zipping     many files as one zip                 run         listens until it is stopped
 page.*      what the browser shows
 """
 
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import importlib.util
 
-PACKAGES = {"serve": ("starlette", "uvicorn"), "mcp": ("mcp",)}
+PACKAGES = {"serve": ("fastapi", "uvicorn", "multipart", "segno"), "mcp": ("mcp",)}
 """What the extras of this room consist of, by their names."""
 
 

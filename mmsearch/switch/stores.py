@@ -15,6 +15,7 @@ from mmsearch.ingest import IngestOptions
 from mmsearch.ingest.stores import folders_of, ingest_into
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.pipeline.compute import TextVectors
+from mmsearch.pipeline.plan import is_there
 from mmsearch.store.base import NewDocument, Store, same_encoder
 from mmsearch.store.local.catalogue.coverage import Coverage
 from mmsearch.switch.options import SwitchOptions as SwitchOptions
@@ -76,7 +77,7 @@ def _fill(
     reasons: dict[str, str] = {}
     for place, kept in folders_of(store):
         own = replace(IngestOptions.from_kept(kept), readers=options.readers, memory_mb=options.memory_mb, ocr=False)
-        if not place.exists():
+        if not is_there(place):
             continue
         report = ingest_into(other, encoder, [place], own, progress)
         segments += report.segments

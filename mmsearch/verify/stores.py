@@ -12,7 +12,7 @@ from mmsearch.ingest import IngestOptions
 from mmsearch.ingest.stores import folders_of, scopes_of
 from mmsearch.media.base import DecodeOptions
 from mmsearch.pipeline.into_store import FolderPlan, plan_folder
-from mmsearch.pipeline.plan import Scope, Work
+from mmsearch.pipeline.plan import Scope, Work, is_there
 from mmsearch.sources import FileEntry, content_hash
 from mmsearch.store.base import DATASET, Store
 from mmsearch.verify.differences import Difference, Verdict
@@ -35,7 +35,7 @@ def verify_store(store: Store, *, read_bytes: bool = False, seen: Callable[[int]
         differences.append(Difference("bad vector", segment.path, "its vector is not of length 1"))
     files = 0
     for place, kept in folders_of(store):
-        if not place.exists():
+        if not is_there(place):
             documents = sum(1 for _ in store.scan(str(place)))
             detail = f"{documents} documents lie there: mount the disk again, or `mmsearch remove {place}`"
             differences.append(Difference("missing folder", str(place), detail))

@@ -125,6 +125,15 @@ def default_speech_model() -> str:
     return "whisper-base"
 
 
+def can_listen() -> bool:
+    """Whether the recogniser that ``None`` stands for can be opened, as far as can be told without doing it."""
+    name = default_speech_model()
+    if name not in SPEECH_MODELS:
+        return True
+    folder = hub_snapshot(SPEECH_MODELS[name]) if has_recogniser() else None
+    return folder is not None and (folder / "model.bin").is_file()
+
+
 def set_default_speech_model(name: str) -> None:
     """Lets ``--speech`` use this model where none is named."""
     home().mkdir(parents=True, exist_ok=True)

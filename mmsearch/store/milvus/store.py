@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from mmsearch.core.errors import IndexDamaged, IndexMissing, IndexTooNew, StoreUnreachable, UsageError, VectorError
 from mmsearch.core.letters import has_digit, has_tokens, part_of_name, tokens_of
-from mmsearch.core.types import EncoderSpec, Modality
+from mmsearch.core.types import DocumentInfo, EncoderSpec, Modality
 from mmsearch.filters import Compare, Phrase, Spoken, Where, holds
 from mmsearch.filters.tree import value_of
 from mmsearch.store.base import (
@@ -46,6 +46,7 @@ from mmsearch.store.base import (
     StoredContent,
     StoredFile,
     StoreFamily,
+    changed_at,
 )
 from mmsearch.store.milvus import rows as made
 from mmsearch.store.milvus.address import Address, parse
@@ -524,21 +525,24 @@ class MilvusStore(Store):
             for one in page:
                 row = row_of(one)
                 if condition.check is None or condition.check(row):
-                    dated.append((_date_of(row), one["arrival"], row))
+                    dated.append((_date_of(row) or "", one["arrival"], row))
         dated.sort(key=lambda one: one[1])
         dated.sort(key=lambda one: one[0], reverse=True)
-        return [row.as_segment(date) for date, _, row in dated[offset:wanted]]
+        return [row.as_segment(date or None) for date, _, row in dated[offset:wanted]]
 
     def _recent(self, condition: _Condition, wanted: int) -> str:
         """First rows among which are the ``wanted`` newest."""
         firsts = joined(["ordinal == 0", condition.expression])
         if condition.check is not None or self._count(firsts) <= max(4 * wanted, PAGE):
             return firsts
+        known = joined([firsts, '(taken_at != "" or mtime_ns != 0)'])  # what has no date comes last
+        if self._count(known) < wanted:
+            return firsts
         early, late = datetime(1800, 1, 1), datetime(2200, 1, 1)
-        chosen = firsts
+        chosen = known
         while late - early > timedelta(minutes=1):
             middle = (early + (late - early) / 2).replace(microsecond=0)
-            since = joined([firsts, render(Compare("date", ">=", middle), has_infix=False).text])
+            since = joined([known, render(Compare("date", ">=", middle), has_infix=False).text])
             count = self._server.count(self.collection, self._mine(since))
             if count < wanted:
                 late = middle
@@ -606,6 +610,16 @@ class MilvusStore(Store):
         missing = [id_ for id_ in documents if id_ not in known]
         for page in self._rows_of("document", missing, _Condition("ordinal == 0", None)):
             yield from map(row_of, page)
+
+    def describe(self, documents: Sequence[int]) -> dict[int, DocumentInfo]:
+        """See `Store.describe`."""
+        found = {}
+        for row in self._firsts(documents):
+            known, info = row.described, document_of([row]).info
+            found[row.document] = DocumentInfo(
+                row.document, row.place, known["modality"], known["size"], known["mtime_ns"], _date_of(row), info
+            )
+        return found
 
     def values(self, field: str, limit: int) -> list[tuple[str, int]]:
         """See `Store.values`; nothing of a large store, since no server counts by value."""
@@ -1066,10 +1080,8 @@ def _having_any(rows: Iterable[Row], forms: Sequence[list[str]]) -> set[int]:
     return found
 
 
-def _date_of(row: Row) -> str:
-    known = row.described
-    changed = datetime.fromtimestamp(known["mtime_ns"] // 10**9).strftime("%Y-%m-%dT%H:%M:%S")
-    return str(known.get("taken_at") or changed)
+def _date_of(row: Row) -> str | None:
+    return row.described.get("taken_at") or changed_at(row.described["mtime_ns"])
 
 
 def _document(row: Row) -> Document:
