@@ -315,8 +315,8 @@ class StoreFiles(Artefact):
             root, file = end.work.scope.root.path, end.work.file
             self._store.remember(ARCHIVE, root, {file.path: [file.size, file.mtime_ns, end.work.decoding]})
             if end.problem:
-                values = [*file[1:4], end.work.decoding + self._limits, end.problem]
-                self._store.remember(SKIPPED, root, {file.path: values})
+                refused = [*file[1:4], end.work.decoding + self._limits, end.problem]
+                self._store.remember(SKIPPED, root, {file.path: refused})
             gone += [
                 one.id for (of, path), one in self._was.items()
                 if of == root and archive_of(path) == file.path and path not in end.samples

@@ -12,6 +12,7 @@ import json
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import datetime, timedelta
@@ -39,6 +40,7 @@ from mmsearch.store.base import (
     Look,
     Nearest,
     NewDocument,
+    Order,
     QueryKind,
     Segment,
     Speech,
@@ -47,6 +49,7 @@ from mmsearch.store.base import (
     StoredFile,
     StoreFamily,
     changed_at,
+    month_of,
 )
 from mmsearch.store.milvus import rows as made
 from mmsearch.store.milvus.address import Address, parse
@@ -510,15 +513,17 @@ class MilvusStore(Store):
     def count(self, where: Where | None = None) -> int:
         """See `Store.count`."""
         condition = self._condition(where)
-        expression = joined(["ordinal == 0", condition.expression])
         if condition.check is None:
-            return self._count(expression)
-        return sum(condition.check(row_of(one)) for page in self._entities(expression, READ) for one in page)
+            return self._count(joined(["ordinal == 0", condition.expression]))
+        return sum(1 for _ in self._first_rows(where))
 
     def newest(self, where: Where | None, limit: int, offset: int = 0) -> list[Segment]:
         """See `Store.newest`. No server orders by a field, so the date from which on there are enough is searched for,
         by counting.
         """
+        return [row.as_segment(date or None) for date, row in self._newest(where, limit, offset)]
+
+    def _newest(self, where: Where | None, limit: int, offset: int) -> list[tuple[str, Row]]:
         condition, wanted = self._condition(where), limit + offset
         dated: list[tuple[str, int, Row]] = []
         for page in self._entities(self._recent(condition, wanted), [*READ, "arrival"]):
@@ -528,7 +533,29 @@ class MilvusStore(Store):
                     dated.append((_date_of(row) or "", one["arrival"], row))
         dated.sort(key=lambda one: one[1])
         dated.sort(key=lambda one: one[0], reverse=True)
-        return [row.as_segment(date or None) for date, _, row in dated[offset:wanted]]
+        return [(date, row) for date, _, row in dated[offset:wanted]]
+
+    def _first_rows(self, where: Where | None) -> Iterator[Row]:
+        """The first rows of the documents that satisfy it."""
+        condition = self._condition(where)
+        for page in self._entities(joined(["ordinal == 0", condition.expression]), READ):
+            yield from (row for row in map(row_of, page) if condition.check is None or condition.check(row))
+
+    def listed(self, where: Where | None, order: Order, limit: int, offset: int = 0) -> list[DocumentInfo]:
+        """See `Store.listed`; an order by path goes through all."""
+        if order == "newest":
+            return [_described(row) for _, row in self._newest(where, limit, offset)]
+        rows = sorted(self._first_rows(where), key=lambda row: row.place)
+        return [_described(row) for row in rows[offset : offset + limit]]
+
+    def months(self, where: Where | None = None) -> list[tuple[str | None, int]]:
+        """See `Store.months`; goes through all."""
+        counts = Counter(month_of(_date_of(row)) for row in self._first_rows(where))
+        return sorted(counts.items(), key=lambda pair: pair[0] or "", reverse=True)
+
+    def folders(self, where: Where | None = None) -> list[tuple[str, int]]:
+        """See `Store.folders`; goes through all."""
+        return sorted(Counter(row.place.rpartition("/")[0] for row in self._first_rows(where)).items())
 
     def _recent(self, condition: _Condition, wanted: int) -> str:
         """First rows among which are the ``wanted`` newest."""
@@ -613,13 +640,7 @@ class MilvusStore(Store):
 
     def describe(self, documents: Sequence[int]) -> dict[int, DocumentInfo]:
         """See `Store.describe`."""
-        found = {}
-        for row in self._firsts(documents):
-            known, info = row.described, document_of([row]).info
-            found[row.document] = DocumentInfo(
-                row.document, row.place, known["modality"], known["size"], known["mtime_ns"], _date_of(row), info
-            )
-        return found
+        return {row.document: _described(row) for row in self._firsts(documents)}
 
     def values(self, field: str, limit: int) -> list[tuple[str, int]]:
         """See `Store.values`; nothing of a large store, since no server counts by value."""
@@ -1082,6 +1103,13 @@ def _having_any(rows: Iterable[Row], forms: Sequence[list[str]]) -> set[int]:
 
 def _date_of(row: Row) -> str | None:
     return row.described.get("taken_at") or changed_at(row.described["mtime_ns"])
+
+
+def _described(row: Row) -> DocumentInfo:
+    known, info = row.described, document_of([row]).info
+    return DocumentInfo(
+        row.document, row.place, known["modality"], known["size"], known["mtime_ns"], _date_of(row), info
+    )  # fmt: skip
 
 
 def _document(row: Row) -> Document:
