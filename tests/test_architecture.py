@@ -54,6 +54,7 @@ OWNERS = {
     "ray": {"pipeline.ray"},
     "mcp": {"server.mcp"},
     "pydantic": {"server"},
+    "tomlkit": {"cli"},
     "anyio": {"server.mcp"},
 }
 NEVER_AT_IMPORT = {
@@ -72,6 +73,7 @@ NEVER_AT_IMPORT = {
     "charset_normalizer",
     "pymilvus",
     "milvus_lite",
+    "tomlkit",
     "fsspec",
     "ray",
 }
