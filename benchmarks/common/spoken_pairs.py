@@ -1,7 +1,7 @@
 """Sentences that are said, and what somebody might ask who remembers what was said, but not how.
 
-``CHOOSING`` is what the ranking of spoken passages was chosen on; ``REPORTING`` was written before anything was measured
-on it, and nothing was chosen on it.
+``CHOOSING`` is what the ranking of spoken passages was chosen on; ``REPORTING`` was written before anything was
+measured, and nothing was chosen on it.
 """
 
 CHOOSING = [
