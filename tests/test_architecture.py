@@ -45,7 +45,12 @@ OWNERS = {
     "rapidocr": {"media.ocr"},
     "transformers": {"models"},
     "starlette": {"server"},
+    "fastapi": {"server"},
+    "segno": {"server"},
     "uvicorn": {"server"},
+    "mcp": {"server.mcp"},
+    "pydantic": {"server"},
+    "anyio": {"server.mcp"},
 }
 NEVER_AT_IMPORT = {
     "torch",

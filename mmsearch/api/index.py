@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
 
+    from mmsearch.api.browsing import Browsing
     from mmsearch.api.contents import IndexedDocument
     from mmsearch.evaluate import EvaluationOptions, Run
     from mmsearch.ingest import IngestOptions
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mmsearch.media.sound.passages import Cue
     from mmsearch.models.rerankers.base import Reranker
     from mmsearch.query import Question, Searcher, SearchOptions
+    from mmsearch.query.duplicates import Duplicates
     from mmsearch.query.explain import Explanation
     from mmsearch.query.nothing import Hits
     from mmsearch.query.rerank import Reranking
@@ -553,6 +555,43 @@ class Index:
 
         return self._session.run(task, lambda: self.encoder(texts_only=not heat_map))
 
+    def moments(
+        self,
+        path: PathLike,
+        text: str | Sequence[str] | None = None,
+        *,
+        image: Picture | Sequence[Picture] | None = None,
+        raw: bool = False,
+        options: SearchOptions | None = None,
+        **chosen: Any,
+    ) -> Hits:
+        """Where in one video or recording a query matches, best first: hits of this one path, with their times.
+
+        What is shown gives stretches that do not overlap, what is said gives passages. Filters of ``text`` do not
+        count; ``chosen`` are fields of `SearchOptions`, of which ``k`` and ``language`` matter here. A picture or a
+        text has no moments, and gives none.
+
+        Raises:
+            UsageError: the file is not in the index, or there is nothing to compare with.
+        """
+        from mmsearch.query import encode_questions
+        from mmsearch.query.explain import find_document
+        from mmsearch.query.nothing import Hits
+
+        search = from_keywords(_search_options(), chosen, options)
+        question = _query(text, image, raw=raw)
+        if not question.texts and not question.images:
+            raise UsageError("the query has only filters: say in words what to look for in the file")
+
+        def task(encoder: Any, searcher: Searcher) -> Hits:
+            document = find_document(searcher.store, _path(path))
+            if document is None:
+                raise UsageError(f"{path} is not in the index: index it first")
+            [query] = encode_questions(encoder, [question], language=search.language)
+            return Hits(searcher.moments(query, search, document.id))
+
+        return self._session.run(task, lambda: self.encoder(texts_only=not question.images))
+
     def transcript(self, path: PathLike) -> list[Cue]:
         """What the index knows to be said in a video or recording: passages with times, by time; empty where it knows
         nothing, or has no such file.
@@ -649,6 +688,23 @@ class Index:
         from mmsearch.api.contents import vectors
 
         return vectors(self._session.store(), filters)
+
+    @property
+    def browse(self) -> Browsing:
+        """Lists of what the index holds, a page at a time: by date, by path, by month and folder."""
+        from mmsearch.api.browsing import Browsing
+
+        return Browsing(self._session.run)
+
+    def duplicates(self, filters: str = "", *, near: float | None = None) -> Iterator[Duplicates]:
+        """Groups of documents that show the same, of those that ``filters`` allow, the best of each first; see
+        `mmsearch.query.duplicates.duplicates`. ``near``: the least cosine of their vectors, 0.99 by default.
+        """
+        from mmsearch.api.contents import where_of_text
+        from mmsearch.query.duplicates import duplicates
+        from mmsearch.query.moments import SAME
+
+        return duplicates(self._session.store(), where_of_text(filters), SAME if near is None else near)
 
     def modality_of(self, path: PathLike) -> Modality | None:
         """Of the document at ``path``, also of a member of an archive; ``None`` where the index has none there."""

@@ -12,6 +12,7 @@ from mmsearch.cli import (
     copy_commands,
     eval_commands,
     index_commands,
+    mcp_command,
     model_commands,
     query_commands,
     speech_commands,
@@ -64,6 +65,7 @@ app = typer.Typer(
 for commands in (
     index_commands,
     query_commands,
+    mcp_command,
     eval_commands,
     model_commands,
     train_commands,

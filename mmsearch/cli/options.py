@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, ClassVar, NamedTuple, get_args, get_origin
 
 import typer
+from typer.core import TyperCommand
 
 from mmsearch.core.options import OptionField, Options, for_people, option_fields
 
@@ -39,6 +40,23 @@ IndexOption = Annotated[
         autocompletion=index_names,
     ),
 ]  # fmt: skip
+
+
+class NeedsExtra(TyperCommand):
+    """A command of an extra of `mmsearch.server`: its help says how to install that, where it is missing."""
+
+    extra: ClassVar[str]
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """See click."""
+        super().format_epilog(ctx, formatter)
+        from mmsearch.core.extras import install_hint
+        from mmsearch.server import has_extra
+
+        if not has_extra(self.extra):
+            formatter.write(f"\nNeeds an extra that is not installed:\n  {install_hint(self.extra)}\n")
+
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON Lines instead of text.")]
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from mmsearch.cli.options import IndexOption, JsonOption, Only, with_options
+from mmsearch.cli.options import IndexOption, JsonOption, NeedsExtra, Only, with_options
 from mmsearch.cli.output import NOTHING_ALIKE, Style, moment_of, parts_of, print_hits, print_json, printable
 from mmsearch.core.errors import UsageError
 from mmsearch.core.options import EncoderOptions
@@ -389,8 +389,14 @@ def _as_given(value: Any) -> Any:
     return value
 
 
+class ServeCommand(NeedsExtra):
+    """`serve`."""
+
+    extra = "serve"
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands to the program."""
     app.command(short_help="Find by words, by images, or both", cls=QueryCommand)(query)
     app.command(short_help="Show why a file matches a query", cls=QueryCommand)(explain)
-    app.command(short_help="Search in the browser, on this machine alone")(serve)
+    app.command(short_help="Search in the browser, on this machine alone", cls=ServeCommand)(serve)

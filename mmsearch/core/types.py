@@ -78,6 +78,40 @@ class MediaInfo:
     """What could not be read although the file was indexed (a broken tail, say)."""
 
 
+@dataclass(frozen=True)
+class DocumentInfo:
+    """What lists show of a document. ``path`` is absolute (of an imported one, as it was given), ``size`` bytes,
+    ``mtime_ns`` when its file was changed, both as of indexing.
+
+    ``date``: ISO 8601 local time, when it was taken, else when the file was changed; ``None`` where neither is known.
+    ``id`` is valid as long as the index stays the same.
+    """
+
+    id: int
+    path: str
+    modality: Modality
+    size: int
+    mtime_ns: int
+    date: str | None
+    info: MediaInfo = field(default_factory=MediaInfo)
+
+    @property
+    def folder(self) -> str:
+        """Where it lies; empty for what was imported with a bare name."""
+        return self.path.rpartition("/")[0] or ("/" if self.path.startswith("/") else "")
+
+    def as_json(self) -> dict[str, Any]:
+        """What is known, as values that JSON knows."""
+        info = self.info
+        values = {
+            "path": self.path, "name": self.path.rpartition("/")[2], "folder": self.folder, "modality": self.modality,
+            "date": self.date, "size": self.size, "width": info.width, "height": info.height,
+            "duration_s": info.duration_s, "camera": info.camera, "lens": info.lens, "latitude": info.latitude,
+            "longitude": info.longitude, "rating": info.rating,
+        }  # fmt: skip
+        return {name: value for name, value in values.items() if value is not None}
+
+
 DateRule = Literal["always", "alone", "another day"]
 """When the date beside a file counts: whatever the file says; only where it says none (the date at which a scan was
 made); where it is none, or so far off that no time zone explains it (Takeout's is in UTC, but may have been corrected
@@ -197,7 +231,7 @@ class Hit:
     known; the other hits are the weaker matches, and stand behind.
     ``duplicates``: paths of near-duplicates folded into this hit. ``read``: the lines read in the picture or frame
     (OCR) that have words of the query, where those made it rise. ``language``: of a spoken passage, ISO 639-1; its
-    ``text`` is what is said from ``start_s`` to ``end_s``.
+    ``text`` is what is said from ``start_s`` to ``end_s``. ``document``: what is known of the file.
     """
 
     rank: int
@@ -216,6 +250,12 @@ class Hit:
     date: str | None = None
     language: str | None = None
     match: bool = True
+    document: DocumentInfo | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def info(self) -> MediaInfo:
+        """What the file says of itself: its date, camera, place, size in pixels and the like."""
+        return MediaInfo() if self.document is None else self.document.info
 
     @property
     def shown_s(self) -> float | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.core.errors import UsageError
+from mmsearch.core.extras import install_hint
 from mmsearch.evaluate.measuring import Evaluation
 from mmsearch.evaluate.metrics import RunComparison, compare_runs
 from mmsearch.evaluate.stages import Stage
@@ -122,7 +123,7 @@ def hit_curve(run: Run, most: int = 100) -> list[float]:
 def check_drawing() -> None:
     """Raises `UsageError` where `draw_runs` lacks what it draws with."""
     if find_spec("matplotlib") is None:
-        raise UsageError('drawing needs an extra that is not installed: pip install "mmsearch[plot]"')
+        raise UsageError(f"drawing needs an extra that is not installed: {install_hint('plot')}")
 
 
 def draw_runs(runs: Sequence[tuple[str, Run]], path: Path, most: int = 100) -> None:

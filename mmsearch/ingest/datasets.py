@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.errors import UsageError, VectorError
+from mmsearch.core.extras import install_hint
 from mmsearch.core.types import Modality, Progress, Report
 from mmsearch.ingest.embeddings import BATCH, EmbeddingWriter, Floats, Rows, check_vectors, dim_of, writing
 from mmsearch.ingest.options import ImportOptions as ImportOptions
@@ -136,7 +137,7 @@ def _table(path: Path) -> Any:
         from pyarrow import parquet
     except ImportError as error:
         raise UsageError(
-            "reading parquet files takes pyarrow: install it with `pip install 'mmsearch[datasets]'`"
+            f"reading parquet files takes pyarrow, which is not installed: {install_hint('datasets')}"
         ) from error
     try:
         return parquet.ParquetFile(path)

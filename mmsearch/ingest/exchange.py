@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmsearch.core.errors import EncoderMismatch, UsageError, VectorError
+from mmsearch.core.extras import install_hint
 from mmsearch.core.modalities import MODALITIES
 from mmsearch.core.types import EncoderSpec, MediaInfo, Progress, Report
 from mmsearch.filters import Where
@@ -35,7 +36,6 @@ FILE_ROWS = 200_000
 GROUP_ROWS = 10_000
 SPEECH = "speech"
 READ_ROWS = 4096
-INSTALL = "Parquet needs pyarrow: pip install 'mmsearch[datasets]'"
 _DOCUMENT = ("root", "path", "modality", "hash", "size", "mtime_ns", "caption")
 _INFO = tuple(field.name for field in fields(MediaInfo))
 
@@ -93,7 +93,7 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise UsageError(INSTALL) from error
+        raise UsageError(f"Parquet needs pyarrow: {install_hint('datasets')}") from error
     return pyarrow, pyarrow.parquet
 
 

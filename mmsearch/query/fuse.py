@@ -11,13 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from mmsearch.core.letters import has_tokens, is_spaceless, lines_with, tokens_of, words_of
 from mmsearch.query.context import Context
 from mmsearch.query.retrieve import Candidate, best_segments, judge
-from mmsearch.store.base import Holders, Store, scores_of
+from mmsearch.store.base import FloatArray, Holders, IdArray, Store, scores_of
 
 MOST = 5_000
 """A word that more documents have than this tells too little to be worth their list."""
@@ -87,26 +89,55 @@ def compared(
     context: Context, documents: Sequence[int], evidence: Evidence, full_bonus: float, most: int
 ) -> list[Candidate]:
     """The best of some documents for a query, whether or not it would reach them: ``most`` of them, best first."""
-    store = context.store
-    holders, ids = store.segments(documents, context.modalities)
-    shows, demotions = judge(context, ids)
-    keep = ~shows
-    if context.where is not None:
-        keep &= np.isin(holders, list(store.matching(holders[keep].tolist(), context.where)))
-    holders, ids, demotions = holders[keep], ids[keep], demotions[keep]
-    [cosines] = scores_of(store, ids, [context.vector])
-    corrections = context.corrections(ids)
-    pairs = zip(holders.tolist(), ids.tolist(), strict=True)
-    bonuses = np.array([evidence.bonus(*pair, full_bonus) for pair in pairs], dtype=np.float32)
-    order = np.lexsort((ids, holders, -(cosines + corrections + bonuses + demotions)))
-    firsts = order[np.sort(np.unique(holders[order], return_index=True)[1])][:most]
-    places = {(int(holders[i]), int(ids[i])): i for i in firsts}
-    candidates = []
-    for segment in store.fetch(sorted(set(ids[firsts].tolist()))):
-        if (i := places.get((segment.document, segment.id))) is not None:
-            cosine, correction, bonus = (float(values[i]) for values in (cosines, corrections, bonuses))
-            candidates.append(Candidate(segment, cosine, correction, bonus, excluded=float(demotions[i])))
-    return best_segments(candidates)
+    scored = _Scored.of(context, documents, evidence, full_bonus)
+    order = np.lexsort((scored.ids, scored.holders, -scored.totals))
+    firsts = order[np.sort(np.unique(scored.holders[order], return_index=True)[1])][:most]
+    return best_segments(scored.candidates(context.store, firsts))
+
+
+def parts_compared(context: Context, document: int, evidence: Evidence, full_bonus: float) -> list[Candidate]:
+    """All segments of one document that a query may show, in the order in which they follow each other."""
+    scored = _Scored.of(context, [document], evidence, full_bonus)
+    return sorted(scored.candidates(context.store, np.arange(len(scored.ids))), key=lambda one: one.segment.ordinal)
+
+
+class _Scored(NamedTuple):
+    """Segments that a query may show, and the parts of their scores: arrays (n,)."""
+
+    holders: IdArray
+    ids: IdArray
+    cosines: FloatArray
+    corrections: FloatArray
+    bonuses: FloatArray
+    demotions: FloatArray
+
+    @classmethod
+    def of(cls, context: Context, documents: Sequence[int], evidence: Evidence, full_bonus: float) -> _Scored:
+        store = context.store
+        holders, ids = store.segments(documents, context.modalities)
+        shows, demotions = judge(context, ids)
+        keep = ~shows
+        if context.where is not None:
+            keep &= np.isin(holders, list(store.matching(holders[keep].tolist(), context.where)))
+        holders, ids, demotions = holders[keep], ids[keep], demotions[keep]
+        [cosines] = scores_of(store, ids, [context.vector])
+        pairs = zip(holders.tolist(), ids.tolist(), strict=True)
+        bonuses = np.array([evidence.bonus(*pair, full_bonus) for pair in pairs], dtype=np.float32)
+        return cls(holders, ids, cosines, context.corrections(ids), bonuses, demotions)
+
+    @property
+    def totals(self) -> FloatArray:
+        return self.cosines + self.corrections + self.bonuses + self.demotions
+
+    def candidates(self, store: Store, chosen: npt.NDArray[np.intp]) -> list[Candidate]:
+        """Those at the places ``chosen``."""
+        places = {(int(self.holders[i]), int(self.ids[i])): i for i in chosen}
+        made = []
+        for segment in store.fetch(sorted(set(self.ids[chosen].tolist()))):
+            if (i := places.get((segment.document, segment.id))) is not None:
+                cosine, correction, bonus = (float(v[i]) for v in (self.cosines, self.corrections, self.bonuses))
+                made.append(Candidate(segment, cosine, correction, bonus, excluded=float(self.demotions[i])))
+        return made
 
 
 def find_evidence(store: Store, texts: Iterable[str], known: Words | None = None) -> Evidence:

@@ -45,6 +45,23 @@ def moment_around(segments: Sequence[Segment], scores: FloatArray, best: int) ->
     return Moment(segments[first].start_s or 0.0, top.start_s if end is None else end, top.start_s)
 
 
+def moments_of(segments: Sequence[Segment], scores: FloatArray) -> list[tuple[int, Moment]]:
+    """All stretches of a video whose frames are nearer to the best frame's score than to the mean of the video: the
+    place of the best frame of each in ``segments``, and its times; the stretch with the best frame first.
+    """
+    if not len(scores):
+        return []
+    is_good = scores >= (float(scores.max()) + float(scores.mean())) / 2 - 1e-6
+    edges = np.flatnonzero(np.diff(is_good, prepend=False, append=False))
+    bests = [start + int(np.argmax(scores[start:end])) for start, end in edges.reshape(-1, 2).tolist()]
+    found = []
+    for best, (start, end) in zip(bests, edges.reshape(-1, 2).tolist(), strict=True):
+        top, last = segments[best].start_s, segments[end - 1]
+        if top is not None:
+            found.append((best, Moment(segments[start].start_s or 0.0, last.end_s or last.start_s or top, top)))
+    return sorted(found, key=lambda one: -float(scores[one[0]]))
+
+
 def fold_duplicates(vectors: FloatArray, looks: Sequence[Look | None]) -> list[list[int]]:
     """Groups of places, best first, each led by the hit that stands for its near-duplicates.
 
@@ -58,7 +75,7 @@ def fold_duplicates(vectors: FloatArray, looks: Sequence[Look | None]) -> list[l
         if look is not None and leaders:
             cosines = vectors[leaders] @ vectors[place]
             similar = (int(i) for i in np.flatnonzero(cosines >= SAME_SCALED))
-            match = next((i for i in similar if _is_same(float(cosines[i]), looks[leaders[i]], look)), None)
+            match = next((i for i in similar if are_same(float(cosines[i]), looks[leaders[i]], look)), None)
         if match is None:
             leaders.append(place)
             groups.append([place])
@@ -67,8 +84,13 @@ def fold_duplicates(vectors: FloatArray, looks: Sequence[Look | None]) -> list[l
     return groups
 
 
-def _is_same(cosine: float, one: Look | None, other: Look) -> bool:
-    return _could_be_same(one, other) and (cosine >= SAME or (one is not None and _is_scaled(one, other)))
+def are_same(cosine: float, one: Look | None, other: Look, same: float = SAME) -> bool:
+    """Whether two pictures whose vectors are so similar are near-duplicates: ``same`` in place of `SAME`, and as much
+    less for a smaller copy as `SAME_SCALED` is.
+    """
+    if not _could_be_same(one, other) or cosine < same - (SAME - SAME_SCALED):
+        return False
+    return cosine >= same or (one is not None and _is_scaled(one, other))
 
 
 def _is_scaled(one: Look, other: Look) -> bool:

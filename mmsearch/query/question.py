@@ -107,6 +107,7 @@ def _each(kind: str, weight: float | Sequence[float], count: int) -> tuple[float
 class EncodedQuestion:
     """A question with its vectors, float32 rows of length 1: ``texts`` (t, dim), ``images`` (i, dim),
     ``excluded`` (e, dim). ``unread``: the places of texts that the encoder can read nothing of; they have no rows.
+    ``telling_words``: how many words tell pictures apart, where the encoder knows (`Encoder.telling_words`).
     """
 
     question: Question
@@ -114,6 +115,7 @@ class EncodedQuestion:
     images: FloatArray
     excluded: FloatArray
     unread: tuple[int, ...] = ()
+    telling_words: float | None = None
 
     @property
     def is_listing(self) -> bool:
@@ -188,6 +190,7 @@ def encode_questions(
                 image_rows[used : used + len(one.images)],
                 np.stack([rows[text] for text in one.excluded]) if one.excluded else none,
                 unread,
+                encoder.telling_words(one.texts[0], language) if len(one.texts) == 1 else None,
             )
         )
         used += len(one.images)
@@ -220,8 +223,8 @@ def _opened(image: Picture, encoder: Encoder) -> list[Image]:
 
 
 def load_picture(path: Path, min_side: int = 10_000, at_s: float | None = None, page: int = 0) -> Image:
-    """An image file, upright, as RGB; of a video the frame that was chosen at ``at_s`` seconds, else the first; of a
-    file of several pages that of number ``page``, from 0.
+    """An image file, upright, as RGB; of a video the chosen frame that stands for the time ``at_s`` (the last one until
+    then), else the first; of a file of several pages that of number ``page``, from 0.
 
     ``min_side``: pixels of the shorter side that suffice.
 
@@ -229,7 +232,10 @@ def load_picture(path: Path, min_side: int = 10_000, at_s: float | None = None, 
         UsageError: it is not there, or no image.
     """
     picture: Image | None = None
-    for number, (start_s, picture) in enumerate(_frames(path, min_side)):  # noqa: B007  (the last one is what is wanted)
+    for number, (start_s, each) in enumerate(_frames(path, min_side)):
+        if start_s is not None and at_s is not None and picture is not None and start_s > at_s + 0.001:
+            break
+        picture = each
         if (at_s is None and number >= page) if start_s is None else (at_s is None or start_s >= at_s - 0.001):
             break
     assert picture is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,14 +12,22 @@ import numpy.typing as npt
 
 from mmsearch.core.errors import VectorError
 from mmsearch.core.modalities import group_of, has_pictures, spec_of
-from mmsearch.core.types import Hit
+from mmsearch.core.types import DocumentInfo, Hit
 from mmsearch.filters import OneOf, Spoken
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.query.calibrate.calibration import Calibration, Kind, Matches, load_calibration
 from mmsearch.query.calibrate.fit import never_rising
 from mmsearch.query.context import Context, Samples, where_of
-from mmsearch.query.fuse import Words, compared, content_words, find_evidence, fuse, lines_read
-from mmsearch.query.moments import Moment, fold_duplicates, moment_around
+from mmsearch.query.fuse import (
+    Words,
+    compared,
+    content_words,
+    find_evidence,
+    fuse,
+    lines_read,
+    parts_compared,
+)
+from mmsearch.query.moments import Moment, fold_duplicates, moment_around, moments_of
 from mmsearch.query.nothing import UNREAD, Hits
 from mmsearch.query.options import MATCH, SearchOptions
 from mmsearch.query.question import EncodedQuestion, Question, encode_questions
@@ -131,7 +139,38 @@ class Searcher:
         context = replace(self._context(query, replace(options, modalities=(SPEECH,))), where=None, excluded=())
         evidence = find_evidence(self.store, query.question.texts)
         best = compared(context, [document], evidence, context.full_bonus, 1)
-        return self._hit(context, best, [0], self._relevance(context, best)[0], 1) if best else None
+        return self._hit(context, best, [0], self._relevance(context, best)[0], 1, {}) if best else None
+
+    def moments(self, query: EncodedQuestion, options: SearchOptions, document: int) -> list[Hit]:
+        """Where in one video or recording a query matches, best first: stretches of its pictures, and passages of what
+        is said in it, so far as they fit. Filters and near-duplicates do not count.
+        """
+        sampled = tuple(sorted(name for name in self.store.modalities if spec_of(name).is_sampled))
+        evidence = find_evidence(self.store, query.question.texts)
+        seen: list[Hit] = []
+        if sampled:
+            context = replace(self._context(query, replace(options, modalities=sampled)), where=None)
+            frames = parts_compared(context, document, evidence, context.full_bonus)
+            found = moments_of([one.segment for one in frames], np.array([one.cosine for one in frames], np.float32))
+            found.sort(key=lambda one: -frames[one[0]].total)
+            seen = self._moments(context, [frames[place] for place, _ in found], [moment for _, moment in found])
+        if SPEECH not in self.store.modalities or not query.question.texts:
+            return seen[: options.k]
+        context = replace(self._context(query, replace(options, modalities=(SPEECH,))), where=None)
+        passages = parts_compared(context, document, evidence, context.full_bonus)
+        passages.sort(key=lambda one: -one.total)
+        said = self._moments(context, passages, None)
+        is_all_there_is = not seen  # of a recording, the nearest passages too
+        fitting = [hit for hit in said if is_all_there_is or hit.relevance is None or hit.relevance >= FITS]
+        return merged(seen, fitting, options.k)
+
+    def _moments(self, context: Context, ranked: list[Candidate], moments: Sequence[Moment] | None) -> list[Hit]:
+        relevance = never_rising(self._relevance(context, ranked))
+        known = self.store.describe(list({one.segment.document for one in ranked}))
+        return [
+            self._hit(context, ranked, [place], value, place + 1, known, None if moments is None else moments[place])
+            for place, value in enumerate(relevance)
+        ]
 
     def judge_sounds(self, query: EncodedQuestion, document: int) -> Hit | None:
         """The window of sound of a document that fits a query in words best, whether or not it would be found; ``None``
@@ -206,7 +245,8 @@ class Searcher:
             found.sort(key=lambda one: (one.segment.path, one.segment.start_s or 0.0))
         shown = found[:k]
         relevance = [None] * k if context.query.is_listing else never_rising(self._relevance(context, shown))
-        hits = [self._hit(context, shown, [place], relevance[place], place + 1) for place in range(len(shown))]
+        known = self.store.describe([one.segment.document for one in shown])
+        hits = [self._hit(context, shown, [place], relevance[place], place + 1, known) for place in range(len(shown))]
         if context.query.is_listing:
             hits = [replace(hit, parts={}) for hit in hits]
         speech = self.store.speech([one.segment.id for one in shown])
@@ -228,12 +268,12 @@ class Searcher:
             groups = self._groups(ranked, options)
         relevance = never_rising(self._relevance(context, ranked))
         least = max(options.min_relevance or 0.0, MATCH if options.strict else 0.0)
-        hits: list[Hit] = []
-        for members in groups[: options.k]:
-            known = relevance[members[0]]
-            if known is None or known >= least:
-                hits.append(self._hit(context, ranked, members, known, len(hits) + 1))
-        return hits
+        shown = [(members, relevance[members[0]]) for members in groups[: options.k]]
+        shown = [(members, value) for members, value in shown if value is None or value >= least]
+        known = self.store.describe([ranked[members[0]].segment.document for members, _ in shown])
+        return [
+            self._hit(context, ranked, members, value, rank, known) for rank, (members, value) in enumerate(shown, 1)
+        ]
 
     def _ranked(
         self, context: Context, first: Nearest | None, words: Words, need: int
@@ -285,19 +325,27 @@ class Searcher:
             segments = self.store.newest(context.where, page, offset)
             shows, _ = judge(context, np.array([segment.id for segment in segments], dtype=np.int64))
             shown = [segment for segment, hidden in zip(segments, shows, strict=True) if not hidden]
-            for one in shown[: k - len(hits)]:
-                hits.append(Hit(len(hits) + 1, 0.0, one.path, one.modality, one.ordinal, text=one.text, date=one.date))
+            shown = shown[: k - len(hits)]
+            known = self.store.describe([one.document for one in shown])
+            hits += (
+                Hit(
+                    rank, 0.0, one.path, one.modality, one.ordinal, text=one.text, date=one.date,
+                    document=known.get(one.document),
+                ) for rank, one in enumerate(shown, len(hits) + 1)
+            )  # fmt: skip
             if len(segments) < page:
                 break
             offset += page
         return hits
 
     def _hit(
-        self, context: Context, ranked: Sequence[Candidate], members: list[int], relevance: float | None, rank: int
-    ) -> Hit:
+        self, context: Context, ranked: Sequence[Candidate], members: list[int], relevance: float | None, rank: int,
+        documents: Mapping[int, DocumentInfo], moment: Moment | None = None,
+    ) -> Hit:  # fmt: skip
         best = ranked[members[0]]
         segment = best.segment
-        moment = self._moment(context, segment) if spec_of(segment.modality).is_sampled else None
+        if moment is None and spec_of(segment.modality).is_sampled:
+            moment = self._moment(context, segment)
         return Hit(
             rank=rank,
             score=best.total,
@@ -314,6 +362,7 @@ class Searcher:
             read=self._read(context, best),
             language=self._language(segment),
             match=relevance is None or relevance >= MATCH,
+            document=documents.get(segment.document),
         )
 
     def _language(self, segment: Segment) -> str | None:
@@ -414,7 +463,8 @@ def _matches(context: Context, some: Sequence[Candidate]) -> Matches:
     cosines = np.array([one.cosine for one in some], dtype=np.float32)
     totals = np.array([one.total for one in some], dtype=np.float32)
     are_texts = np.array([group_of(one.segment.modality) == "text" for one in some], dtype=bool)
-    words = len(content_words(context.query.question.texts))
+    counted = context.query.telling_words
+    words = len(content_words(context.query.question.texts)) if counted is None else counted
     return Matches(context.kind, context.spread, words, cosines, totals, are_texts)
 
 

@@ -1,10 +1,14 @@
-"""A page and a JSON interface in the browser of this machine: `mmsearch serve`. Importing this package loads nothing.
+"""What an index shows to others: a page and JSON for the browser and programs (`mmsearch serve`), tools for assistants
+(`mmsearch mcp`). Importing this package loads nothing.
 
-app         what is served at which address
-parameters  options from the parameters of an address
-access      who may use it: this machine alone, and whoever has the token
+app         what is served at which address       searching   what may be asked at /search, and what is answered
+browsing    lists of what the index holds         served      the open index, and what is kept between requests
+parameters  models of requests, from the fields of options
+problems    what went wrong, as problem+json      reference   the page that documents the interface
+mcp         tools for assistants (MCP), of the same index
+access      who may use it: whoever has the token, of this machine unless others were let in
 pictures    small pictures of indexed files, kept for a while
-run         listens until it is stopped
+zipping     many files as one zip                 run         listens until it is stopped
 page.*      what the browser shows
 """
 
@@ -12,9 +16,15 @@ from __future__ import annotations
 
 import importlib.util
 
-EXTRA = 'pip install "mmsearch[serve]"'
+PACKAGES = {"serve": ("fastapi", "uvicorn", "multipart", "segno"), "mcp": ("mcp",)}
+"""What the extras of this room consist of, by their names."""
+
+
+def has_extra(name: str) -> bool:
+    """Whether an extra of `PACKAGES` is installed."""
+    return all(importlib.util.find_spec(package) is not None for package in PACKAGES[name])
 
 
 def has_server() -> bool:
-    """Whether the extra is installed."""
-    return all(importlib.util.find_spec(name) is not None for name in ("starlette", "uvicorn"))
+    """Whether the extra of `mmsearch serve` is installed."""
+    return has_extra("serve")

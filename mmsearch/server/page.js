@@ -19,7 +19,7 @@ function address(path, values) {
 }
 
 function searchAddress() {
-  return address("/api/search", [
+  return address("/api/v1/search", [
     ["q", state.q || (state.like || state.upload ? "" : EVERYTHING)], ["k", state.k], ["modality", state.kind], ["like", state.like],
     ["no_collapse", state.duplicates ? 1 : ""],
     ["rerank", state.closer && state.q ? 1 : ""],
@@ -42,7 +42,7 @@ async function search() {
   if (number !== latest) return;  // a later search is under way
   if (status !== 200) {
     show([], true);
-    return say(body.error, true);
+    return say(body.detail, true);
   }
   const seconds = ((performance.now() - started) / 1000).toFixed(2);
   show(body.hits, body.hits.length < state.k || state.k >= MOST);
@@ -108,7 +108,7 @@ const nameOf = (path) => path.slice(path.lastIndexOf("/") + 1);
 
 function pictureOf(hit, size) {
   const at = hit.best_s ?? hit.start_s ?? null;
-  return address("/api/thumbnail", [["path", hit.path], ["t", at], ["size", size]]);
+  return address("/api/v1/thumbnail", [["path", hit.path], ["t", at], ["size", size]]);
 }
 
 function clock(seconds, digits) {
@@ -176,7 +176,7 @@ function copies(hit) {
 
 function view(hit) {
   viewed = hit;
-  const file = address("/api/file", [["path", hit.path]]);
+  const file = address("/api/v1/file", [["path", hit.path]]);
   let shown;
   const isSound = hit.modality === "sound" || (hit.modality === "speech" && SOUNDS.test(hit.path));
   if (isSound) {
@@ -226,7 +226,7 @@ function showWhere(hit, shown) {
   if (!on) return $("shown").replaceChildren(shown);
   const map = document.createElement("img");
   map.alt = "Looking…";
-  map.src = address("/api/heat", [["path", hit.path], ["q", state.q]]);
+  map.src = address("/api/v1/heat", [["path", hit.path], ["q", state.q]]);
   map.onerror = () => { map.alt = "There is no map for this query: it has only filters, or the file is gone"; };
   $("shown").replaceChildren(map);
 }
@@ -272,9 +272,9 @@ async function speak() {
     $("voice").ariaPressed = "false";
     $("voice").textContent = "Speak";
     say("Listening to it …");
-    const response = await fetch("/api/voice", { method: "POST", body: new Blob(parts) });
+    const response = await fetch("/api/v1/voice", { method: "POST", body: new Blob(parts) });
     const body = await response.json();
-    if (!response.ok) return say(body.error, true);
+    if (!response.ok) return say(body.detail, true);
     $("question").value = body.text;
     $("question").focus();
     if (body.text) say(`Understood: ${body.text}. Press Enter to search, or change it.`);
@@ -294,7 +294,7 @@ $("question").addEventListener("input", () => {
   clearTimeout(waiting);
   waiting = setTimeout(async () => {
     const typed = $("question").value;
-    const response = await fetch(address("/api/complete", [["q", typed]]));
+    const response = await fetch(address("/api/v1/complete", [["q", typed]]));
     if (!response.ok || typed !== $("question").value) return;
     const { completions } = await response.json();
     $("completions").replaceChildren(...completions.map((text) => {
@@ -327,7 +327,7 @@ document.addEventListener("paste", (event) => {
 });
 window.addEventListener("popstate", readAddress);
 
-fetch("/api/status").then((response) => response.json()).then((status) => {
+fetch("/api/v1/status").then((response) => response.json()).then((status) => {
   const counts = [["image", "photos"], ["video", "videos"], ["sound", "recordings"], ["text", "texts"]]
     .filter(([kind]) => status.documents[kind]).map(([kind, name]) => `${status.documents[kind].toLocaleString()} ${name}`);
   $("holds").textContent = counts.join(", ");

@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.core.errors import UsageError
-from mmsearch.server import EXTRA, has_server
+from mmsearch.core.extras import install_hint
+from mmsearch.server import has_server
 
 if TYPE_CHECKING:
     from mmsearch.api import Index
@@ -32,7 +33,7 @@ def serve(index: Index, port: int, token: str | None, started: Callable[[str], N
         UsageError: the extra is not installed, or the port is taken.
     """
     if not has_server():
-        raise UsageError(f"serving needs an extra that is not installed: {EXTRA}")
+        raise UsageError(f"serving needs an extra that is not installed: {install_hint('serve')}")
     import uvicorn
 
     from mmsearch.server.app import create_app

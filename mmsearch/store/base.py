@@ -11,9 +11,13 @@ methods take and give many things at once.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -21,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.errors import EncoderMismatch
-from mmsearch.core.types import EncoderSpec, MediaInfo, Modality
+from mmsearch.core.types import DocumentInfo, EncoderSpec, MediaInfo, Modality
 from mmsearch.filters import Spoken, Where
 from mmsearch.models.rerankers.base import RerankerSpec
 
@@ -172,6 +176,9 @@ class NoTokens:
         """There are none."""
         raise KeyError(tuple(places))
 
+
+_PAGE = 1000
+Order = Literal["newest", "path"]
 
 DATASET = "dataset:"
 """How the root of documents begins that need not lie anywhere; a name follows."""
@@ -333,6 +340,65 @@ class Store(ABC):
     def newest(self, where: Where | None, limit: int, offset: int = 0) -> list[Segment]:
         """The first segments of the documents that satisfy it, with their dates: newest first, ties by id."""
 
+    def describe(self, documents: Sequence[int]) -> dict[int, DocumentInfo]:
+        """What is known of some documents, by id; those that are gone are left out. A store that does not say better
+        knows sizes and dates.
+        """
+        looks, paths = self.looks(documents), {}
+        for one in self.fetch(self.segments(documents)[1].tolist()):
+            paths[one.document] = one.path
+        found = {}
+        for id_ in documents:
+            document = self.find(paths[id_]) if id_ in paths else None
+            if document is not None:
+                look = looks.get(id_, Look(None, None, None))
+                info = MediaInfo(look.width, look.height, taken_at=look.taken_at, description=document.description)
+                date = look.taken_at or changed_at(document.mtime_ns)
+                found[id_] = DocumentInfo(
+                    id_, document.path, document.modality, document.size, document.mtime_ns, date, info
+                )
+        return found
+
+    def listed(self, where: Where | None, order: Order, limit: int, offset: int = 0) -> list[DocumentInfo]:
+        """A part of the documents that satisfy it, newest first (as `newest`; what has no date comes last) or by path.
+
+        A store that does not know better goes through all for an order by path.
+        """
+        if order == "newest":
+            ids = [one.document for one in self.newest(where, limit, offset)]
+        else:
+            every = sorted(self._satisfying(where), key=lambda one: one.path)
+            ids = [one.id for one in every[offset : offset + limit]]
+        known = self.describe(ids)
+        return [known[id_] for id_ in ids if id_ in known]
+
+    def months(self, where: Where | None = None) -> list[tuple[str | None, int]]:
+        """Months in which something that satisfies it has its date, as ``2021-05``, the latest first, and how many
+        documents do; ``None``, the last, stands for those without a date. A store that does not know better goes
+        through all.
+        """
+        counts: Counter[str | None] = Counter()
+        start = 0
+        while page := self.newest(where, _PAGE, start):
+            known = self.describe([one.document for one in page])
+            counts.update(month_of(one.date) for one in known.values())
+            start += _PAGE
+        return sorted(counts.items(), key=lambda pair: pair[0] or "", reverse=True)
+
+    def folders(self, where: Where | None = None) -> list[tuple[str, int]]:
+        """The absolute paths of the folders in which something lies that satisfies it, ascending, and how many
+        documents do; of an imported document what stands before the last slash. A store that does not know better goes
+        through all.
+        """
+        counts = Counter(one.path.rpartition("/")[0] for one in self._satisfying(where))
+        return sorted(counts.items())
+
+    def _satisfying(self, where: Where | None) -> Iterator[Document]:
+        every = self.scan()
+        while part := list(islice(every, _PAGE)):
+            allowed = None if where is None else self.matching([one.id for one in part], where)
+            yield from (one for one in part if allowed is None or one.id in allowed)
+
     @abstractmethod
     def find(self, path: str) -> Document | None:
         """The document at an absolute path (of an imported one, as it was given)."""
@@ -461,6 +527,22 @@ class StoreFamily(ABC):
         Raises:
             UsageError: it cannot be made there.
         """
+
+
+def changed_at(mtime_ns: int) -> str | None:
+    """When a file was changed, ISO 8601 local time; ``None`` for 0, which stands for what is no file."""
+    if not mtime_ns:
+        return None
+    try:
+        return datetime.fromtimestamp(mtime_ns // 10**9).strftime("%Y-%m-%dT%H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def month_of(date: str | None) -> str | None:
+    """``2021-05`` of an ISO 8601 date; ``None`` where it has no month."""
+    month = (date or "")[:7]
+    return month if re.fullmatch(r"[0-9]{4}-[0-9]{2}", month) else None
 
 
 def scores_of(store: Store, ids: IdArray, vectors: Sequence[FloatArray]) -> list[FloatArray]:

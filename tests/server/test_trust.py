@@ -16,7 +16,7 @@ from mmsearch.server import run as server_run
 from mmsearch.server.app import create_app
 from tests.support.colours import ColourEncoder, save_colour
 
-pytest.importorskip("starlette")
+pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 
@@ -44,7 +44,7 @@ def test_what_was_swapped_for_a_link_is_not_shown(index: Index, tmp_path: Path) 
 
     def codes() -> list[int]:
         return [
-            client.get(f"/api/{what}", params={"path": str(path)}).status_code
+            client.get(f"/api/v1/{what}", params={"path": str(path)}).status_code
             for path in shown
             for what in ("file", "thumbnail")
         ]
@@ -62,13 +62,13 @@ def test_what_was_swapped_for_a_link_is_not_shown(index: Index, tmp_path: Path) 
     save_colour(tmp_path / "elsewhere" / "blue.png", "orange", seed=9)
     (files / "sub").symlink_to(tmp_path / "elsewhere")
     assert codes()[2:4] == [400, 400]
-    assert client.get("/api/search", params={"like": str(shown[2])}).status_code == 400
+    assert client.get("/api/v1/search", params={"like": str(shown[2])}).status_code == 400
     save_colour(files / "other" / "red.png", "red", seed=3)
 
 
 def test_an_edited_file_is_shown(index: Index, tmp_path: Path) -> None:
     path = save_colour(tmp_path / "files" / "sub" / "red.png", "orange", seed=4)
-    assert client_of(index).get("/api/file", params={"path": str(path)}).content == path.read_bytes()
+    assert client_of(index).get("/api/v1/file", params={"path": str(path)}).content == path.read_bytes()
 
 
 def test_servers_side_by_side_keep_their_cookies(index: Index) -> None:
@@ -107,16 +107,16 @@ def test_a_request_that_does_not_end_is_closed(index: Index, monkeypatch: pytest
 
 
 def test_an_upload_that_does_not_arrive_is_refused(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmsearch.server.app.UPLOAD_S", 0.2)
+    monkeypatch.setattr("mmsearch.server.searching.UPLOAD_S", 0.2)
 
     def slowly() -> Iterator[bytes]:
         yield b"\x89PNG"
         time.sleep(1)
         yield b"rest"
 
-    answer = client_of(index).post("/api/search", content=slowly())
+    answer = client_of(index).post("/api/v1/search", content=slowly())
     assert answer.status_code == 400  # the test client sends a body in one piece, so it may only be no picture
-    assert "picture" in answer.json()["error"]
+    assert "picture" in answer.json()["detail"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")

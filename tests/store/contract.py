@@ -219,6 +219,25 @@ class Contract:
         assert store.looks([document.id])[document.id] == (40, 30, "2003-05-06T07:08:09")
         assert store.written(document.id)["path"] == "a/3.jpg"
 
+    @pytest.mark.parametrize("name", FILTERS)
+    def test_documents_are_listed_in_parts(self, filled: tuple[Store, MemoryStore], name: str) -> None:
+        """By date and by path, with what is known of each; and how they spread over months and folders."""
+        store, oracle = filled
+        where, (undated, vectors) = FILTERS[name], documents(201)
+        for each in filled:
+            each.upsert([replace(undated[-1], info=MediaInfo(), mtime_ns=0)], vectors[-1:])
+        shown = lambda one: replace(one, id=0)  # noqa: E731
+        for order in ("newest", "path"):
+            mine, true = ([*map(shown, each.listed(where, order, 500))] for each in filled)  # type: ignore[arg-type]
+            assert mine == true and len(mine) == oracle.count(where)
+            parts = [one for start in range(0, 205, 7) for one in store.listed(where, order, 7, start)]  # type: ignore[arg-type]
+            assert [*map(shown, parts)] == mine and store.listed(where, order, 0) == []  # type: ignore[arg-type]
+        assert store.months(where) == oracle.months(where) and store.folders(where) == oracle.folders(where)
+        assert sum(count for _, count in store.months(where)) == store.count(where)
+        ids = [one.id for one in store.listed(where, "path", 9)]
+        assert [one.id for one in store.describe(ids).values()] == ids or sorted(store.describe(ids)) == sorted(ids)
+        assert store.describe([*ids, 10**9]) == store.describe(ids) and store.describe([]) == {}
+
     @pytest.mark.parametrize("name", ["none", "a third", "one", "nothing", "phrase"])
     def test_what_is_exported_makes_the_same_store(self, filled: tuple[Store, MemoryStore], name: str) -> None:
         store, oracle = filled

@@ -16,7 +16,7 @@ from mmsearch.query.searcher import run_queries
 from mmsearch.store.base import NewDocument, NewSegment, Store
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.store import LocalStore
-from tests.store.contract import SPEC, Contract
+from tests.store.contract import FILTERS, SPEC, Contract, documents
 from tests.support.colours import COLOURS, ColourEncoder
 from tests.support.memory_store import MemoryStore
 
@@ -30,6 +30,27 @@ class TestLocalStore(Contract):
 class TestMemoryStore(Contract):
     def make(self, folder: Path) -> Store:
         return MemoryStore(SPEC)
+
+
+class PlainStore(MemoryStore):
+    """One that answers what lists ask with what `Store` makes of its other methods."""
+
+    describe, listed, months, folders = Store.describe, Store.listed, Store.months, Store.folders
+
+
+def test_what_a_store_need_not_answer_itself(tmp_path: Path) -> None:
+    """Months, folders and order are right; of each document as much is known as the other methods tell."""
+    made, vectors = documents(120)
+    plain, full = PlainStore(SPEC), MemoryStore(SPEC)
+    for store in (plain, full):
+        store.upsert(made, vectors)
+    for where in FILTERS.values():
+        assert plain.months(where) == full.months(where) and plain.folders(where) == full.folders(where)
+        for order in ("newest", "path"):
+            mine, true = plain.listed(where, order, 50, 3), full.listed(where, order, 50, 3)
+            assert [(one.path, one.size, one.date, one.info.width) for one in mine] == [
+                (one.path, one.size, one.date, one.info.width) for one in true
+            ]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import numpy as np
 
 from mmsearch.core.errors import UsageError, VectorError
 from mmsearch.core.letters import has_tokens, part_of_name, tokens_of
-from mmsearch.core.types import EncoderSpec, Modality
+from mmsearch.core.types import DocumentInfo, EncoderSpec, Modality
 from mmsearch.filters import Where, holds
 from mmsearch.filters.tree import value_of
 from mmsearch.store import base
@@ -136,6 +136,31 @@ class MemoryStore(Store):
             first = next(stored for stored in self.stored if stored.hash == one.hash and stored.ordinal == 0)
             dated.append(self.segment(first, id_, one.info.taken_at or changed))
         return sorted(dated, key=lambda one: one.date or "", reverse=True)[offset : offset + limit]
+
+    def described(self, id_: int) -> DocumentInfo:
+        one = self.documents[id_]
+        changed = datetime.fromtimestamp(one.mtime_ns // 10**9).strftime("%Y-%m-%dT%H:%M:%S") if one.mtime_ns else None
+        date = one.info.taken_at or changed
+        return DocumentInfo(id_, one.place, one.modality, one.size, one.mtime_ns, date, one.info)
+
+    def describe(self, documents: Sequence[int]) -> dict[int, DocumentInfo]:
+        return {id_: self.described(id_) for id_ in documents if id_ in self.documents}
+
+    def listed(self, where: Where | None, order: base.Order, limit: int, offset: int = 0) -> list[DocumentInfo]:
+        every = [self.described(id_) for id_ in sorted(self.documents) if self.satisfies(id_, where)]
+        if order == "path":
+            every.sort(key=lambda one: one.path)
+        else:
+            every.sort(key=lambda one: one.date or "", reverse=True)
+        return every[offset : offset + limit]
+
+    def months(self, where: Where | None = None) -> list[tuple[str | None, int]]:
+        dates = [one.date for one in self.listed(where, "path", 10**9)]
+        counts = Counter(None if date is None else date[:7] for date in dates)
+        return sorted(counts.items(), key=lambda pair: pair[0] or "", reverse=True)
+
+    def folders(self, where: Where | None = None) -> list[tuple[str, int]]:
+        return sorted(Counter(one.path.rpartition("/")[0] for one in self.listed(where, "path", 10**9)).items())
 
     def document(self, id_: int) -> Document:
         one = self.documents[id_]

@@ -8,9 +8,8 @@ from __future__ import annotations
 import importlib.util
 
 from mmsearch.core.errors import UsageError
+from mmsearch.core.extras import install_hint
 from mmsearch.media.ocr.base import TextReader
-
-EXTRA = 'pip install "mmsearch[ocr]"'
 
 
 def has_text_reader() -> bool:
@@ -25,10 +24,10 @@ def open_text_reader() -> TextReader:
         UsageError: the extra is not installed, or its models are not where its wheel puts them.
     """
     if not has_text_reader():
-        raise UsageError(f"reading the text in pictures needs an extra that is not installed: {EXTRA}")
+        raise UsageError(f"reading the text in pictures needs an extra that is not installed: {install_hint('ocr')}")
     from mmsearch.media.ocr.rapid import RapidTextReader
 
     return RapidTextReader()
 
 
-__all__ = ["EXTRA", "TextReader", "has_text_reader", "open_text_reader"]
+__all__ = ["TextReader", "has_text_reader", "open_text_reader"]

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.errors import EncoderError, ModelMissing
+from mmsearch.core.extras import install_hint
 from mmsearch.core.types import EncoderSpec
 from mmsearch.models.encoders.base import Encoder, EncoderFamily, EncoderOptions, FloatArray
 from mmsearch.models.encoders.image_export import checked_pixels
@@ -387,7 +388,7 @@ def _load(directory: Path, name: str) -> tuple[Any, Any, Any]:
     try:
         import transformers as library
     except ImportError as error:
-        raise ModelMissing(f'{name} needs the package transformers: pip install "mmsearch[hf]"') from error
+        raise ModelMissing(f"{name} needs the package transformers: {install_hint('hf')}") from error
     transformers: Any = library
     make_torchvision_importable()
     # Pillow's resizing everywhere: it is that of training, needs no torchvision, and gives the same on every machine.

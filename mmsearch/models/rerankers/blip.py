@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsearch.core.errors import EncoderError, ModelMissing
+from mmsearch.core.extras import install_hint
 from mmsearch.models.encoders.base import EncoderOptions
 from mmsearch.models.encoders.weights import file_digest, find_checkpoint
 from mmsearch.models.rerankers.base import FloatArray, Reranker, RerankerSpec, TokenArray
@@ -96,7 +97,7 @@ def _load(directory: Path, name: str, options: EncoderOptions) -> tuple[Any, Any
     try:
         from transformers import BlipForImageTextRetrieval
     except ImportError as error:
-        raise ModelMissing(f'the reranker {name} needs the package transformers: pip install "mmsearch[hf]"') from error
+        raise ModelMissing(f"the reranker {name} needs the package transformers: {install_hint('hf')}") from error
     import torch
 
     from mmsearch.models.encoders.torch_encoder import choose_device

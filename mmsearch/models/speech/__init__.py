@@ -5,6 +5,6 @@ whisper   the one of the extra     voice     where anybody speaks
 """
 
 from mmsearch.models.speech.base import SpeechRecogniser
-from mmsearch.models.speech.registry import EXTRA, SPEECH_MODELS, has_recogniser, open_recogniser
+from mmsearch.models.speech.registry import SPEECH_MODELS, can_listen, has_recogniser, open_recogniser
 
-__all__ = ["EXTRA", "SPEECH_MODELS", "SpeechRecogniser", "has_recogniser", "open_recogniser"]
+__all__ = ["SPEECH_MODELS", "SpeechRecogniser", "can_listen", "has_recogniser", "open_recogniser"]

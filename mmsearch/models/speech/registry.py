@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.core.errors import EncoderError, ModelMissing, UsageError
+from mmsearch.core.extras import install_hint
 from mmsearch.core.home import home
 from mmsearch.core.registry import Registry
 from mmsearch.models.encoders.weights import hub_cache_dir, hub_snapshot
 from mmsearch.models.own_classes import import_class, is_class_name, make
 from mmsearch.models.speech.base import SpeechRecogniser
 
-EXTRA = 'pip install "mmsearch[speech]"'
 _SIZES = ("tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en", "large-v1", "large-v2",
           "large-v3")  # fmt: skip
 SPEECH_MODELS = {
@@ -66,7 +66,7 @@ def open_recogniser(name: str | None = None, *, device: str = "auto", threads: i
         return _whisper(Path(chosen).expanduser().resolve(), Path(chosen).resolve().name, device, threads)
     if chosen in SPEECH_MODELS:
         if not has_recogniser():
-            raise UsageError(f"recognising speech needs an extra that is not installed: {EXTRA}")
+            raise UsageError(f"recognising speech needs an extra that is not installed: {install_hint('speech')}")
         folder = hub_snapshot(SPEECH_MODELS[chosen])
         if folder is None or not (folder / "model.bin").is_file():
             raise ModelMissing(
@@ -86,7 +86,7 @@ def open_recogniser(name: str | None = None, *, device: str = "auto", threads: i
 
 def _whisper(folder: Path, name: str, device: str, threads: int | None) -> SpeechRecogniser:
     if not has_recogniser():
-        raise UsageError(f"recognising speech needs an extra that is not installed: {EXTRA}")
+        raise UsageError(f"recognising speech needs an extra that is not installed: {install_hint('speech')}")
     lacking = [file for file in ("config.json", "model.bin") if not (folder / file).is_file()]
     if lacking:
         raise EncoderError(
@@ -123,6 +123,15 @@ def default_speech_model() -> str:
             if folder is not None and (folder / "model.bin").is_file():
                 return name
     return "whisper-base"
+
+
+def can_listen() -> bool:
+    """Whether the recogniser that ``None`` stands for can be opened, as far as can be told without doing it."""
+    name = default_speech_model()
+    if name not in SPEECH_MODELS:
+        return True
+    folder = hub_snapshot(SPEECH_MODELS[name]) if has_recogniser() else None
+    return folder is not None and (folder / "model.bin").is_file()
 
 
 def set_default_speech_model(name: str) -> None:

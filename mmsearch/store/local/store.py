@@ -7,6 +7,7 @@ import os
 import threading
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from mmsearch.core.errors import IndexBusy, UsageError, VectorError
 from mmsearch.core.letters import part_of_name, sought_letters
 from mmsearch.core.modalities import names_in
-from mmsearch.core.types import Beside, EncoderSpec, Modality
+from mmsearch.core.types import Beside, DocumentInfo, EncoderSpec, Modality
 from mmsearch.filters import And, OneOf, Spoken, Where
 from mmsearch.models.rerankers.base import RerankerSpec
 from mmsearch.store.base import (
@@ -36,11 +37,14 @@ from mmsearch.store.base import (
     Nearest,
     NewDocument,
     NewSegment,
+    Order,
     QueryKind,
     Segment,
     Speech,
     Store,
     StoreFamily,
+    changed_at,
+    month_of,
 )
 from mmsearch.store.local.catalogue import Root, RowOwners, Space
 from mmsearch.store.local.catalogue.catalogue import BESIDE_COLUMNS
@@ -50,13 +54,18 @@ from mmsearch.store.local.catalogue.matching import (
     Condition,
     contents_of_documents,
     count_where,
+    described,
     documents_where,
     documents_with_part,
     documents_with_words,
     find_rows_where,
+    folders_where,
+    ids_by_date,
+    ids_by_path,
     list_by_date,
     looks_of_documents,
     match_phrase,
+    months_where,
     revision,
     scan_documents,
     segments_of_contents,
@@ -379,6 +388,43 @@ class LocalStore(Store):
     def looks(self, documents: Sequence[int]) -> dict[int, Look]:
         """See `Store.looks`."""
         return looks_of_documents(self.directory.catalogue, documents)
+
+    def describe(self, documents: Sequence[int]) -> dict[int, DocumentInfo]:
+        """See `Store.describe`."""
+        place, found = self.directory.place, {}
+        for one in described(self.directory.catalogue, documents):
+            path = place(one.root, one.root_is_relative, one.path)
+            date = one.info.taken_at or changed_at(one.mtime_ns)
+            found[one.id] = DocumentInfo(one.id, path, one.modality, one.size, one.mtime_ns, date, one.info)
+        return found
+
+    def listed(self, where: Where | None, order: Order, limit: int, offset: int = 0) -> list[DocumentInfo]:
+        """See `Store.listed`."""
+        catalogue, condition = self.directory.catalogue, self._condition(where)
+        if order == "newest":
+            ids = ids_by_date(catalogue, condition, limit, offset)
+        else:
+            ids = ids_by_path(catalogue, condition, self._roots_by_path(), limit, offset)
+        known = self.describe(ids)
+        return [known[id_] for id_ in ids if id_ in known]
+
+    def _roots_by_path(self) -> list[int]:
+        roots = self.directory.catalogue.roots()
+        return [root.id for root in sorted(roots, key=lambda one: self.directory.place(one.path, one.is_relative, ""))]
+
+    def months(self, where: Where | None = None) -> list[tuple[str | None, int]]:
+        """See `Store.months`."""
+        counts: Counter[str | None] = Counter()
+        for month, count in months_where(self.directory.catalogue, self._condition(where)):
+            counts[month_of(month)] += count
+        return sorted(counts.items(), key=lambda pair: pair[0] or "", reverse=True)
+
+    def folders(self, where: Where | None = None) -> list[tuple[str, int]]:
+        """See `Store.folders`."""
+        counts: Counter[str] = Counter()
+        for root, is_relative, folder, count in folders_where(self.directory.catalogue, self._condition(where)):
+            counts[self.directory.place(root, is_relative, folder).rstrip("/")] += count
+        return sorted(counts.items())
 
     def values(self, field: str, limit: int) -> list[tuple[str, int]]:
         """See `Store.values`."""

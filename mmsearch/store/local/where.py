@@ -35,7 +35,14 @@ from mmsearch.filters.tree import (
     shortest_iso,
 )
 from mmsearch.store.local.catalogue.catalogue import BESIDE_COLUMNS
-from mmsearch.store.local.catalogue.matching import DATE_SQL, WORDS_SQL, Condition, match_part, match_phrase
+from mmsearch.store.local.catalogue.matching import (
+    DATE_SQL,
+    FOLDER_SQL,
+    WORDS_SQL,
+    Condition,
+    match_part,
+    match_phrase,
+)
 
 _COLUMNS = {
     **{field.name: f"c.{field.name}" for field in fields(MediaInfo)},
@@ -46,7 +53,7 @@ _COLUMNS = {
 }
 
 _FOLDER = "rtrim(d.path, replace(d.path, '/', ''))"
-_DERIVED = {"date": DATE_SQL, "folder": f"rtrim({_FOLDER}, '/')", "name": f"substr(d.path, length({_FOLDER}) + 1)"}
+_DERIVED = {"date": DATE_SQL, "folder": FOLDER_SQL, "name": f"substr(d.path, length({_FOLDER}) + 1)"}
 
 
 def to_condition(where: Where, roots: Callable[[], Sequence[tuple[int, str]]] = tuple) -> Condition:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 from PIL import Image
 
 from mmsearch.core.errors import EncoderError, ModelMissing, VectorError
+from mmsearch.core.extras import install_hint
 from mmsearch.models.encoders import open_encoder
 from mmsearch.models.encoders.base import EncoderOptions
 from mmsearch.models.encoders.registry import canonical_name, is_present
@@ -264,7 +266,7 @@ def test_without_the_package_one_sentence_says_what_to_install(
     saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ModelMissing, match=r'needs the package transformers: pip install "mmsearch\[hf\]"'):
+    with pytest.raises(ModelMissing, match=re.escape(f"needs the package transformers: {install_hint('hf')}")):
         open_encoder(str(saved["clip"]), OPTIONS)
 
 

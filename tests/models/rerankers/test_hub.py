@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image
 
 from mmsearch.api import Index
 from mmsearch.core.errors import EncoderError, ModelMissing, VectorError
+from mmsearch.core.extras import install_hint
 from mmsearch.models.encoders.base import EncoderOptions
 from mmsearch.models.rerankers import Reranker, open_reranker
 from mmsearch.models.rerankers.registry import looks_like_a_name
@@ -177,7 +179,7 @@ def test_a_model_in_the_hub_cache_is_found(coca: Path, tmp_path: Path, monkeypat
 def test_what_is_missing_is_said_in_a_sentence(blip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "transformers", None)
-        with pytest.raises(ModelMissing, match=r'needs the package transformers: pip install "mmsearch\[hf\]"'):
+        with pytest.raises(ModelMissing, match=re.escape(f"needs the package transformers: {install_hint('hf')}")):
             open_reranker(str(blip), OPTIONS)
     (tmp_path / "config.json").write_bytes((blip / "config.json").read_bytes())
     with pytest.raises(ModelMissing, match=r"holds no model\.safetensors"):

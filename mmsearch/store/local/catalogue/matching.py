@@ -134,6 +134,82 @@ def list_by_date(catalogue: Catalogue, space_id: int, condition: Condition, limi
     return list(map(Found.of, cursor))
 
 
+_BESIDE = {name: f"COALESCE(d.{name}, c.{name})" for name in BESIDE_COLUMNS}
+INFO_SQL = ", ".join(_BESIDE.get(name, f"c.{name}") for name in INFO_COLUMNS)
+"""What is said of a document's source, in it or beside it, in the order of the fields of `MediaInfo`."""
+_DESCRIBED = f"d.id, r.path, r.is_relative, d.path, d.modality, d.size, d.mtime_ns, {INFO_SQL}"
+_SOURCES = "documents d JOIN contents c ON c.id = d.content_id JOIN roots r ON r.id = d.root_id"
+FOLDER_SQL = "rtrim(rtrim(d.path, replace(d.path, '/', '')), '/')"
+"""What stands before the last slash of the path in the root."""
+KNOWN_DATE_SQL = f"iif(d.taken_at IS NULL AND c.taken_at IS NULL AND d.mtime_ns = 0, NULL, {DATE_SQL})"
+"""`DATE_SQL`, NULL for what was imported without a date and is no file."""
+
+
+class Described(NamedTuple):
+    """What lists show of a document, whose path is inside of its root."""
+
+    id: int
+    root: str
+    root_is_relative: bool
+    path: str
+    modality: str
+    size: int
+    mtime_ns: int
+    info: MediaInfo
+
+
+def described(catalogue: Catalogue, documents: Sequence[int]) -> list[Described]:
+    """Some documents, in no order."""
+    found: list[Described] = []
+    for start in range(0, len(documents), _MANY):
+        marks = ",".join(str(int(one)) for one in documents[start : start + _MANY])
+        rows = catalogue.sql.execute(f"SELECT {_DESCRIBED} FROM {_SOURCES} WHERE d.id IN ({marks})")
+        found += (Described._make((*row[:7], MediaInfo(*row[7:]))) for row in rows)
+    return found
+
+
+def ids_by_date(catalogue: Catalogue, condition: Condition, limit: int, offset: int) -> list[int]:
+    """A part of the documents for which a condition holds, newest first, ties by id."""
+    rows = catalogue.sql.execute(
+        f"""SELECT d.id FROM documents d JOIN contents c ON c.id = d.content_id WHERE {condition.sql}
+            ORDER BY {KNOWN_DATE_SQL} DESC, d.id LIMIT :limit OFFSET :offset""",
+        {**condition.parameters, "limit": limit, "offset": offset},
+    )
+    return [row[0] for row in rows]
+
+
+def ids_by_path(catalogue: Catalogue, condition: Condition, roots: Sequence[int], limit: int, offset: int) -> list[int]:
+    """A part of the documents for which a condition holds, by path in their roots, one of ``roots`` after another."""
+    found: list[int] = []
+    for root in roots:
+        rows = catalogue.sql.execute(
+            f"""SELECT d.id FROM documents d JOIN contents c ON c.id = d.content_id
+                WHERE d.root_id = :root AND ({condition.sql}) ORDER BY d.path LIMIT :limit OFFSET :offset""",
+            {**condition.parameters, "root": root, "limit": limit - len(found), "offset": offset},
+        )
+        found += (row[0] for row in rows)
+    return found
+
+
+def months_where(catalogue: Catalogue, condition: Condition) -> list[tuple[str | None, int]]:
+    """Months of the dates of the documents for which a condition holds, the latest first, and how many they are."""
+    return catalogue.sql.execute(
+        f"""SELECT substr({KNOWN_DATE_SQL}, 1, 7) AS month, count(*)
+            FROM documents d JOIN contents c ON c.id = d.content_id WHERE {condition.sql} GROUP BY 1 ORDER BY 1 DESC""",
+        dict(condition.parameters),
+    ).fetchall()
+
+
+def folders_where(catalogue: Catalogue, condition: Condition) -> list[tuple[str, bool, str, int]]:
+    """Root, whether it is relative, folder in it and the number of documents for which a condition holds."""
+    rows = catalogue.sql.execute(
+        f"""SELECT r.path, r.is_relative, {FOLDER_SQL}, count(*) FROM {_SOURCES} WHERE {condition.sql}
+            GROUP BY d.root_id, 3""",
+        dict(condition.parameters),
+    )
+    return [(root, bool(is_relative), folder, count) for root, is_relative, folder, count in rows]
+
+
 # Words
 
 
@@ -229,11 +305,9 @@ def whole_documents(
     """The next documents with ids above ``after``, by id: id, content id, root id, path, modality, hash, size,
     mtime_ns, caption, and what is said of their sources, in them or beside them.
     """
-    beside = {name: f"COALESCE(d.{name}, c.{name})" for name in BESIDE_COLUMNS}
-    columns = ", ".join(beside.get(name, f"c.{name}") for name in INFO_COLUMNS)
     rows = catalogue.sql.execute(
         f"""SELECT d.id, c.id, d.root_id, d.path, d.modality, c.hash, d.size, d.mtime_ns, d.caption,
-            {columns} FROM documents d JOIN contents c ON c.id = d.content_id
+            {INFO_SQL} FROM documents d JOIN contents c ON c.id = d.content_id
             WHERE d.id > :after AND ({condition.sql}) ORDER BY d.id LIMIT :limit""",
         {**condition.parameters, "after": after, "limit": limit},
     )
