@@ -4,6 +4,7 @@
     python benchmarks/sound.py sentences MODEL   60 sentences in 10 minutes of video, by their words and by paraphrases:
                                                  those that the fusion was chosen on, and those that it was not
     python benchmarks/sound.py noise MODEL       10 minutes each of silence, noise and a tune: passages and CPU time
+    python benchmarks/sound.py kills MODEL       ``kill -9`` twenty times while recordings are listened to
     python benchmarks/sound.py memory MODEL      peak memory for 2 minutes and for 2 hours
 
 ``MODEL`` is a speech model that `mmsearch.models.speech.open_recogniser` opens; ``DATA`` holds flickr8k/ and parallel/.
@@ -12,11 +13,15 @@ The paraphrases were written before anything was measured (`common.spoken_pairs`
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import pydoc_data.topics
+import random
 import re
 import resource
+import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -166,6 +171,79 @@ def quiet(model: str) -> None:
         tell({"10 minutes of": name, "passages": len(cues), "CPU, % of real time": round(spent / 6, 2)})
 
 
+KILLS = 20
+Transcripts = dict[str, list[tuple[float, float, str]]]
+"""Passages by the name of the recording."""
+
+
+def kills(model: str, count: str = str(KILLS)) -> None:
+    """Every life of the command commits a recording at least, and ends at a random moment of the next one. What it
+    leaves is compared with what was there before and with what an undisturbed run gives.
+    """
+    chance, wanted = random.Random(0), int(count)
+    with tempfile.TemporaryDirectory() as folder:
+        talks, place = Path(folder) / "talks", Path(folder) / "index"
+        talks.mkdir()
+        for number, (sentence, _) in enumerate(REPORTING[: wanted + 2 + wanted // 2]):
+            save_sound(talks / f"talk{number:02}.flac", spoken(sentence))
+        _listen(talks, Path(folder) / "undisturbed", model).communicate()
+        expected, _ = _left(Path(folder) / "undisturbed", talks)
+        began = time.perf_counter()
+        lost = doubled = half = damages = killed = 0
+        before: Transcripts = {}
+        while killed < wanted:
+            process, known = _listen(talks, place, model), len(before)
+            while process.poll() is None and _heard(place) <= known:
+                time.sleep(0.02)
+            time.sleep(chance.uniform(0.0, 1.0))
+            process.kill()
+            process.communicate()
+            killed += process.returncode == -signal.SIGKILL
+            after, kinds = _left(place, talks)
+            lost += sum(after.get(name) != passages for name, passages in before.items())
+            doubled += sum(len(set(passages)) < len(passages) for passages in after.values())
+            half += sum(passages != expected[name] for name, passages in after.items())
+            damages += len(set(kinds) - {"uncommitted bytes", "new file"})
+            print(f"kill {killed}: {len(after)} of {len(expected)} recordings", flush=True)
+            before = after
+            if process.returncode == 0:
+                break
+        _listen(talks, place, model).communicate()
+        after, kinds = _left(place, talks)
+        tell({
+            "kills": killed, "recordings": len(expected), "lost": lost, "doubled": doubled, "half": half,
+            "damages that verify found": damages, "in the end as undisturbed": after == expected,
+            "verify in the end": sorted(kinds), "s": round(time.perf_counter() - began, 1),
+        })  # fmt: skip
+
+
+def _listen(talks: Path, place: Path, model: str) -> subprocess.Popen[bytes]:
+    command = ["index", str(talks), "--index", str(place), "--model", "builtin", "--speech", "--speech-model", model]
+    return subprocess.Popen([sys.executable, "-m", "mmsearch", *command], stdout=subprocess.DEVNULL)
+
+
+def _heard(place: Path) -> int:
+    """How many recordings are committed as heard, as another process sees it."""
+    file = place / "catalogue.sqlite"
+    if not file.exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as sql:
+        try:
+            return int(sql.execute("SELECT count(*) FROM heard WHERE recogniser IS NOT NULL").fetchone()[0])
+        except sqlite3.OperationalError:  # its tables are being made
+            return 0
+
+
+def _left(place: Path, talks: Path) -> tuple[Transcripts, list[str]]:
+    """The transcripts of an index, of what has one, and the kinds of what `verify` finds."""
+    if not (place / "manifest.json").exists():
+        return {}, []
+    with Index.open(place) as index:
+        found = {path.name: index.transcript(path) for path in sorted(talks.iterdir())}
+        kinds = [one.kind for one in index.verify().differences]
+    return {name: [cue[:3] for cue in cues] for name, cues in found.items() if cues}, kinds
+
+
 def memory(model: str) -> None:
     """Peak memory of a process that indexes one recording with ``--speech``; speech that repeats every two minutes."""
     with tempfile.TemporaryDirectory() as folder:
@@ -194,7 +272,7 @@ def one(model: str, path: str) -> None:
 def main() -> None:
     """Runs one part and writes ``results/sound_PART.json``."""
     parser = command_line(__doc__)
-    parts = {"pictures": pictures, "sentences": sentences, "noise": quiet, "memory": memory, "one": one}
+    parts = {"pictures": pictures, "sentences": sentences, "noise": quiet, "kills": kills, "memory": memory, "one": one}
     parser.add_argument("part", choices=parts)
     parser.add_argument("arguments", nargs="+")
     options = parser.parse_args()

@@ -14,7 +14,17 @@ from mmsearch.api import Index
 from tests.support.colours import save_colour
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"torch", "open_clip", "torchvision", "transformers", "pandas", "scipy", "matplotlib"}
+HEAVY = {
+    "torch",
+    "open_clip",
+    "torchvision",
+    "transformers",
+    "pandas",
+    "scipy",
+    "matplotlib",
+    "faster_whisper",
+    "ctranslate2",
+}
 """Never, on the way of the built-in encoder."""
 ENGINE = {"faiss", "onnxruntime", "tokenizers", "numpy", "PIL", "av", "sqlite_utils", "rich.progress", "pathspec"}
 """Not before there is something to do."""

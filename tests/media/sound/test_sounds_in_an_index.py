@@ -17,6 +17,7 @@ from mmsearch.ingest import IngestOptions
 from mmsearch.media.sound.containers import windows_of
 from mmsearch.models.sounds.base import FloatArray, Samples, SoundEncoder
 from mmsearch.query.sounds import GENERIC, MOST, share_of_query
+from mmsearch.store.local import migrations
 from tests.support.colours import ColourEncoder, die_at, save_colour
 from tests.support.program import run_program
 from tests.support.sound import save_sound, save_video, tune
@@ -128,6 +129,20 @@ def test_an_index_that_was_made_without_is_completed(tmp_path: Path, library: Pa
         assert index.status()["sounds"] is None and index.search("high type:audio") == []
         assert index.add(library, options=IngestOptions(sounds=PitchEncoder())).sounding == 2
         assert index.search("high type:audio", k=1)[0].start_s == 20.0
+
+
+def test_an_index_of_the_version_before_is_completed(tmp_path: Path, library: Path) -> None:
+    with Index.open(tmp_path / "index", create=True, encoder=ColourEncoder()) as index:
+        index.add(library)
+    with contextlib.closing(sqlite3.connect(tmp_path / "index" / "catalogue.sqlite")) as sql, sql:
+        for table in ("sounds", "listened", "sound_encoder"):
+            sql.execute(f"DROP TABLE {table}")
+        sql.execute(f"PRAGMA user_version = {migrations.STEPS.index(migrations.m016_sounds)}")
+    with Index.open(tmp_path / "index", encoder=ColourEncoder()) as index:
+        assert index.search("green", k=1) and index.status()["sounds"] is None
+        report = index.add(library, options=IngestOptions(sounds=MODEL))
+        assert (report.sounding, report.indexed, report.unchanged) == (2, 0, 4)
+        assert index.search("high type:audio", k=1)[0].start_s == 20.0 and index.verify().clean
 
 
 def test_sounds_of_another_encoder_are_dropped(index: Index, library: Path) -> None:
