@@ -9,13 +9,13 @@ come before pictures and passages that hardly fit, and never before those that d
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from mmsearch.core.errors import EncoderError
-from mmsearch.core.types import Hit
+from mmsearch.core.types import DocumentInfo, Hit
 from mmsearch.filters import Not, OneOf, Spoken
 from mmsearch.models.sounds.base import SoundEncoder
 from mmsearch.query.context import where_of
@@ -100,7 +100,8 @@ class SoundSearch:
         others = tuple(one for one in question.filters if one not in kinds)
         where = where_of(replace(question, filters=others), None)
         found = sounds.nearest(vector, options.k, where)
-        hits = [self._hit(sounds, vector, window) for window in found]
+        known = store.describe([window.segment.document for window in found])
+        hits = [self._hit(sounds, vector, window, known) for window in found]
         hits.sort(key=lambda hit: -(hit.relevance or 0.0))
         if not asks_for_sounds(question, options):
             hits = [hit for hit in hits if (hit.relevance or 0.0) >= LEAST]
@@ -115,7 +116,7 @@ class SoundSearch:
         if sounds is None or vector is None:
             return None
         window = sounds.of_document(vector, document)
-        return None if window is None else self._hit(sounds, vector, window)
+        return None if window is None else self._hit(sounds, vector, window, {})
 
     def _vector(self, sounds: Sounds, question: Question, *, is_asked: bool) -> FloatArray | None:
         try:
@@ -137,14 +138,14 @@ class SoundSearch:
             return None
         return vector
 
-    def _hit(self, sounds: Sounds, vector: FloatArray, window: SoundWindow) -> Hit:
+    def _hit(self, sounds: Sounds, vector: FloatArray, window: SoundWindow, known: Mapping[int, DocumentInfo]) -> Hit:
         segment = window.segment
         scale = sounds.spec.logit_scale or SCALE
         share = share_of_query(vector, self._generic[sounds.spec.digest], window.vector, scale)
         return Hit(
             rank=1, score=window.cosine, path=segment.path, modality=segment.modality, segment=segment.ordinal,
             start_s=segment.start_s, end_s=segment.end_s, relevance=MOST * share,
-            parts={"similarity": window.cosine}, match=MOST * share >= MATCH,
+            parts={"similarity": window.cosine}, match=MOST * share >= MATCH, document=known.get(segment.document),
         )  # fmt: skip
 
 

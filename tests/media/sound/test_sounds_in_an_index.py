@@ -80,6 +80,7 @@ def test_moments_are_found_by_how_they_sound(index: Index, library: Path) -> Non
     assert (hit.path, hit.modality, hit.start_s) == (str(library / "film.mp4"), "audio", 20.0)
     assert hit.end_s == pytest.approx(25.0, abs=0.3) and hit.relevance == pytest.approx(MOST, rel=1e-3) and hit.match
     assert hit.as_json()["parts"] == {"similarity": 1.0}
+    assert hit.document is not None and hit.document.path == hit.path
     assert [hit.path for hit in index.search("middle type:audio", k=1)] == [str(library / "song.flac")]
     assert {hit.path for hit in index.search("low type:audio")} == {str(library / n) for n in ("film.mp4", "song.flac")}
     assert index.status()["sounds"] == {"encoder": MODEL, "heard": 3, "of": 3, "failed": 0, "windows": 4}
