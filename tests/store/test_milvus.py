@@ -11,7 +11,7 @@ import pytest
 from mmsearch.core.errors import IndexMissing, UsageError
 from mmsearch.store.base import Store
 from mmsearch.store.registry import family_of, open_store
-from tests.store.contract import SPEC, Contract
+from tests.store.contract import SPEC, Contract, documents, queries
 
 pytest.importorskip("pymilvus", reason="pymilvus is not installed")
 
@@ -92,6 +92,19 @@ class TestMilvusServer(Milvus):
 def test_what_is_no_address_is_refused(address: str, problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
         open_store(address)
+
+
+def test_a_file_is_opened_again(tmp_path: Path) -> None:
+    pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
+    address, (made, vectors) = f"milvus:{tmp_path}/store.db", documents(40)
+    store = family_of(address).create(address, SPEC.name, SPEC)
+    store.upsert(made, vectors)
+    store.close()
+    assert family_of(address).exists(address)
+    store = open_store(address)
+    assert store.count() == 40 and store.spec == SPEC
+    assert len(store.search(queries(1), 5)[0]) >= 5 and store.find("/photos/a/3.jpg") is not None
+    store.close()
 
 
 def test_where_nothing_is_there_is_no_index(tmp_path: Path) -> None:

@@ -1179,6 +1179,7 @@ def make_space(server: Server, notes: Notes, name: str, spec: EncoderSpec) -> _S
     collection = collection_of(server.address.name, spec)
     known = _read_space(notes, collection)
     if known is not None and server.has(collection):
+        server.load(collection)
         return known
     server.drop(collection)  # half made
     schema = server.schema()
@@ -1246,6 +1247,8 @@ class MilvusFamily(StoreFamily):
 
     def _opened(self, server: Server) -> MilvusStore:
         notes = Notes(server, f"{server.address.name}_notes")
+        if server.behind(server.address.name) is not None:
+            notes.load()
         space = _answering(server, notes)
         server.load(space.collection)
         shared = _Shared(server, notes)
