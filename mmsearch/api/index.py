@@ -155,11 +155,15 @@ class Index:
 
         encoder = self.encoder()
         if self._session.is_directory:
-            report = ingest(self._directory, encoder, paths_given(paths), options_given(IngestOptions, options), progress)
+            report = ingest(
+                self._directory, encoder, paths_given(paths), options_given(IngestOptions, options), progress
+            )
         else:
             from mmsearch.ingest.stores import ingest_into
 
-            report = ingest_into(self._session.store(), encoder, paths_given(paths), options_given(IngestOptions, options), progress)
+            report = ingest_into(
+                self._session.store(), encoder, paths_given(paths), options_given(IngestOptions, options), progress
+            )
         self._after_adding(report, encoder)
         return report
 

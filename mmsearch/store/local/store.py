@@ -131,8 +131,8 @@ class LocalStore(Store):
         self._owned: RowOwners | None = None
         self._matrix = self.directory.matrix(self.space)
         self._calibration: tuple[dict[str, Any], Columns] | None = None
-        self._sounds: LocalSounds | None = None
         self._lists: dict[str, Any] = {}
+        self._sounds: LocalSounds | None = None
 
     def _committed(self) -> Hashable:
         catalogue = self.directory.catalogue
