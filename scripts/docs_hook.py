@@ -34,6 +34,15 @@ ELSEWHERE = {
 """Pages that lie beside what they are about: how docs/ links to them, and what they are called in the site."""
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Puts pages that nobody has given a place in ``nav`` at its end."""
+    placed = str(config.nav)
+    pages = sorted(page.relative_to(config.docs_dir).as_posix() for page in Path(config.docs_dir).rglob("*.md"))
+    if others := [page for page in pages if f"'{page}'" not in placed]:
+        config.nav = [*(config.nav or []), {"More": others}]
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages and pictures that are made."""
     made: dict[str, str | bytes] = {"reference/cli.md": command_line(), "reference/python.md": python()}

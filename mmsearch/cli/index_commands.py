@@ -93,19 +93,21 @@ def index_command(
     if options.forget_missing and watch:
         raise UsageError("--forget-missing confirms what is missing now, --watch goes on: give one of them")
     place = local_path(index)
-    if place is None:
-        raise UsageError(f"files are indexed into a directory, and {index} is another store: give --index NAME or PATH")
-    if not IndexDirectory.exists(place):  # one that exists may know a path that is not there now
+    if place is None and watch:
+        raise UsageError(
+            f"--watch is for index directories, and {index} is another store: run the command again instead"
+        )
+    if place is not None and not IndexDirectory.exists(place):  # one that exists may know a path that is not there now
         _check_paths(paths)
     with Index.open(index, create=True, encoder=model, options=encoder) as opened:
-        if keep_tokens is False:
+        if keep_tokens is False and place is not None:
             opened.drop_tokens()
         if watch:
             opened.watch(paths, lambda made: print_report(made, opened.path, as_json=json_), options=options)
             return
         with progress_bar(hidden=json_) as progress:
             report = opened.add(paths, options=options, progress=progress)
-        print_report(report, opened.path, as_json=json_)
+        print_report(report, opened.place, as_json=json_)
         if not any((report.indexed, report.updated, report.unchanged, report.removed, report.skipped, report.absent)):
             _say_empty(paths)
         is_new = report.indexed == opened.status()["vectors"] > 0

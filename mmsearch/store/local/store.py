@@ -611,12 +611,12 @@ class LocalStore(Store):
         self.refresh()
         return removed
 
-    def switch(self, spec: EncoderSpec, name: str) -> None:
+    def switch(self, spec: EncoderSpec, name: str, *, partly: bool = False) -> None:
         """See `Store.switch`; filling in the vectors of an encoder is `mmsearch.switch`."""
         with self.directory.writing() as writer:
             space = writer.space_of(spec)
             counts = None if space is None else coverage(writer.catalogue, space.id)
-            if counts is None or counts.covered < counts.documents:
+            if counts is None or (counts.covered < counts.documents and not partly):
                 raise UsageError(f"the index lacks vectors of {spec.describe()}: fill them in with `mmsearch switch`")
             writer.with_manifest(model=name, encoder=spec, recipe="exact", vector_index=None)
         self._given = None
