@@ -48,6 +48,8 @@ OWNERS = {
     "fastapi": {"server"},
     "segno": {"server"},
     "uvicorn": {"server"},
+    "fsspec": {"sources.remote"},
+    "ray": {"pipeline.ray"},
     "mcp": {"server.mcp"},
     "pydantic": {"server"},
     "anyio": {"server.mcp"},
@@ -66,6 +68,8 @@ NEVER_AT_IMPORT = {
     "ctranslate2",
     "pysubs2",
     "charset_normalizer",
+    "fsspec",
+    "ray",
 }
 LOADED_LATE = (
     "mmsearch.training.", "mmsearch.models.encoders.open_clip",

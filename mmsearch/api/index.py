@@ -795,7 +795,9 @@ def _paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:
 def _path(given: Any) -> Path:
     if not isinstance(given, (str, os.PathLike)) or "\0" in str(given):
         raise UsageError(f"{given!r} is no path")
-    return expanded(given)
+    from mmsearch.sources.remote import located
+
+    return expanded(located(given))
 
 
 def _search_options() -> type[SearchOptions]:

@@ -18,6 +18,7 @@ from mmsearch.core.options import EncoderOptions
 from mmsearch.core.shortage import is_of_machine
 from mmsearch.ingest.options import ImportOptions, IngestOptions
 from mmsearch.sources.base import WalkRules
+from mmsearch.sources.remote import is_remote, located
 
 if TYPE_CHECKING:
     from mmsearch.core.types import Report
@@ -338,7 +339,7 @@ def _search_line(values: dict[str, Any]) -> str:
 def _check_paths(paths: list[Path]) -> None:
     """Before an index is made: a mistyped folder must not leave an empty one behind."""
     for path in paths:
-        if not os.path.lexists(path.expanduser()):
+        if not is_remote(located(path)) and not os.path.lexists(located(path).expanduser()):
             raise UsageError(f"there is no file or folder {path}: check the spelling")
 
 

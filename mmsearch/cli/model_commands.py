@@ -34,7 +34,7 @@ def list_models_command(context: typer.Context, index: IndexOption = "default", 
     )
     for row, rate in rows:
         mark = "*" if row.name == default else " "
-        size = f"{row.download_mb} MB" if row.download_mb else "-"
+        size = f"{row.download_mb} MB" if row.download_mb else "ships"
         speed_here = f"{'' if rate.measured else '~'}{rate.images_per_s:.3g}"
         print(
             f"{mark} {row.name:32} {'yes' if row.present else '-':4} {row.languages:14} {_figure(row.coco_recall1):>5} "

@@ -283,10 +283,26 @@ def _draw_heat(why: Any, png: Path) -> None:
         raise UsageError(f"the picture cannot be written to {png}: {error}") from error
 
 
-@with_options("index port token open_")
+@with_options("index host port token open_ allow_changes cors_origin")
 def serve(
     index: IndexOption = "default",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0: any port that is free.")] = 8642,
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Where to listen: an address of this machine in the home network, or 0.0.0.0 for all of them; whoever "
+            "is in that network and knows the token gets in.",
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            show_default=False,
+            help="0: any that is free. By default 8642, or the next one that is free.",
+        ),
+    ] = None,
     token: Annotated[
         str | None,
         typer.Option(
@@ -294,23 +310,36 @@ def serve(
         ),
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    allow_changes: Annotated[
+        bool, typer.Option("--allow-changes", help="Let the page take documents out of the index; no file is deleted.")
+    ] = False,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Pages of this origin may ask too, with the token; repeatable."),
+    ] = None,
     *,
     encoder: DeviceOnly,
 ) -> None:
     """Shows an index as a page in the browser, and answers programs in JSON, on this machine alone, until Ctrl-C.
 
-    The address that is printed has a token in it, without which nothing is answered.
+    The address that is printed has a token in it, without which nothing is answered. With --host the page is for other
+    devices too: a QR code of the address is shown for their cameras.
     """
     from mmsearch.api import Index
+    from mmsearch.server.run import PORT, is_loopback, qr_code
     from mmsearch.server.run import serve as run
 
     def started(address: str) -> None:
+        if port is None and f":{PORT}/" not in address:
+            print(f"port {PORT} is taken, so this one listens at another", file=sys.stderr)
+        if not is_loopback(host) and sys.stderr.isatty():
+            print(qr_code(address), file=sys.stderr)
         print(address, flush=True)
         if open_:
             typer.launch(address)
 
     with Index.open(index, options=encoder) as opened:
-        run(opened, port, token, started)
+        run(opened, port, token, started, host=host, allow_changes=allow_changes, cors_origins=cors_origin or ())
 
 
 # How the words of a query stand among options: ``-cat`` leaves cats out, ``--rerank`` may have a name or none

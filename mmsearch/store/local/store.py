@@ -23,6 +23,7 @@ from mmsearch.core.modalities import names_in
 from mmsearch.core.types import Beside, DocumentInfo, EncoderSpec, Modality
 from mmsearch.filters import And, OneOf, Spoken, Where
 from mmsearch.models.rerankers.base import RerankerSpec
+from mmsearch.sources import located
 from mmsearch.store.base import (
     Adjust,
     Block,
@@ -344,6 +345,7 @@ class LocalStore(Store):
 
     def _places(self, path: Path) -> Iterator[tuple[Root, str]]:
         """Where in the roots a path may lie."""
+        path = located(path)
         for root in self.directory.catalogue.roots():
             folder = Path("/") if root.is_dataset else self.directory.root_path(root)
             if root.is_dataset:
