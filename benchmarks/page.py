@@ -46,8 +46,7 @@ _SCENES = ("at night", "in the rain", "on a table", "by the sea", "in winter")
 
 WATCH = """
 () => {
-  const note = (name) => { window.times[name] ??= performance.now(); };
-  const painted = (name) => requestAnimationFrame(() => setTimeout(() => note(name)));
+  const painted = (of, name) => requestAnimationFrame(() => setTimeout(() => { of[name] ??= performance.now(); }));
   window.times = {};
   const field = document.querySelector("#question");
   for (const kind of ["input", "keydown"]) field.addEventListener(kind, (event) => {
@@ -56,11 +55,13 @@ WATCH = """
   }, true);
   new MutationObserver(() => {
     const first = document.querySelector(".hits .open img[src]");
-    if (!first || !window.times.from || window.times.seen === first) return;
-    window.times.seen = first;
-    painted("results");
-    if (first.complete && first.naturalWidth) painted("picture");
-    else first.addEventListener("load", () => painted("picture"));
+    const of = window.times;
+    const isOfThis = new URLSearchParams(location.hash.slice(1)).get("q") === field.value.trim();
+    if (!first || !of.from || of.seen || !isOfThis) return;
+    of.seen = true;
+    painted(of, "results");
+    if (first.complete && first.naturalWidth) painted(of, "picture");
+    else first.addEventListener("load", () => painted(of, "picture"));
   }).observe(document.querySelector("#view"), { childList: true, subtree: true });
 }
 """
