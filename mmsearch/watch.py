@@ -15,6 +15,7 @@ from mmsearch.core.errors import EncoderMismatch, IndexBusy, UsageError
 from mmsearch.core.types import Progress, Report
 from mmsearch.ingest import IngestOptions, ingest
 from mmsearch.models.encoders.base import Encoder
+from mmsearch.sources import is_remote, located
 from mmsearch.store.local.directory import IndexDirectory
 
 
@@ -59,6 +60,10 @@ def _watch(
     index: IndexDirectory, encoder: Callable[[], Encoder], paths: Sequence[Path], options: IngestOptions,
     done: Callable[[Report], None], stop: threading.Event, limits: WatchOptions, progress: Callable[[Progress], None],
 ) -> None:  # fmt: skip
+    if remote := [path for path in map(located, paths) if is_remote(path)]:
+        raise UsageError(
+            f"{remote[0]} lies in a store, which tells nobody of changes: run `mmsearch index` on it again"
+        )
     real = [Path(os.path.realpath(path.expanduser())) for path in paths]
     changes = _changes(real, index.path, stop, limits)
     next(changes)  # from now on nothing is missed, so whatever changes during the first run comes after it

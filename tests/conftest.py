@@ -23,7 +23,22 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test writes into the cache of whoever runs it, or reads what lies there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MMSEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("MMSEARCH_CONFIG", "")  # nor do defaults of theirs count
         yield
+
+
+@pytest.fixture(scope="session")
+def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Milvus 2.3.5 server."""
+    from tests.support.milvus_server import MilvusServer, NoServerError
+
+    server = MilvusServer(tmp_path_factory.mktemp("milvus"))
+    try:
+        server.start()
+    except NoServerError as error:
+        pytest.skip(str(error))
+    yield server.address
+    server.stop()
 
 
 @pytest.fixture

@@ -48,8 +48,13 @@ OWNERS = {
     "fastapi": {"server"},
     "segno": {"server"},
     "uvicorn": {"server"},
+    "pymilvus": {"store.milvus"},
+    "milvus_lite": {"store.milvus"},
+    "fsspec": {"sources.remote"},
+    "ray": {"pipeline.ray"},
     "mcp": {"server.mcp"},
     "pydantic": {"server"},
+    "tomlkit": {"cli"},
     "anyio": {"server.mcp"},
 }
 NEVER_AT_IMPORT = {
@@ -66,6 +71,11 @@ NEVER_AT_IMPORT = {
     "ctranslate2",
     "pysubs2",
     "charset_normalizer",
+    "tomlkit",
+    "pymilvus",
+    "milvus_lite",
+    "fsspec",
+    "ray",
 }
 LOADED_LATE = (
     "mmsearch.training.", "mmsearch.models.encoders.open_clip",

@@ -56,7 +56,7 @@ class Live:
 
     def store(self) -> Store:
         """The last committed version."""
-        return self._store
+        return self._store.reader()
 
     def close(self) -> None:
         """Lets go of it."""

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from mmsearch.cli.bars import download_bar
-from mmsearch.cli.options import IndexOption, JsonOption, model_names
+from mmsearch.cli.completion import model_names
+from mmsearch.cli.options import IndexOption, JsonOption
 from mmsearch.cli.output import fail, print_json
 
 

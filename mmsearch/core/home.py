@@ -51,7 +51,7 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         UsageError: there is no user of that name.
     """
     try:
-        return Path(path).expanduser()
+        return (path if isinstance(path, Path) else Path(path)).expanduser()
     except RuntimeError as error:
         raise UsageError(f"there is no home folder for {path}") from error
 

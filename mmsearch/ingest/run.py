@@ -25,13 +25,16 @@ from mmsearch.pipeline.descriptions import describe_again
 from mmsearch.pipeline.executor import Executor, ThreadExecutor
 from mmsearch.pipeline.fill import Artefact, fill
 from mmsearch.pipeline.new_files import NewFiles
-from mmsearch.pipeline.plan import Plan, Scope, make_plan, resolve_changes, resolve_scopes, settle_skipped
+from mmsearch.pipeline.plan import Plan, Scope, is_there, make_plan, resolve_changes, resolve_scopes, settle_skipped
 from mmsearch.pipeline.reading import Seconds
 from mmsearch.pipeline.speech import OfSpeech, RecognisedSpeech, Subtitles
 from mmsearch.pipeline.vanished import absent_at, judge
+from mmsearch.sources import is_remote, located
 from mmsearch.store.local.catalogue import Root
 from mmsearch.store.local.directory import IndexDirectory
 
+REMOTE_READERS = 16
+"""Threads that read objects of a store: most of their time they wait for it."""
 ProgressCallback = Callable[[Progress], None]
 
 
@@ -102,6 +105,8 @@ class _Run:
         self._bring_back(plan)
         if cache is None and (plan.work or lacks_tokens(self._index)):  # else opening a model would be for nothing
             cache = self._open_cache(None)
+        if self._options.readers is None and any(is_remote(scope.folder) for scope in scopes):
+            self._threads = max(self._threads, REMOTE_READERS)
         new, executor = self._new_files(plan, cache), self._executor()
         interrupted = interrupted or self._fill(new, executor)
         cleaned = Cleaned() if interrupted else self._clean_up(scopes, plan, changes)
@@ -230,7 +235,7 @@ class _Run:
         """Of a folder that is gone and took all its documents along, the unreadable files are not kept in mind."""
         catalogue = self._index.catalogue
         for root in catalogue.roots():
-            gone = not root.is_dataset and not os.path.lexists(self._index.root_path(root))
+            gone = not root.is_dataset and not is_there(self._index.root_path(root))
             if gone and next(catalogue.documents_below(root.id), None) is None:
                 catalogue.remove_below(root.id, "")
 
@@ -270,6 +275,10 @@ def remove(index: IndexDirectory, paths: Sequence[Path]) -> int:
     with index.writing() as writable, writable.catalogue.transaction():
         for path in paths:
             removed += _remove_dataset(writable, str(path))
+            path = located(path)
+            if is_remote(path):
+                removed += _remove_at(writable, path)
+                continue
             absolute = Path(os.path.normpath(path.expanduser().absolute()))
             removed += _remove_at(writable, absolute) or _remove_at(writable, Path(os.path.realpath(path)))
         if not removed:

@@ -56,7 +56,7 @@ class ArchiveReading:
         """
         key = None
         try:
-            with tarfile.open(self.path, "r:") as tar:
+            with self.path.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
                 while (member := tar.next()) is not None:
                     cast(Any, tar).members.clear()  # or tarfile would remember every one
                     if not member.isfile():

@@ -181,9 +181,9 @@ class NewFiles(Artefact):
 
     def _skip(self, batch: Batch, failed: Failed) -> None:
         work = failed.work
-        if isinstance(work, ArchiveWork):
+        if isinstance(work, ArchiveWork) and failed.lasting:
             batch.removed_below.append((work.scope.root.id, work.file.path))
-        elif failed.lasting and (previous := self._previous(work)) is not None:
+        elif isinstance(work, Work) and failed.lasting and (previous := self._previous(work)) is not None:
             # What was indexed is no longer what lies there.
             batch.removed.append((previous.id, work.scope.root.id, work.file.path))
         decoding = work.decoding + self._limits if failed.lasting else ""

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmsearch.core.errors import UsageError
+from mmsearch.core.errors import MediaError, UsageError
 from mmsearch.core.modalities import has_pictures
 from mmsearch.core.types import NOTHING_BESIDE, Beside, Modality, Skip
 from mmsearch.media import DECODERS
@@ -28,7 +28,10 @@ from mmsearch.sources import (
     Unreadable,
     WalkRules,
     clip_stamp,
+    fetched,
     is_left_out,
+    is_remote,
+    located,
     walk,
 )
 from mmsearch.store.local.catalogue import FolderIdentity, KnownDocument, Root
@@ -118,6 +121,7 @@ def resolve_scopes(index: IndexDirectory, paths: Sequence[Path]) -> list[Scope]:
     Raises:
         UsageError: a path does not exist.
     """
+    paths = [located(path) for path in paths]
     missing = {path: found for path in paths if (found := _missing_scopes(index, path))}
     wanted = _outermost([_existing(path) for path in paths if path not in missing])
     for path in wanted:  # a later path may absorb the root of an earlier one, so scopes are settled after all roots
@@ -128,9 +132,9 @@ def resolve_scopes(index: IndexDirectory, paths: Sequence[Path]) -> list[Scope]:
 
 def _missing_scopes(index: IndexDirectory, path: Path) -> list[Scope]:
     """For a path where nothing lies any more: the parts of the index that lay there."""
-    if os.path.lexists(path.expanduser()):
+    if is_there(path.expanduser()):
         return []
-    place = Path(os.path.normpath(path.expanduser().absolute()))
+    place = path if is_remote(path) else Path(os.path.normpath(path.expanduser().absolute()))
     found: list[Scope] = []
     for root in index.catalogue.roots():
         folder = index.root_path(root)
@@ -146,6 +150,10 @@ def _missing_scopes(index: IndexDirectory, path: Path) -> list[Scope]:
 
 
 def _existing(path: Path) -> Path:
+    if is_remote(path):
+        if not is_there(path):
+            raise UsageError(f"nothing lies at {path}: check the spelling")
+        return path
     given, path = path, path.expanduser()
     real = os.path.realpath(path)
     shown = os.fsencode(real).decode("utf-8", "backslashreplace")
@@ -257,10 +265,10 @@ def _side_by_side(
     not_met: list[KnownDocument] = []
     folders: dict[str, FolderSeen] = {}
     last_folder: str | None = None
-    is_there = os.path.lexists(scope.folder)
+    can_be_walked = is_there(scope.folder)
     clips = partial(_is_clip, index, scope)
     found = walk(scope.folder, rules, scope.below, CAPTIONED, folders, clips, subtitled=SUBTITLED)
-    for met in found if is_there else ():
+    for met in found if can_be_walked else ():
         if removed and any(met.path == path or met.path.startswith(path + "/") for path in removed):
             continue
         while document is not None and document.path < met.path:
@@ -300,6 +308,12 @@ def _is_clip(index: IndexDirectory, scope: Scope, photo: str, clip: str, status:
         if clip_stamp(clip, status, verdict) in stamps:
             return verdict
     place = scope.folder / photo
+    if is_remote(place):
+        try:
+            with fetched(place, FileEntry(photo, place.stat().st_size, 0, 0), [clip]) as copy:
+                return is_live_photo(copy, copy.with_name(clip))
+        except (MediaError, OSError):
+            return None
     return is_live_photo(place, place.with_name(clip))
 
 
@@ -369,7 +383,7 @@ class _Sorter:
     def forget_archives(self) -> None:
         """Those that were not met, and are not there."""
         for path in self._archives:
-            if not os.path.lexists(self._scope.folder / path):
+            if not lies_there(self._scope.folder, path):
                 self._plan.forgotten_archives.append((self._scope.root.id, path))
 
 
@@ -407,7 +421,23 @@ def archive_of(path: str) -> str | None:
 def lies_there(folder: Path, path: str) -> bool:
     """Whether there is such a file, or the archive that holds it."""
     archive = archive_of(path)
+    if is_remote(folder):
+        return (folder / path).is_file() or (archive is not None and (folder / archive).is_file())
     return os.path.lexists(folder / path) or (archive is not None and os.path.isfile(folder / archive))  # noqa: PTH113
+
+
+def is_there(path: Path) -> bool:
+    """Whether something lies at a path, be it a link that leads nowhere.
+
+    Raises:
+        UsageError: it lies in a store that cannot be asked.
+    """
+    if not is_remote(path):
+        return os.path.lexists(path)
+    try:
+        return path.exists()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be looked at: {error.strerror or error}") from error
 
 
 def kept_scopes(index: IndexDirectory) -> list[tuple[Scope, dict[str, Any]]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +24,7 @@ from mmsearch.media.archive import ArchiveReading, shown_by
 from mmsearch.media.base import DecodedSegment, DecodeOptions
 from mmsearch.media.metadata.sidecars import read_sidecars
 from mmsearch.pipeline.plan import ArchiveWork, Work
-from mmsearch.sources import FileEntry, content_hash, hash_of, names_in, read_whole
+from mmsearch.sources import FileEntry, content_hash, fetched, hash_of, is_remote, names_in, read_whole
 from mmsearch.store.local.commit import ContentKey
 
 if TYPE_CHECKING:
@@ -158,7 +158,40 @@ class Reader:
         """All messages of one file, or of one sample whose bytes are ``data``. Never raises: what goes wrong is
         `Failed`. Ends without a last message once ``stopped`` says so.
         """
-        spent, item = Seconds() if seconds is None else seconds, None
+        spent = Seconds() if seconds is None else seconds
+        if data is None and is_remote(work.scope.folder):
+            yield from self._read_copy(work, look, stopped, spent)
+        else:
+            yield from self._read(work, data, look, stopped, spent)
+
+    def _read_copy(self, work: Work, look: Look, stopped: Callable[[], bool], spent: Seconds) -> Iterator[Message]:
+        """Of a file that lies in a store: read is a copy of it, with what lies beside it, for as long as that takes."""
+        names = names_in(work.file.sidecars)
+        try:
+            if work.file.size > work.decoder.max_bytes:
+                work.decoder.check_size(work.path, work.file.size)
+            with ExitStack() as kept:
+                with spent.of("fetch"):
+                    copy = fetched(work.path, work.file, names, whole=work.content is None)
+                    place = kept.enter_context(copy)
+                local = replace(
+                    work,
+                    scope=replace(work.scope, folder=place.parent, below=""),
+                    file=work.file._replace(path=place.name),
+                )
+                for message in self._read(local, None, look, stopped, spent):
+                    if isinstance(message, Piece):
+                        yield message
+                    else:
+                        assert isinstance(message.work, Work)
+                        yield replace(message, work=replace(work, beside=message.work.beside))
+        except Exception as error:
+            yield _failed(None, work, error)
+
+    def _read(
+        self, work: Work, data: bytes | None, look: Look, stopped: Callable[[], bool], spent: Seconds
+    ) -> Iterator[Message]:
+        item = None
         try:
             if work.file.sidecars:
                 work = replace(work, beside=read_sidecars(work.path, names_in(work.file.sidecars)))

@@ -19,7 +19,7 @@ from mmsearch.pipeline.executor import Round
 from mmsearch.pipeline.fill import Artefact, Rows
 from mmsearch.pipeline.plan import ArchiveWork, Scope, Work, archive_of, kept_scopes
 from mmsearch.pipeline.reading import ArchiveEnd, Failed, Finished, Known, KnownContent, Reader, Twin
-from mmsearch.sources import FileEntry
+from mmsearch.sources import FileEntry, is_remote
 from mmsearch.store.local.catalogue.coverage import Lacking, PendingContent, Place, StoredSegment
 from mmsearch.store.local.commit import Batch, Committed, ContentKey
 from mmsearch.store.local.directory import IndexDirectory
@@ -244,7 +244,11 @@ def _entry(folder: Path, path: str) -> FileEntry | str:
     try:
         status = (folder / path).stat()
     except FileNotFoundError:
-        return "it is no longer there" if os.path.lexists(folder) else f"the folder {folder} is not there"
+        return (
+            "it is no longer there"
+            if is_remote(folder) or os.path.lexists(folder)
+            else f"the folder {folder} is not there"
+        )
     except OSError as error:
         return f"it cannot be read: {error.strerror or error}"
     if not stat.S_ISREG(status.st_mode):

@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from mmsearch.pipeline.plan import Plan, archive_of, lies_there
-from mmsearch.sources import WalkRules, is_left_out
+from mmsearch.sources import WalkRules, is_left_out, is_remote
 from mmsearch.store.local.catalogue import FolderIdentity, Root
 from mmsearch.store.local.directory import IndexDirectory
 
@@ -235,6 +235,8 @@ def look_at(folder: Path) -> tuple[FolderIdentity | None, bool]:
     Raises:
         OSError: it is there, and cannot be listed.
     """
+    if is_remote(folder):
+        return (FolderIdentity(0, 0, False), False) if folder.is_dir() else (None, False)
     try:
         found = folder.stat()
         with os.scandir(folder) as entries:

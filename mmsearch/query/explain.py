@@ -17,6 +17,7 @@ from mmsearch.query.heat import HeatSource, heat_of
 from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import EncodedQuestion, load_picture
 from mmsearch.query.searcher import Searcher
+from mmsearch.sources import located
 from mmsearch.store.base import Document, Store
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def drawn_heat(found: Explanation, side: int = 640) -> Image:
 def find_document(store: Store, path: Path) -> Document | None:
     """The document at a path; ``None`` where there is none."""
     try:
-        wanted = Path(path).expanduser().absolute()
+        wanted = located(path).expanduser().absolute()
         places = dict.fromkeys((str(wanted), str(wanted.resolve())))
     except (OSError, RuntimeError, ValueError):  # no home of that name, a circle of links, a NUL in it
         return None

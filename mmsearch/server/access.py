@@ -22,6 +22,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from mmsearch.server.problems import problem
+from mmsearch.sources import is_remote, located
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -152,7 +153,9 @@ def is_in_place(document: Document) -> bool:
     must still be what was indexed, by size and time: else whoever may write there could show any file of this machine
     through the server. Of a member of an archive, the archive counts.
     """
-    path = Path(document.path)
+    path = located(document.path)
+    if is_remote(path):
+        return True  # there are no links
     inside = Path(document.name)
     is_below = not inside.is_absolute() and path.parts[-len(inside.parts) :] == inside.parts
     root = path.parents[len(inside.parts) - 1] if is_below else None

@@ -10,6 +10,7 @@ from pathlib import Path
 from mmsearch.core.errors import MediaError
 from mmsearch.core.regular import open_regular
 from mmsearch.sources.base import ARCHIVE_SUFFIX, FileEntry, reason_of
+from mmsearch.sources.remote import fetched, is_remote, located
 
 
 def content_hash(path: Path, expected: FileEntry, stopped: Callable[[], bool] = lambda: False) -> bytes:
@@ -18,6 +19,9 @@ def content_hash(path: Path, expected: FileEntry, stopped: Callable[[], bool] = 
     Raises:
         MediaError: the file cannot be read, or changed since ``expected`` was seen.
     """
+    if is_remote(path):
+        with fetched(path, expected, ()) as copy:
+            return content_hash(copy, expected, stopped)
     digest, left = _new_hash(), expected.size
     try:
         with open_regular(path) as file:
@@ -50,17 +54,22 @@ def read_whole(path: Path, expected: FileEntry) -> tuple[bytes, bytes]:
 
 
 def read_sample(path: Path) -> bytes | None:
-    """The bytes of a sample inside an archive, ``…/00000.tar/000000012.jpg``; ``None`` if there is no such archive or
-    sample. Reads the headers of all that lies before it.
+    """The bytes of a sample inside an archive, ``…/00000.tar/000000012.jpg``, or of an object in a store,
+    ``s3://bucket/a.jpg``; ``None`` if there is no such archive, sample or object. Of an archive, reads the headers of
+    all that lies before the sample.
     """
     import tarfile
 
-    archive = next((one for one in path.parents if one.suffix == ARCHIVE_SUFFIX and one.is_file()), None)
-    if archive is None:
-        return None
-    name = path.relative_to(archive).as_posix()
+    path = located(path)
     try:
-        with tarfile.open(archive, "r:") as tar:
+        if is_remote(path) and path.is_file():
+            with path.open("rb") as stream:
+                return stream.read()
+        archive = next((one for one in path.parents if one.suffix == ARCHIVE_SUFFIX and one.is_file()), None)
+        if archive is None:
+            return None
+        name = path.relative_to(archive).as_posix()
+        with archive.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
             found = next((member for member in tar if member.name == name and member.isfile()), None)
             reader = tar.extractfile(found) if found is not None else None
             return reader.read() if reader is not None else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mmsearch.core.errors import UsageError
 from mmsearch.core.regular import read_regular
 from mmsearch.sources.base import WalkRules
+from mmsearch.sources.remote import is_remote
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -34,12 +35,12 @@ class Ignore:
         parts = Path(below).parts if below else ()
         for depth in range(len(parts)):  # files in the folders above the start hold for it too
             above = "/".join(parts[:depth])
-            self._specs = self.with_file_in(str(root / above), above)._specs
+            self._specs = self.with_file_in(root / above, above)._specs
 
-    def with_file_in(self, directory: str, relative: str) -> Ignore:
+    def with_file_in(self, directory: Path, relative: str) -> Ignore:
         """Those in force in ``directory``, ``relative`` to the root: with its own ignore file, if it has one."""
         try:
-            data = read_regular(Path(directory) / IGNORE_FILE, MAX_BYTES)
+            data = _read(directory / IGNORE_FILE)
         except (FileNotFoundError, NotADirectoryError):
             return self
         if data is None:
@@ -59,6 +60,17 @@ class Ignore:
         """Whether some pattern excludes a path, relative to the root."""
         name = path + "/" if is_directory else path
         return any(spec.match_file(name[start:]) for start, spec in self._specs)
+
+
+def _read(path: Path) -> bytes | None:
+    """As `read_regular`, also of an object in a store."""
+    if not is_remote(path):
+        return read_regular(path, MAX_BYTES)
+    if not path.is_file():
+        raise FileNotFoundError(str(path))
+    with path.open("rb") as stream:
+        data = stream.read(MAX_BYTES + 1)
+    return data if len(data) <= MAX_BYTES else None
 
 
 def _spec(lines: Sequence[str]) -> GitIgnoreSpec:

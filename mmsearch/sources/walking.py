@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from mmsearch.core.regular import NOT_REGULAR
 from mmsearch.sources.base import ARCHIVE_SUFFIX, SUBTITLES, FileEntry, Unreadable, WalkRules, reason_of
 from mmsearch.sources.ignoring import IGNORE_FILE, Ignore
+from mmsearch.sources.remote import RemoteEntry, is_remote, scan
 from mmsearch.sources.sidecars import CLIP_SUFFIXES, Sidecars, clip_stamp, clips_of, joined, stamp_of
 from mmsearch.sources.sidecars import SUFFIXES as SIDECAR_SUFFIXES
 
@@ -62,10 +63,13 @@ class FolderSeen(NamedTuple):
     entries: int
 
 
+Entry: TypeAlias = "os.DirEntry[str] | RemoteEntry"
+
+
 class _Below(NamedTuple):
     """A folder to walk next."""
 
-    directory: str
+    directory: Path
     relative: str
     ignore: Ignore
 
@@ -95,7 +99,12 @@ def walk(
     except OSError as error:
         yield Unreadable(below, _ignore_reason(error), is_directory=True)
         return
-    if not os.path.isdir(start):  # noqa: PTH112  (Path.is_dir raises where it may not look)
+    try:
+        is_folder = _is_folder(start)
+    except OSError as error:
+        yield Unreadable(below, reason_of(error), is_directory=True)
+        return
+    if not is_folder:
         try:
             status = start.stat()
         except FileNotFoundError:
@@ -111,7 +120,7 @@ def walk(
         stamps = _sidecars_in(start.parent, below, captioned, is_clip, subtitled).get(start.name, "")
         yield FileEntry(below, status.st_size, status.st_mtime_ns, status.st_ctime_ns, stamps)
         return
-    yield from _Walker(root, rules, captioned, folders, is_clip, subtitled).walk(str(start), below, ignore)
+    yield from _Walker(root, rules, captioned, folders, is_clip, subtitled).walk(start, below, ignore)
 
 
 def is_left_out(root: Path, rules: WalkRules, below: str) -> bool:
@@ -120,7 +129,7 @@ def is_left_out(root: Path, rules: WalkRules, below: str) -> bool:
     for depth in range(1, len(parts) + 1):
         path, name = "/".join(parts[:depth]), parts[depth - 1]
         place = root / path
-        is_directory = depth < len(parts) or os.path.isdir(place)  # noqa: PTH112
+        is_directory = depth < len(parts) or _is_folder(place)
         if (name.startswith(".") and not rules.hidden) or is_system_folder(name):
             return True
         with contextlib.suppress(OSError):  # an ignore file that cannot be read: the walk says so
@@ -147,7 +156,7 @@ class _Walker:
         self._hidden = rules.hidden
         self._linked: set[tuple[int, int]] = set()
 
-    def walk(self, directory: str, relative: str, ignore: Ignore) -> Iterator[FileEntry | Unreadable]:
+    def walk(self, directory: Path, relative: str, ignore: Ignore) -> Iterator[FileEntry | Unreadable]:
         """Depth first with a stack of its own: folders may be nested deeper than Python calls may be."""
         open_folders = [self._folder(directory, relative, ignore)]
         while open_folders:
@@ -159,16 +168,17 @@ class _Walker:
             else:
                 yield met
 
-    def _folder(self, directory: str, relative: str, ignore: Ignore) -> Iterator[FileEntry | Unreadable | _Below]:
+    def _folder(self, directory: Path, relative: str, ignore: Ignore) -> Iterator[FileEntry | Unreadable | _Below]:
         """What lies in one folder, sorted; its subfolders stand for what lies in them."""
         try:
-            entries = sorted(os.scandir(directory), key=_sort_key)
+            entries = sorted(_scan(directory), key=_sort_key)
         except OSError as error:
             yield Unreadable(_shown(relative), reason_of(error), is_directory=True)
             return
         self._see(directory, relative, len(entries))
         try:
-            ignore = ignore.with_file_in(directory, relative)
+            if not is_remote(directory) or any(entry.name == IGNORE_FILE for entry in entries):
+                ignore = ignore.with_file_in(directory, relative)
         except OSError as error:
             yield Unreadable(_shown(relative), _ignore_reason(error), is_directory=True)
             return
@@ -182,28 +192,31 @@ class _Walker:
                     continue  # one of ours, kept beside the photos
                 refusal = self._refusal_of_link(entry)
                 if refusal is None:
-                    yield _Below(entry.path, path, ignore)
+                    yield _Below(directory / entry.name, path, ignore)
                 else:
                     yield Unreadable(_shown(path), refusal, is_directory=False)
             elif entry.name not in captions:
                 yield _file(entry, path, sidecars.get(entry.name, ""))
 
-    def _see(self, directory: str, relative: str, entries: int) -> None:
+    def _see(self, directory: Path, relative: str, entries: int) -> None:
         if self._folders is None:
+            return
+        if is_remote(directory):  # nothing says which folder it is: prefixes come and go with their objects
+            self._folders[relative] = FolderSeen(0, 0, False, entries)
             return
         above = self._folders.get(relative.rpartition("/")[0]) if relative else None
         with contextlib.suppress(OSError):
             found = os.stat(directory)  # noqa: PTH116  (as fast as can be: there are many)
-            device = above.device if above is not None else os.stat(directory + "/..").st_dev  # noqa: PTH116
+            device = above.device if above is not None else os.stat(directory / "..").st_dev  # noqa: PTH116
             is_mount = found.st_dev & _63_BITS != device & _63_BITS
             self._folders[relative] = FolderSeen(found.st_dev & _63_BITS, found.st_ino & _63_BITS, is_mount, entries)
 
-    def _counts(self, entry: os.DirEntry[str], prefix: str, ignore: Ignore) -> bool:
+    def _counts(self, entry: Entry, prefix: str, ignore: Ignore) -> bool:
         if (entry.name[0] == "." and not self._hidden) or is_system_folder(entry.name):
             return False
         return not (ignore.matches_anything and ignore.matches(prefix + entry.name, _is_directory(entry)))
 
-    def _refusal_of_link(self, entry: os.DirEntry[str]) -> str | None:
+    def _refusal_of_link(self, entry: Entry) -> str | None:
         if not entry.is_symlink():
             return None
         target = os.path.realpath(entry.path)
@@ -218,8 +231,16 @@ class _Walker:
         return None
 
 
+def _is_folder(place: Path) -> bool:
+    return place.is_dir() if is_remote(place) else os.path.isdir(place)  # noqa: PTH112  (Path.is_dir raises in 3.10)
+
+
+def _scan(folder: Path) -> Iterable[Entry]:
+    return scan(folder) if is_remote(folder) else os.scandir(folder)
+
+
 def _sidecars(
-    entries: list[os.DirEntry[str]], prefix: str, captioned: frozenset[str], is_clip: IsClip | None,
+    entries: list[Entry], prefix: str, captioned: frozenset[str], is_clip: IsClip | None,
     subtitled: frozenset[str],
 ) -> tuple[dict[str, str], set[str]]:  # fmt: skip
     """Name of a file → what stands for what lies beside it; and the names of all that does."""
@@ -230,7 +251,7 @@ def _sidecars(
     return stamps, owned
 
 
-def _subtitles(entries: list[os.DirEntry[str]], subtitled: frozenset[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _subtitles(entries: list[Entry], subtitled: frozenset[str]) -> Iterator[tuple[str, Entry]]:
     """Names of videos and recordings, each with a file of its subtitles, in the order of these."""
     possible = [entry for entry in entries if entry.name.lower().endswith(SUBTITLES) and not _is_directory(entry)]
     if not possible or not subtitled:
@@ -248,7 +269,7 @@ def _subtitles(entries: list[os.DirEntry[str]], subtitled: frozenset[str]) -> It
 
 
 def _descriptions(
-    entries: list[os.DirEntry[str]], prefix: str, captioned: frozenset[str], is_clip: IsClip | None
+    entries: list[Entry], prefix: str, captioned: frozenset[str], is_clip: IsClip | None
 ) -> tuple[dict[str, str], set[str]]:
     """The same, without subtitles."""
     beside = [entry for entry in entries if entry.name.lower().endswith(_BESIDE)] if captioned else []
@@ -309,14 +330,14 @@ def _sidecars_in(
 ) -> dict[str, str]:
     """As `_sidecars`, of the folder in which only ``below`` counts."""
     try:
-        entries = list(os.scandir(folder))
+        entries = list(_scan(folder))
     except OSError:
         return {}
     prefix = below[: below.rfind("/") + 1]
     return _sidecars(entries, prefix, captioned, is_clip, subtitled)[0]
 
 
-def _stamp(name: str, entry: os.DirEntry[str]) -> str:
+def _stamp(name: str, entry: Entry) -> str:
     """Changes when the sidecar does; empty when it is none."""
     try:
         status = entry.stat()
@@ -327,7 +348,7 @@ def _stamp(name: str, entry: os.DirEntry[str]) -> str:
     return "" if too_long or not stat.S_ISREG(status.st_mode) else stamp_of(name, status)
 
 
-def _file(entry: os.DirEntry[str], path: str, sidecars: str) -> FileEntry | Unreadable:
+def _file(entry: Entry, path: str, sidecars: str) -> FileEntry | Unreadable:
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -357,13 +378,13 @@ def _is_index(directory: str) -> bool:
     return all(os.path.exists(os.path.join(directory, name)) for name in ("manifest.json", "catalogue.sqlite"))  # noqa: PTH110, PTH118
 
 
-def _is_directory(entry: os.DirEntry[str]) -> bool:
+def _is_directory(entry: Entry) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link that loops onto itself
         return False
 
 
-def _sort_key(entry: os.DirEntry[str]) -> str:
+def _sort_key(entry: Entry) -> str:
     """A folder sorts as its name with the slash that follows it in paths: so whole paths come out sorted."""
     return entry.name + "/" if entry.name.endswith(ARCHIVE_SUFFIX) or _is_directory(entry) else entry.name

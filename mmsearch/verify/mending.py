@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import numpy as np
 
 from mmsearch.core.errors import IndexDamaged
 from mmsearch.ingest import IngestOptions
-from mmsearch.pipeline.plan import kept_scopes
+from mmsearch.pipeline.plan import is_there, kept_scopes
+from mmsearch.sources import located
 from mmsearch.store.local.catalogue import checks
 from mmsearch.store.local.catalogue.checksums import is_file_wrong, renew_rows, seal_vectors, wrong_codes
 from mmsearch.store.local.catalogue.reranker_cache import live_places, token_table
@@ -43,7 +43,7 @@ def mend(index: IndexDirectory, differences: Sequence[Difference], add: AddAgain
             (scope.folder / scope.below, IngestOptions.from_kept(options)) for scope, options in kept_scopes(writable)
         ]
     for place, options in places:
-        if os.path.lexists(place):
+        if is_there(place):
             add(place, options)
 
 
@@ -102,5 +102,6 @@ def _forget_times(index: IndexDirectory, changed: Sequence[str]) -> None:
     """Documents without a time of change are read again."""
     for root in index.catalogue.roots():
         folder = index.root_path(root)
-        inside = [Path(path).relative_to(folder).as_posix() for path in changed if folder in Path(path).parents]
+        places = [path for path in map(located, changed) if folder in path.parents]
+        inside = [path.relative_to(folder).as_posix() for path in places]
         index.catalogue.forget_times(root.id, inside)

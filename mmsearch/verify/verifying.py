@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy.typing as npt
 from mmsearch.core.errors import MediaError
 from mmsearch.ingest import IngestOptions
 from mmsearch.media.base import DecodeOptions
-from mmsearch.pipeline.plan import Scope, archive_of, kept_scopes, make_plan, settle_skipped
+from mmsearch.pipeline.plan import Scope, archive_of, is_there, kept_scopes, make_plan, settle_skipped
 from mmsearch.sources import FileEntry, content_hash
 from mmsearch.store.local.catalogue import Root, Space, checks
 from mmsearch.store.local.catalogue.checksums import is_file_wrong, wrong_codes, wrong_rows
@@ -220,7 +219,7 @@ def _disk(index: IndexDirectory, seen: Seen) -> tuple[int, list[Difference]]:
     differences: list[Difference] = []
     files = 0
     for scope, options in kept_scopes(index):
-        if not os.path.lexists(scope.folder / scope.below):
+        if not is_there(scope.folder / scope.below):
             differences.append(_missing(index, scope))
             continue
         before = files

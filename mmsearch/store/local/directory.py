@@ -35,6 +35,7 @@ from mmsearch.core.errors import (
 )
 from mmsearch.core.system import sync_directory
 from mmsearch.core.types import EncoderSpec
+from mmsearch.sources import located
 from mmsearch.store.base import check_encoder, same_encoder
 from mmsearch.store.local.catalogue import Catalogue, Found, Root, Space
 from mmsearch.store.local.catalogue.checksums import count, seal_file, seal_rows
@@ -337,7 +338,7 @@ class IndexDirectory:
 
     def root_path(self, root: Root) -> Path:
         """Where a root lies now."""
-        return Path(os.path.normpath(self.path / root.path)) if root.is_relative else Path(root.path)
+        return Path(os.path.normpath(self.path / root.path)) if root.is_relative else located(root.path)
 
     def path_of(self, found: Found) -> str:
         """Where the document of a search result lies now; of an imported one, the path or address as it was given."""

@@ -23,6 +23,7 @@ from mmsearch.core.modalities import names_in
 from mmsearch.core.types import Beside, DocumentInfo, EncoderSpec, Modality
 from mmsearch.filters import And, OneOf, Spoken, Where
 from mmsearch.models.rerankers.base import RerankerSpec
+from mmsearch.sources import located
 from mmsearch.store.base import (
     Adjust,
     Block,
@@ -344,6 +345,7 @@ class LocalStore(Store):
 
     def _places(self, path: Path) -> Iterator[tuple[Root, str]]:
         """Where in the roots a path may lie."""
+        path = located(path)
         for root in self.directory.catalogue.roots():
             folder = Path("/") if root.is_dataset else self.directory.root_path(root)
             if root.is_dataset:
@@ -609,12 +611,12 @@ class LocalStore(Store):
         self.refresh()
         return removed
 
-    def switch(self, spec: EncoderSpec, name: str) -> None:
+    def switch(self, spec: EncoderSpec, name: str, *, partly: bool = False) -> None:
         """See `Store.switch`; filling in the vectors of an encoder is `mmsearch.switch`."""
         with self.directory.writing() as writer:
             space = writer.space_of(spec)
             counts = None if space is None else coverage(writer.catalogue, space.id)
-            if counts is None or counts.covered < counts.documents:
+            if counts is None or (counts.covered < counts.documents and not partly):
                 raise UsageError(f"the index lacks vectors of {spec.describe()}: fill them in with `mmsearch switch`")
             writer.with_manifest(model=name, encoder=spec, recipe="exact", vector_index=None)
         self._given = None
