@@ -762,6 +762,7 @@ class Index:
             return _status_of(self._session.store())
         from mmsearch.store.local.catalogue.coverage import describe_spaces
         from mmsearch.store.local.catalogue.read_text import reading_counts
+        from mmsearch.store.local.catalogue.sounds import sound_counts
         from mmsearch.store.local.catalogue.speech import speech_counts
         from mmsearch.store.local.reranker_cache import describe_tokens
 
@@ -780,6 +781,7 @@ class Index:
             },
             "ocr": reading_counts(directory.catalogue),
             "speech": speech_counts(directory.catalogue),
+            "sounds": sound_counts(directory.catalogue),
             "vectors": space.row_count,
             "models": describe_spaces(directory.catalogue, space.id, directory.manifest.model),
             "roots": [str(directory.root_path(root)) for root in directory.catalogue.roots()],
