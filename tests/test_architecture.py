@@ -71,9 +71,9 @@ NEVER_AT_IMPORT = {
     "ctranslate2",
     "pysubs2",
     "charset_normalizer",
+    "tomlkit",
     "pymilvus",
     "milvus_lite",
-    "tomlkit",
     "fsspec",
     "ray",
 }

@@ -143,6 +143,30 @@ class CachedTokens(Protocol):
         """(n, *token_shape)."""
 
 
+class SoundWindow(NamedTuple):
+    """Some seconds of sound in a document, its cosine with what was asked for, and its vector (dim,). The segment has
+    no id that a store resolves: it lies in a space of its own.
+    """
+
+    segment: Segment
+    cosine: float
+    vector: FloatArray
+
+
+class Sounds(Protocol):
+    """The windows of sound that a store keeps, in the space of an encoder of sounds."""
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """Whose space it is; its ``name`` opens the encoder (`mmsearch.models.sounds`)."""
+
+    def nearest(self, vector: FloatArray, k: int, where: Where | None) -> list[SoundWindow]:
+        """The best window of each of the ``k`` nearest documents that satisfy ``where``, best first."""
+
+    def of_document(self, vector: FloatArray, document: int) -> SoundWindow | None:
+        """The window of a document that fits best; ``None`` where nothing is known to sound in it."""
+
+
 class NoTokens:
     """Those of a store that keeps none."""
 
@@ -462,6 +486,12 @@ class Store(ABC):
     def speech(self, ids: Sequence[int]) -> dict[int, Speech]:
         """Of those of some segments that are passages of speech, by id."""
         return {}
+
+    # Sounds
+
+    def sounds(self) -> Sounds | None:
+        """What sounds in videos and recordings; ``None`` where nobody listened."""
+        return None
 
     # What others keep with it
 
