@@ -36,9 +36,9 @@ from mmsearch.core.types import SCHEMA, Hit, Modality, Progress
 from mmsearch.filters import filter_help
 from mmsearch.query.language import QueryError
 from mmsearch.query.options import SearchOptions
-from mmsearch.query.question import Question, load_picture
+from mmsearch.query.question import Question, load_picture, opened_picture
 from mmsearch.server.access import Guard, is_in_place
-from mmsearch.server.pictures import opened_picture, small_picture
+from mmsearch.server.pictures import small_picture
 
 if TYPE_CHECKING:
     from mmsearch.api import Index
@@ -404,8 +404,11 @@ def _reporting(context: Context) -> Callable[[Progress], None]:
 
 
 def _row(hit: Hit) -> dict[str, Any]:
-    """A result without what only programs of this project have a use for, and without what is not known."""
-    return _known({name: value for name, value in hit.as_json().items() if name not in ("parts", "score", "segment")})
+    """A result with what is known of its file; without what only programs of this project have a use for."""
+    found = {name: value for name, value in hit.as_json().items() if name not in ("parts", "score", "segment")}
+    file = {} if hit.document is None else hit.document.as_json()
+    shown = {name: value for name, value in file.items() if name not in ("name", "folder", "size")}
+    return {**shown, **_known(found)}  # what is said in a video is speech
 
 
 def _known(values: Mapping[str, Any]) -> dict[str, Any]:
