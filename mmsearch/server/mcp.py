@@ -404,8 +404,11 @@ def _reporting(context: Context) -> Callable[[Progress], None]:
 
 
 def _row(hit: Hit) -> dict[str, Any]:
-    """A result without what only programs of this project have a use for, and without what is not known."""
-    return _known({name: value for name, value in hit.as_json().items() if name not in ("parts", "score", "segment")})
+    """A result with what is known of its file; without what only programs of this project have a use for."""
+    found = {name: value for name, value in hit.as_json().items() if name not in ("parts", "score", "segment")}
+    file = {} if hit.document is None else hit.document.as_json()
+    shown = {name: value for name, value in file.items() if name not in ("name", "folder", "size")}
+    return {**shown, **_known(found)}  # what is said in a video is speech
 
 
 def _known(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,6 +105,7 @@ def test_it_finds_what_python_finds(index: Index, files: Path) -> None:
         values, pictures = await call(client, "search", text="blue type:image", k=3, pictures=2)
         expected = index.search("blue type:image", k=3, collapse=True)
         assert [hit["path"] for hit in values["hits"]] == [hit.path for hit in expected]
+        assert values["hits"][0]["width"] == 400 and values["hits"][0]["date"]
         assert len(pictures) == 2 and max(pictures[0].size) <= 320
         red, green, blue = pictures[0].resize((1, 1)).getpixel((0, 0))  # type: ignore[misc]
         assert blue > red and blue > green

@@ -31,6 +31,7 @@ export class Duplicates {
   async load() {
     if (this.asking || this.nextOffset === null) return;
     this.asking = true;
+    if (!this.groups) this.said("Comparing all pictures with each other: of very many this takes a minute, the first time …");
     try {
       const found = await ask("/duplicates", { offset: this.nextOffset || null }, { signal: this.ended.signal });
       if (!this.groups) this.swap();

@@ -6,7 +6,7 @@ import { partsOf, wordsOf } from "./language.js";
 import { thumbnail } from "./api.js";
 import { keepPicture, pictureOf } from "./uploads.js";
 
-const TYPED_MS = 120;  // after the last key, before the search begins
+const TYPED_MS = 80;  // after the last key, before the search begins
 const ENOUGH = 3;  // letters of words from which on it does
 const REMEMBERED = 30;
 
@@ -165,11 +165,12 @@ export class SearchBar {
   // Spoken: recorded here, understood by the server, shown to be edited, then asked
 
   showVoice() {
-    $("voice").hidden = !(features.voice && navigator.mediaDevices && window.MediaRecorder);
+    $("voice").hidden = !(navigator.mediaDevices && window.MediaRecorder);
   }
 
   async speak() {
     if (this.recorder) return this.recorder.stop();
+    if (!features.voice) return toast("Asking by voice needs speech recognition: install the extra “speech”, run mmsearch models pull whisper-base, and start mmsearch serve again.", true);
     let stream;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ audio: true });

@@ -188,7 +188,8 @@ export class Viewer {
     if (!wordsOf(route.q)) return;
     try {
       const { moments } = await ask("/moments", { path: item.path, q: route.q }, { signal: this.loading.signal });
-      if (moments.length) player.mark(moments);
+      const found = moments.filter((one) => one.match);
+      if (found.length) player.mark(found);
     } catch { /* its own moment is marked */ }
   }
 
