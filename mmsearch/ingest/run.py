@@ -8,15 +8,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mmsearch.core.errors import UsageError
+from mmsearch.core.options import EncoderOptions
 from mmsearch.core.system import usable_cores
 from mmsearch.core.types import Progress, Report
 from mmsearch.ingest.options import IngestOptions as IngestOptions
 from mmsearch.media.base import DecodeOptions
 from mmsearch.media.ocr import TextReader, open_text_reader
+from mmsearch.models.encoders import open_encoder
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.models.speech.base import SpeechRecogniser
 from mmsearch.pipeline.artefacts import RerankerCache, TextInPictures, lacks_tokens, open_cache
@@ -107,7 +110,7 @@ class _Run:
             cache = self._open_cache(None)
         if self._options.readers is None and any(is_remote(scope.folder) for scope in scopes):
             self._threads = max(self._threads, REMOTE_READERS)
-        new, executor = self._new_files(plan, cache), self._executor()
+        new, executor = self._new_files(plan, cache), self._engine()
         interrupted = interrupted or self._fill(new, executor)
         cleaned = Cleaned() if interrupted else self._clean_up(scopes, plan, changes)
         if cache is not None and not interrupted:
@@ -142,6 +145,18 @@ class _Run:
     def _fill(self, artefact: Artefact, executor: Executor) -> bool:
         return fill(artefact, executor, lambda: contextlib.nullcontext(self._index), self._progress)
 
+    def _engine(self) -> Executor:
+        """What reads and encodes new files."""
+        if self._options.engine is None:
+            return self._executor()
+        from mmsearch.pipeline.ray import RayExecutor
+
+        open_ = partial(open_encoder, self._index.manifest.model, EncoderOptions(threads=1))
+        return RayExecutor(
+            self._options.engine, open_, self._encoder.spec, actors=self._options.readers,
+            memory_mb=self._options.memory_mb,
+        )  # fmt: skip
+
     def _executor(self) -> ThreadExecutor:
         return ThreadExecutor(self._threads, self._options.memory_mb)
 
@@ -152,7 +167,7 @@ class _Run:
         return open_cache(self._index, self._encoder, name, options)
 
     def _new_files(self, plan: Plan, cache: RerankerCache | None) -> NewFiles:
-        on_the_way = cache is not None and shares_inputs(cache.reranker, self._encoder)
+        on_the_way = self._options.engine is None and cache is not None and shares_inputs(cache.reranker, self._encoder)
         return NewFiles(
             self._index,
             self._index.space(),
