@@ -111,10 +111,11 @@ class Hits:
 
 
 def hits_of(
-    texts: Sequence[str], right: FloatArray, photos: FloatArray, encoder: Encoder, reference: Reference
-) -> Hits:
+    texts: Sequence[str], right: FloatArray, photos: FloatArray, encoder: Encoder, reference: Reference,
+    language: str = "en",
+) -> Hits:  # fmt: skip
     """The first hits for ``texts`` among ``photos`` (n, dim), which are right by ``right`` (texts, n)."""
-    queries, learned = encoder.encode_texts(list(texts)), learned_numbers(encoder.caption_centroids())
+    queries, learned = encoder.encode_queries(list(texts), language), learned_numbers(encoder.caption_centroids())
     bank = bank_vectors(encoder, generic_captions()).astype(np.float32)
     hubness = ALPHA * hubness_of_vectors(photos, photos @ bank.T, encoder.caption_centroids())
     counts = weights(queries, learned)
@@ -125,7 +126,8 @@ def hits_of(
     z = (np.take_along_axis(scores, order, 1) - of_query([s.mean for s in spreads])) / of_query(
         [s.deviation for s in spreads]
     )
-    n = of_query([np.log(max(1, len(content_words([text])))) for text in texts])
+    words = [encoder.telling_words(text, language) or max(1, len(content_words([text]))) for text in texts]
+    n = of_query(np.log(words))
     f = of_query([max(FREQUENT - s.high, 0.0) for s in spreads])
     return Hits(z, n, f, np.take_along_axis(right, order, 1), right.sum(axis=1))
 

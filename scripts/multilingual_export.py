@@ -1,7 +1,8 @@
 """The multilingual text encoder as the files that ship: ``multilingual.onnx`` and ``multilingual_pieces.npz``.
 
-The matrices of the layers and the table of words keep the 4 bits that their source has, in the graph by the operator
-``MatMulNBits`` of ONNX Runtime and by taking the rows apart that are looked up; what is learned is stored in 8 bits.
+The matrices of the layers that did not learn and the table of words keep the 4 bits that their source has, in the graph
+by the operator ``MatMulNBits`` of ONNX Runtime and by taking the rows apart that are looked up; what is learned is
+stored in 8 bits.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from mmsearch.training.onnx_narrow import narrow_convolutions, narrow_matrices, store_half
 from multilingual_e5 import BLOCK, NAMES, Source
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
@@ -20,16 +20,19 @@ from torch.nn import functional
 
 from mmsearch.training.builtin_export import export_graph
 from mmsearch.training.builtin_modules import WIDTH, Layer, attention_bias, pooled, unit
+from mmsearch.training.onnx_weights import narrow_convolutions, narrow_matrices, store_half
 
 POSITIONS = 96
+OPEN = 4
+"""Last layers that learn."""
 READ = 3
 """The means of the tokens after so many last layers are what the learned part reads."""
 
 
 class MultilingualNet(nn.Module):
     """Token ids to what `mmsearch.training.builtin_modules.TextNet.vectors` makes of a text: the layers of
-    multilingual-e5-small as they are, then a ``head`` that reads the means of its tokens after its last layers and
-    gives both halves of the space side by side, the first ``joint`` dimensions and the rest.
+    multilingual-e5-small, then a ``head`` that reads the means of its tokens after its last layers and gives both
+    halves of the space side by side, the first ``joint`` dimensions and the rest.
     """
 
     def __init__(self, source: Source, pieces: list[int], head: nn.Module, joint: int, gate: dict[str, Any]) -> None:
@@ -56,14 +59,25 @@ class MultilingualNet(nn.Module):
 
     def means(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """What the head reads: (n, 3 * 384)."""
+        return self.above(self.below(input_ids, attention_mask), attention_mask)
+
+    def below(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Through the layers that stay as they are, to (n, length, 384)."""
         rows = self.words[input_ids].float()
         high = (rows / 16).floor()
         steps = torch.cat([rows - 16 * high, high], dim=-1) - 8
         scaled = steps * self.word_scale[input_ids].float()[..., None]
-        x = self.norm(scaled.flatten(2) + self.positions[: input_ids.shape[1]])
+        x: Tensor = self.norm(scaled.flatten(2) + self.positions[: input_ids.shape[1]])
+        bias = attention_bias(attention_mask)
+        for layer in self.layers[:-OPEN]:
+            x = layer(x, bias)
+        return x
+
+    def above(self, x: Tensor, attention_mask: Tensor) -> Tensor:
+        """What `below` gave, to (n, 3 * 384)."""
         bias, count = attention_bias(attention_mask), attention_mask.float().sum(1, keepdim=True)
         means = []
-        for number, layer in enumerate(self.layers, 1):
+        for number, layer in enumerate(self.layers[-OPEN:], len(self.layers) - OPEN + 1):
             x = layer(x, bias)
             if number > len(self.layers) - READ:
                 means.append(pooled(x, attention_mask) / count)
@@ -71,8 +85,14 @@ class MultilingualNet(nn.Module):
 
     def from_means(self, means: Tensor) -> Tensor:
         """(n, 3 * 384) to (n, dim) of length 1: both halves, by the shares that the gate gives."""
-        both = self.head(means)
-        joint, conse = unit(both[:, : self.joint]), unit(both[:, self.joint :])
+        return self.shared(*self.halves(self.head(means)))
+
+    def halves(self, both: Tensor) -> tuple[Tensor, Tensor]:
+        """What the head gives, (n, dim), as both halves, each of length 1."""
+        return unit(both[:, : self.joint]), unit(both[:, self.joint :])
+
+    def shared(self, joint: Tensor, conse: Tensor) -> Tensor:
+        """Both halves as one vector of length 1, by the shares that the gate gives."""
         of_caption, of_name = self.shares
         named = torch.relu(2 * ((conse * self.gate).sum(1, keepdim=True) + self.gate_bias).sigmoid() - 1)
         share = of_caption + (of_name - of_caption) * named
@@ -82,7 +102,7 @@ class MultilingualNet(nn.Module):
 class Head(nn.Module):
     """Features, brought to mean 0 and spread 1, to both halves of the space: a linear map of them and of a hidden layer
     of random directions (an extreme learning machine; Huang et al., 2006, "Extreme learning machine: Theory and
-    applications"), which is fitted without a gradient.
+    applications"), which is fitted without a gradient before all of it learns.
     """
 
     def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
@@ -114,7 +134,9 @@ def source_layer(source: Source, number: int) -> Layer:
 
 
 def keep_four_bits(model: onnx.ModelProto, source: Source) -> None:
-    """Products by the matrices of the layers become ``MatMulNBits`` with the steps and scales of the source."""
+    """Products by the matrices of the layers that did not learn become ``MatMulNBits`` with the steps and scales of the
+    source. Those that did learn need more bits: what they learned is less than a step of 4 bits.
+    """
     graph = model.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
     products = {n.output[0]: n for n in graph.node if n.op_type == "MatMul" and n.input[1] in stored}
@@ -124,6 +146,8 @@ def keep_four_bits(model: onnx.ModelProto, source: Source) -> None:
         if node.op_type != "Add" or product is None or bias is None:
             continue
         _, number, name, _ = bias.split(".")
+        if int(number) >= source.layers - OPEN:
+            continue
         steps, scale = source.blocks(f"l{number}.{NAMES[name]}.w")
         inputs, outputs = stored[product.input[1]].dims
         pairs = (steps + 8).astype(np.uint8).reshape(outputs, inputs // BLOCK, BLOCK // 2, 2)

@@ -23,6 +23,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test writes into the cache of whoever runs it, or reads what lies there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MMSEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("MMSEARCH_CONFIG", "")  # nor do defaults of theirs count
         yield
 
 

@@ -52,6 +52,7 @@ OWNERS = {
     "ray": {"pipeline.ray"},
     "mcp": {"server.mcp"},
     "pydantic": {"server"},
+    "tomlkit": {"cli"},
     "anyio": {"server.mcp"},
 }
 NEVER_AT_IMPORT = {
@@ -68,6 +69,7 @@ NEVER_AT_IMPORT = {
     "ctranslate2",
     "pysubs2",
     "charset_normalizer",
+    "tomlkit",
     "fsspec",
     "ray",
 }

@@ -18,7 +18,7 @@ def main() -> None:
     try:
         try:
             with failures_said():
-                app()
+                app(prog_name="mmsearch")
         finally:
             with failures_said():
                 sys.stdout.flush()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmsearch.cli.bars import progress_bar
-from mmsearch.cli.options import IndexOption, JsonOption, Only, model_names, with_options
+from mmsearch.cli.completion import model_names, reranker_names, speech_model_names
+from mmsearch.cli.options import IndexOption, JsonOption, Only, with_options
 from mmsearch.cli.output import bytes_of, count_of, fail, print_json, print_report, print_suggestion, printable
 from mmsearch.core.errors import UsageError
 from mmsearch.core.modalities import MODALITIES, has_pictures, spec_of
@@ -44,7 +47,10 @@ def index_command(
     ] = False,
     speech_model: Annotated[
         str | None,
-        typer.Option(help="What --speech recognises with: whisper-base, whisper-small … or a directory."),
+        typer.Option(
+            help="What --speech recognises with: whisper-base, whisper-small … or a directory.",
+            autocompletion=speech_model_names,
+        ),
     ] = None,
     keep_tokens: Annotated[
         bool | None,
@@ -55,7 +61,10 @@ def index_command(
     ] = None,
     reranker: Annotated[
         str | None,
-        typer.Option(help="Whose tokens --keep-tokens keeps, by default the encoder's own; see `query --rerank`."),
+        typer.Option(
+            help="Whose tokens --keep-tokens keeps, by default the encoder's own; see `query --rerank`.",
+            autocompletion=reranker_names,
+        ),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Go on: keep the index up to date until Ctrl-C.")] = False,
     *,
@@ -97,10 +106,22 @@ def index_command(
         with progress_bar(hidden=json_) as progress:
             report = opened.add(paths, options=options, progress=progress)
         print_report(report, opened.path, as_json=json_)
+        if not any((report.indexed, report.updated, report.unchanged, report.removed, report.skipped, report.absent)):
+            _say_empty(paths)
         is_new = report.indexed == opened.status()["vectors"] > 0
         if is_new and opened.encoder_spec.name == "builtin" and not json_:
             print_suggestion()
     _fail_if_incomplete(report)
+
+
+def _say_empty(paths: Sequence[Path]) -> None:
+    """That there was nothing to index, which a mistaken path or rule may be the reason of."""
+    places = f"{printable(str(paths[0]))} holds" if len(paths) == 1 else "these folders hold"
+    print(
+        f"mmsearch: {places} no photo, video, recording or text that mmsearch reads; hidden files and what a "
+        ".mmsearchignore or --exclude names are left out",
+        file=sys.stderr,
+    )
 
 
 def _fail_if_incomplete(report: Report) -> None:

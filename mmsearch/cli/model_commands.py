@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from mmsearch.cli.bars import download_bar
-from mmsearch.cli.options import IndexOption, JsonOption, model_names
+from mmsearch.cli.completion import model_names
+from mmsearch.cli.options import IndexOption, JsonOption
 from mmsearch.cli.output import fail, print_json
 
 
@@ -34,7 +35,7 @@ def list_models_command(context: typer.Context, index: IndexOption = "default", 
     )
     for row, rate in rows:
         mark = "*" if row.name == default else " "
-        size = f"{row.download_mb} MB" if row.download_mb else "-"
+        size = f"{row.download_mb} MB" if row.download_mb else "ships"
         speed_here = f"{'' if rate.measured else '~'}{rate.images_per_s:.3g}"
         print(
             f"{mark} {row.name:32} {'yes' if row.present else '-':4} {row.languages:14} {_figure(row.coco_recall1):>5} "

@@ -10,27 +10,8 @@ from typing import Annotated, Any, ClassVar, NamedTuple, get_args, get_origin
 import typer
 from typer.core import TyperCommand
 
+from mmsearch.cli.completion import completion_of, index_names
 from mmsearch.core.options import OptionField, Options, for_people, option_fields
-
-
-def index_names(incomplete: str) -> list[str]:
-    """The indexes of the data directory, for the completion of a shell."""
-    from mmsearch.core.home import home
-
-    try:
-        return sorted(
-            path.parent.name for path in home().glob("*/manifest.json") if path.parent.name.startswith(incomplete)
-        )
-    except OSError:
-        return []
-
-
-def model_names(incomplete: str) -> list[str]:
-    """The recommended models, for the completion of a shell."""
-    from mmsearch.models.encoders.catalogue import list_models
-
-    return [row.name for row in list_models() if row.name.startswith(incomplete)]
-
 
 IndexOption = Annotated[
     str,
@@ -98,6 +79,7 @@ def _expanded(command: Callable[..., None], order: Sequence[str]) -> Callable[..
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in plain])  # type: ignore[attr-defined]
     run.__annotations__ = {}
+    run.fields = {name: (kind, each) for kind, taken in groups.values() for name, each in taken.items()}  # type: ignore[attr-defined]
     return run
 
 
@@ -129,7 +111,9 @@ def _parameters(each: OptionField) -> Iterator[inspect.Parameter]:
     }
     names = [(each.name, o.flag, False)] + ([(o.old, f"--{o.old.replace('_', '-')}", True)] if o.old else [])
     for name, flag, hidden in names:
-        declared = typer.Option(*str(flag).split(), help=o.help, hidden=hidden, **more)
+        declared = typer.Option(
+            *str(flag).split(), help=o.help, hidden=hidden, autocompletion=completion_of(each), **more
+        )
         yield inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, declared]
         )

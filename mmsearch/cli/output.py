@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.types import SCHEMA
@@ -49,8 +49,9 @@ def print_report(report: Report, place: Any, *, as_json: bool) -> None:
     seconds = report.seconds.get("total", 0.0)
     print(
         f"{report.indexed:,} indexed, {report.updated:,} updated, {report.unchanged:,} unchanged, "
-        f"{report.removed:,} removed, {len(report.skipped):,} skipped in {seconds:.1f} s  ({place})"
+        f"{report.removed:,} removed, {len(report.skipped):,} skipped in {seconds:.1f} s"
     )
+    print(f"index  {place}")
     if report.text_read:
         print(f"text read in {count_of(report.text_read, 'picture or video', 'pictures and videos')}")
     if report.subtitled:
@@ -104,6 +105,7 @@ def print_suggestion() -> None:
 Figure = Literal["relevance", "score", "date"]
 FEW = 5
 """So many weaker matches are printed for people."""
+NOTHING_FOUND = "nothing found"
 NOTHING_ALIKE = "nothing in here is like that; the nearest:"
 """Stands above weaker matches where there are no others."""
 
@@ -136,15 +138,27 @@ CSV_FIELDS = (
 )  # fmt: skip
 
 
-def print_hits(hits: list[Hit], style: Style, query: int | None = None) -> None:
-    """Hits, one a line, or as a table on a terminal. ``query``: the number of the query in a batch.
+class Asked(NamedTuple):
+    """A query of a batch: its number, its text, and why it found nothing, where that is known."""
+
+    number: int
+    text: str
+    reason: str | None = None
+
+
+def print_hits(hits: list[Hit], style: Style, query: Asked | None = None) -> None:
+    """Hits, one a line, or as a table on a terminal. ``query``: which one of a batch; one that found nothing is a line
+    of its own then.
 
     In lines, the figure of a weaker match has a ``~`` before it.
     """
     hits = style.of(hits)
     if style.json:
+        asked = {} if query is None else {"query": query.number, "query_text": query.text}
         for hit in hits:
-            print_json(({} if query is None else {"query": query}) | hit.as_json())
+            print_json(asked | hit.as_json())
+        if query is not None and not hits:
+            print_json(asked | {"rank": None, "reason": query.reason})
     elif style.csv:
         _print_csv(hits, query)
     elif style.null:
@@ -154,24 +168,33 @@ def print_hits(hits: list[Hit], style: Style, query: int | None = None) -> None:
         for hit in hits:
             print(hit.path)
     elif sys.stdout.isatty():
-        _print_table(hits, style)
+        if query is not None:
+            nothing = "" if hits else f": {query.reason or NOTHING_FOUND}"
+            print(f"{query.number}  {printable(query.text)}{nothing}")
+        if hits:
+            _print_table(hits, style)
     else:
-        prefix = "" if query is None else f"{query}\t"
+        prefix, suffix = ("", "") if query is None else (f"{query.number}\t", f"\t{printable(query.text)}")
         figure = figure_of(hits)
         for hit in hits:
             parts = f"\t{parts_of(hit)}" if style.explain else ""
-            print(f"{prefix}{hit.rank}\t{'' if hit.match else '~'}{shown(hit, figure)}\t{_where(hit)}{parts}")
+            print(f"{prefix}{hit.rank}\t{'' if hit.match else '~'}{shown(hit, figure)}\t{_where(hit)}{parts}{suffix}")
+        if query is not None and not hits:
+            print(f"{prefix}-\t-\t{query.reason or NOTHING_FOUND}{suffix}")
 
 
-def _print_csv(hits: list[Hit], query: int | None) -> None:
+def _print_csv(hits: list[Hit], query: Asked | None) -> None:
     import csv
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    if query is None or query == 1:
-        writer.writerow((() if query is None else ("query",)) + CSV_FIELDS)
+    if query is None or query.number == 1:
+        writer.writerow((() if query is None else ("query", "query_text")) + CSV_FIELDS)
+    asked = () if query is None else (query.number, query.text)
     for hit in hits:
         fields = hit.as_json()
-        writer.writerow([*(() if query is None else (query,)), *(fields[name] for name in CSV_FIELDS)])
+        writer.writerow([*asked, *(fields[name] for name in CSV_FIELDS)])
+    if query is not None and not hits:
+        writer.writerow([*asked, *("" for _ in CSV_FIELDS)])
 
 
 def figure_of(hits: Sequence[Hit]) -> Figure:

@@ -13,8 +13,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from mmsearch.cli import completion
 from mmsearch.cli.options import IndexOption, JsonOption, NeedsExtra, Only, with_options
-from mmsearch.cli.output import NOTHING_ALIKE, Style, moment_of, parts_of, print_hits, print_json, printable
+from mmsearch.cli.output import (
+    NOTHING_ALIKE,
+    Asked,
+    Style,
+    count_of,
+    moment_of,
+    parts_of,
+    print_hits,
+    print_json,
+    printable,
+)
 from mmsearch.core.errors import UsageError
 from mmsearch.core.options import EncoderOptions
 from mmsearch.core.shortage import sentence_of
@@ -22,13 +33,6 @@ from mmsearch.query.options import SearchOptions
 
 DeviceOnly = Annotated[EncoderOptions, Only(("device",))]
 RawOption = Annotated[bool, typer.Option("--raw", help="Take the text literally: no filters, no exclusions.")]
-
-
-def _completed(incomplete: str) -> list[str]:
-    """How the query that is being typed could go on."""
-    from mmsearch.query.language import complete
-
-    return complete(incomplete)
 
 
 @with_options(
@@ -41,7 +45,7 @@ def query(
         typer.Argument(
             help='What to look for: lake -people after:2021 path:holiday/* "exact words". Several are one query.',
             show_default=False,
-            autocompletion=_completed,
+            autocompletion=completion.queries,
         ),
     ] = None,
     image: Annotated[list[Path] | None, typer.Option(help="Look for what resembles this image; repeatable.")] = None,
@@ -73,6 +77,12 @@ def query(
         Path | None, typer.Option(help="Also draw the results as a contact sheet, to this PNG or JPEG file.")
     ] = None,
     open_: Annotated[int | None, typer.Option("--open", min=1, help="Open the result of this rank.")] = None,
+    copy_to: Annotated[
+        Path | None, typer.Option(help="Also copy the files that are found into this folder.", show_default=False)
+    ] = None,
+    link_to: Annotated[
+        Path | None, typer.Option(help="Also put links to them into this folder.", show_default=False)
+    ] = None,
     thumbnails: Annotated[
         bool | None,
         typer.Option("--thumbnails/--no-thumbnails", help="Show pictures (by default where the terminal can)."),
@@ -84,7 +94,10 @@ def query(
     *,
     encoder: DeviceOnly,
 ) -> None:
-    """Finds images and video moments (or texts, with type:text) by words, by images, or both."""
+    """Finds images and video moments (or texts, with type:text) by words, by images, or both.
+
+    `mmsearch help query` has the query language with all its filters.
+    """
     from mmsearch.api import Index
     from mmsearch.query.question import Question
 
@@ -95,10 +108,11 @@ def query(
         print(f"mmsearch: understood: {said}", file=sys.stderr)
         text = [*(text or []), said.replace('"', "")]
     style = Style(json_, paths, null, csv=csv, explain=explain, thumbnails=thumbnails, every=every)
+    lines = [] if queries is None else _lines(queries)
     if queries is not None:
         if text or image:
             raise UsageError("--queries takes the place of a text and of --image: give one or the other")
-        parsed = [Question.of([line], raw=raw) for line in _lines(queries)]
+        parsed = [Question.of([line], raw=raw) for line in lines]
     else:
         weights = {"text_weight": text_weight or 1.0, "image_weight": image_weight or 1.0}
         parsed = [Question.of(text or [], image or [], raw=raw, **weights)]
@@ -110,12 +124,26 @@ def query(
     for number, hits in enumerate(results, start=1):
         if queries is None and hits and not hits[0].match:
             print(f"mmsearch: {NOTHING_ALIKE}", file=sys.stderr)
-        print_hits(hits, style, number if queries is not None else None)
-    _extras([style.of(hits) for hits in results], sheet, open_)
+        print_hits(hits, style, None if queries is None else Asked(number, lines[number - 1], hits.reason))
+    shown = [style.of(hits) for hits in results]
+    _extras(shown, sheet, open_)
+    for folder, links in ((copy_to, False), (link_to, True)):
+        if folder is not None:
+            _collect([hit.path for hits in shown for hit in hits], folder, links=links)
     if reason is not None:
         print(f"mmsearch: {reason}", file=sys.stderr)
     if not any(results):
         raise typer.Exit(1)
+
+
+def _collect(paths: Sequence[str], folder: Path, *, links: bool) -> None:
+    from mmsearch.cli.collecting import collect
+
+    done, what = collect(paths, folder.expanduser(), links=links), "linked" if links else "copied"
+    for path, reason in done.missing:
+        print(f"mmsearch: {printable(path)} is not {what}: {reason}", file=sys.stderr)
+    there = f", {count_of(len(done.there), 'file')} there already" if done.there else ""
+    print(f"{folder}: {count_of(len(done.made), 'file')} {what}{there}", file=sys.stderr)
 
 
 def _each_once() -> Callable[[str], None]:
@@ -283,10 +311,26 @@ def _draw_heat(why: Any, png: Path) -> None:
         raise UsageError(f"the picture cannot be written to {png}: {error}") from error
 
 
-@with_options("index port token open_")
+@with_options("index host port token open_ allow_changes cors_origin")
 def serve(
     index: IndexOption = "default",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0: any port that is free.")] = 8642,
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Where to listen: an address of this machine in the home network, or 0.0.0.0 for all of them; whoever "
+            "is in that network and knows the token gets in.",
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            show_default=False,
+            help="0: any that is free. By default 8642, or the next one that is free.",
+        ),
+    ] = None,
     token: Annotated[
         str | None,
         typer.Option(
@@ -294,23 +338,36 @@ def serve(
         ),
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    allow_changes: Annotated[
+        bool, typer.Option("--allow-changes", help="Let the page take documents out of the index; no file is deleted.")
+    ] = False,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Pages of this origin may ask too, with the token; repeatable."),
+    ] = None,
     *,
     encoder: DeviceOnly,
 ) -> None:
     """Shows an index as a page in the browser, and answers programs in JSON, on this machine alone, until Ctrl-C.
 
-    The address that is printed has a token in it, without which nothing is answered.
+    The address that is printed has a token in it, without which nothing is answered. With --host the page is for other
+    devices too: a QR code of the address is shown for their cameras.
     """
     from mmsearch.api import Index
+    from mmsearch.server.run import PORT, is_loopback, qr_code
     from mmsearch.server.run import serve as run
 
     def started(address: str) -> None:
+        if port is None and f":{PORT}/" not in address:
+            print(f"port {PORT} is taken, so this one listens at another", file=sys.stderr)
+        if not is_loopback(host) and sys.stderr.isatty():
+            print(qr_code(address), file=sys.stderr)
         print(address, flush=True)
         if open_:
             typer.launch(address)
 
     with Index.open(index, options=encoder) as opened:
-        run(opened, port, token, started)
+        run(opened, port, token, started, host=host, allow_changes=allow_changes, cors_origins=cors_origin or ())
 
 
 # How the words of a query stand among options: ``-cat`` leaves cats out, ``--rerank`` may have a name or none

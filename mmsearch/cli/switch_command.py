@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmsearch.cli.bars import progress_bar
-from mmsearch.cli.options import IndexOption, JsonOption, model_names, with_options
+from mmsearch.cli.completion import model_names
+from mmsearch.cli.options import IndexOption, JsonOption, with_options
 from mmsearch.cli.output import count_of, fail, print_json, print_reasons
 from mmsearch.core.options import EncoderOptions
 from mmsearch.switch.options import SwitchOptions

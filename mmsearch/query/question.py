@@ -107,6 +107,7 @@ def _each(kind: str, weight: float | Sequence[float], count: int) -> tuple[float
 class EncodedQuestion:
     """A question with its vectors, float32 rows of length 1: ``texts`` (t, dim), ``images`` (i, dim),
     ``excluded`` (e, dim). ``unread``: the places of texts that the encoder can read nothing of; they have no rows.
+    ``telling_words``: how many words tell pictures apart, where the encoder knows (`Encoder.telling_words`).
     """
 
     question: Question
@@ -114,6 +115,7 @@ class EncodedQuestion:
     images: FloatArray
     excluded: FloatArray
     unread: tuple[int, ...] = ()
+    telling_words: float | None = None
 
     @property
     def is_listing(self) -> bool:
@@ -188,6 +190,7 @@ def encode_questions(
                 image_rows[used : used + len(one.images)],
                 np.stack([rows[text] for text in one.excluded]) if one.excluded else none,
                 unread,
+                encoder.telling_words(one.texts[0], language) if len(one.texts) == 1 else None,
             )
         )
         used += len(one.images)

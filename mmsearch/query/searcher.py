@@ -442,7 +442,8 @@ def _matches(context: Context, some: Sequence[Candidate]) -> Matches:
     cosines = np.array([one.cosine for one in some], dtype=np.float32)
     totals = np.array([one.total for one in some], dtype=np.float32)
     are_texts = np.array([group_of(one.segment.modality) == "text" for one in some], dtype=bool)
-    words = len(content_words(context.query.question.texts))
+    counted = context.query.telling_words
+    words = len(content_words(context.query.question.texts)) if counted is None else counted
     return Matches(context.kind, context.spread, words, cosines, totals, are_texts)
 
 

@@ -9,7 +9,7 @@ mcp         tools for assistants (MCP), of the same index
 access      who may use it: whoever has the token, of this machine unless others were let in
 pictures    small pictures of indexed files, kept for a while
 zipping     many files as one zip                 run         listens until it is stopped
-page.*      what the browser shows
+page.*, page/*.js   what the browser shows       static      the addresses of these files
 """
 
 from __future__ import annotations

@@ -157,7 +157,8 @@ def is_in_place(document: Document) -> bool:
     if is_remote(path):
         return True  # there are no links
     inside = Path(document.name)
-    root = path.parents[len(inside.parts) - 1] if path.parts[-len(inside.parts) :] == inside.parts else None
+    is_below = not inside.is_absolute() and path.parts[-len(inside.parts) :] == inside.parts
+    root = path.parents[len(inside.parts) - 1] if is_below else None
     if root is None:
         return not path.is_symlink()
     while not os.path.lexists(path) and path != root:  # a member of an archive

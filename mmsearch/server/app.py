@@ -14,7 +14,6 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
 
 from mmsearch import __version__
 from mmsearch.core.modalities import has_pictures
@@ -29,12 +28,12 @@ from mmsearch.server.problems import MEDIA_TYPE, NotThereError, Problem, add_han
 from mmsearch.server.reference import reference_page
 from mmsearch.server.searching import SearchBody, SearchParameters, arrived, as_query, posted, search
 from mmsearch.server.served import Served
+from mmsearch.server.static import file_route, page_routes
 from mmsearch.server.zipping import zipped
 
 if TYPE_CHECKING:
     from mmsearch.api import Index
 
-PAGE = Path(__file__).parent
 API = "/api/v1"
 HEALTH = "/healthz"
 MOST_MOMENTS = 200
@@ -92,7 +91,7 @@ def create_app(
         "`Authorization: Bearer TOKEN`.", middleware=middleware, responses=_PROBLEM,
     )  # fmt: skip
     add_handlers(app)
-    app.router.routes += [Route(address, _file_of_page(name)) for address, name in _PAGES.items()]
+    app.router.routes += page_routes()
     app.include_router(_router(served), prefix=API)
     app.include_router(browsing_router(served), prefix=API)
 
@@ -100,7 +99,7 @@ def create_app(
     def reference() -> HTMLResponse:
         return HTMLResponse(reference_page(app.openapi()))
 
-    app.router.routes.append(Route(f"{API}/docs.css", _file_of_page("docs.css")))
+    app.router.routes.append(file_route(f"{API}/docs.css", "docs.css", "text/css; charset=utf-8"))
 
     @app.get(HEALTH, tags=["Server"], summary="Whether the server runs; needs no token")
     def health() -> JSONResponse:
@@ -108,16 +107,6 @@ def create_app(
 
     app.openapi = _documented(app.openapi)  # type: ignore[method-assign]
     return app
-
-
-_PAGES = {"/": "page.html", "/page.js": "page.js", "/page.css": "page.css", "/icon.svg": "icon.svg"}
-
-
-def _file_of_page(name: str) -> Callable[[Request], Response]:
-    def send(request: Request) -> Response:
-        return FileResponse(PAGE / name)
-
-    return send
 
 
 def _documented(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -13,7 +19,11 @@ from PIL import Image
 from skimage import data as skimage_data
 
 from mmsearch.core.home import locate_index
+from mmsearch.filters import KEYS
+from tests.support.colours import save_colour
 from tests.support.program import run_program as run
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +142,64 @@ def test_nothing_found_is_exit_code_1(tmp_path: Path) -> None:
 def test_the_version_and_completion(home: Path) -> None:
     assert run("--version", home=home).stdout.startswith("mmsearch 0.")
     assert "--show-completion" in run("--help", home=home).stdout
+
+
+def test_an_empty_folder_says_so(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    save_colour(tmp_path / "empty" / ".hidden.png", "red")
+    done = run("index", tmp_path / "empty", "--index", "of-nothing", home=home)
+    assert f"{tmp_path / 'empty'} holds no photo, video, recording or text" in done.stderr
+    assert "0 indexed" in done.stdout
+    assert "holds no photo" not in run("index", home / "photos", home=home).stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("search", "query"), ("serch", "query"), ("qeury", "query"), ("rm", "remove"), ("stats", "status")],
+)
+def test_a_command_that_does_not_exist_names_the_one_that_is_meant(word: str, meant: str) -> None:
+    for words in ((word, "x"), ("help", word)):
+        assert re.search(f"did you mean .(mmsearch )?{meant}.\\?", run(*words, code=2).stderr, re.IGNORECASE)
+
+
+def test_help_explains_commands_and_the_query_language() -> None:
+    assert "Usage: mmsearch [OPTIONS] COMMAND" in run("help").stdout
+    assert run("help", "status").stdout == run("status", "--help").stdout
+    assert "Usage: mmsearch models pull" in run("help", "models", "pull").stdout
+    assert "`mmsearch status` has no command x" in run("help", "status", "x", code=2).stderr
+    filters = run("help", "filters").stdout
+    assert filters in run("help", "query").stdout
+    for key in KEYS:
+        assert f"  {KEYS[key].example} " in filters, key
+    assert max(map(len, filters.splitlines())) <= 80
+
+
+def test_a_run_fits_a_screen_of_80_columns(home: Path, tmp_path: Path) -> None:
+    """Progress and summary, on a terminal as it is."""
+    for number in range(40):
+        save_colour(tmp_path / "photos" / f"{number}.png", "red", (400, 300), seed=number)
+    for number in range(12):
+        (tmp_path / "photos" / f"a-file-with-a-long-name-that-is-broken-{number}.jpg").write_bytes(b"\xff\xd8 no")
+    lines = on_a_terminal("index", str(tmp_path / "photos"), "--index", "wide", home=home)
+    assert any("indexing" in line for line in lines) and any("40 indexed" in line for line in lines)
+    drawn = [line for line in lines if "━" in line]
+    assert drawn and max(map(len, drawn)) <= 80
+    summary = [line for line in lines if "━" not in line]
+    assert sum(-(-len(line) // 80) for line in summary) < 24 and len(summary[0]) <= 80
+
+
+def on_a_terminal(*words: str, home: Path) -> list[str]:
+    """The lines that a terminal of 80 columns and 24 rows gets, those that are written over too, without colours."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.environ |= {"MMSEARCH_HOME": str(home), "TERM": "xterm-256color", "PYTHONPATH": str(ROOT)}
+        os.execv(sys.executable, [sys.executable, "-m", "mmsearch", *words])
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    written = b""
+    with contextlib.suppress(OSError):  # so it ends on Linux
+        while part := os.read(terminal, 65536):
+            written += part
+    os.close(terminal)
+    assert os.waitpid(child, 0)[1] == 0, written
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", lambda found: "" if found[0].endswith("m") else "\r", written.decode())
+    return [line.rstrip() for line in re.split(r"[\r\n]+", plain) if line.strip()]

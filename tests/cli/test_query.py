@@ -141,6 +141,23 @@ def test_near_duplicates_are_folded_unless_told_otherwise(home: Path) -> None:
     assert sum(1 + len(hit["duplicates"]) for hit in folded) == 5
 
 
+def test_every_query_of_a_file_is_there_also_without_results(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.txt").write_text('a cat\n\nzebra after:2900\nrocket, "oslo"\n')
+    texts = ["a cat", "zebra after:2900", 'rocket, "oslo"']
+    ask = ("query", "--queries", tmp_path / "q.txt", "-k", "1", "--all")
+    rows = [json.loads(line) for line in run(*ask, "--json", home=home).stdout.splitlines()]
+    assert [(row["query"], row["query_text"]) for row in rows] == list(enumerate(texts, 1))
+    assert [row["rank"] for row in rows] == [1, None, 1] and "2900" in rows[1]["reason"] and "path" not in rows[1]
+    lines = [line.split("\t") for line in run(*ask, home=home).stdout.splitlines()]
+    assert [line[-1] for line in lines] == texts and {len(line) for line in lines} == {5}
+    assert lines[1][:3] == ["2", "-", "-"] and "2900" in lines[1][3]
+    table = list(csv.DictReader(io.StringIO(run(*ask, "--csv", home=home).stdout)))
+    assert [row["query_text"] for row in table] == texts and [bool(row["path"]) for row in table] == [True, False, True]
+    assert len(run(*ask, "--paths", home=home).stdout.splitlines()) == 2
+    (tmp_path / "q.txt").write_text("zebra after:2900\n")
+    assert json.loads(run(*ask, "--json", home=home, code=1).stdout)["query_text"] == "zebra after:2900"
+
+
 def test_many_questions_at_once(home: Path, tmp_path: Path) -> None:
     questions = ["a cat", "a cup of coffee", "rocket launch"]
     given = "\n".join(questions) + "\n\n"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from typer.main import get_command
 
 from mmsearch.cli import app
-from mmsearch.cli.options import index_names, model_names
+from mmsearch.cli.completion import index_names, model_names
 from mmsearch.core.errors import UsageError
 
 REFUSED = (UsageError, typer.BadParameter.__mro__[1])

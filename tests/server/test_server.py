@@ -26,8 +26,9 @@ from mmsearch.core.errors import UsageError
 from mmsearch.core.extras import install_hint
 from mmsearch.query import SearchOptions, searcher
 from mmsearch.server import searching
-from mmsearch.server.app import PAGE, create_app
+from mmsearch.server.app import create_app
 from mmsearch.server.run import serve
+from mmsearch.server.static import PAGE
 from tests.media.video.test_reader import write_clip
 from tests.support.colours import COLOURS, ColourEncoder, save_colour
 from tests.support.sound import save_sound, save_video, silence, spoken, srt

@@ -66,6 +66,17 @@ def test_what_was_swapped_for_a_link_is_not_shown(index: Index, tmp_path: Path) 
     save_colour(files / "other" / "red.png", "red", seed=3)
 
 
+def test_a_file_whose_vector_was_made_elsewhere_is_shown(index: Index, tmp_path: Path) -> None:
+    """Its name in the index is its whole path."""
+    path = tmp_path / "outside" / "white.png"
+    index.add_embeddings([[1.0, 0.0, 0.0, 0.0]], [{"path": str(path), "modality": "image"}])
+    client = client_of(index)
+    assert client.get("/api/v1/thumbnail", params={"path": str(path)}).headers["content-type"] == "image/jpeg"
+    path.rename(tmp_path / "outside" / "moved.png")
+    path.symlink_to(tmp_path / "outside" / "moved.png")
+    assert client.get("/api/v1/file", params={"path": str(path)}).status_code == 400
+
+
 def test_an_edited_file_is_shown(index: Index, tmp_path: Path) -> None:
     path = save_colour(tmp_path / "files" / "sub" / "red.png", "orange", seed=4)
     assert client_of(index).get("/api/v1/file", params={"path": str(path)}).content == path.read_bytes()

@@ -89,6 +89,12 @@ class Encoder(ABC):
         """
         return True
 
+    def telling_words(self, text: str, language: str | None = None) -> float | None:
+        """How many words of a query tell pictures apart, where the encoder knows that of its language; ``None`` where
+        it is to be counted as in English. Here: always.
+        """
+        return None
+
     def encode_images(self, images: Sequence[Image]) -> FloatArray:
         """n RGB images, upright, to (n, dim) rows of length 1, in batches of ``batch_size``."""
         rows = [np.zeros((0, self.spec.dim), dtype=np.float32)]

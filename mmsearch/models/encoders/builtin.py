@@ -172,6 +172,12 @@ class BuiltinEncoder(Encoder):
             words[-1].append(None if token == "[UNK]" else token.removeprefix("##"))
         return any(map(means_something, words))
 
+    def telling_words(self, text: str, language: str | None = None) -> float | None:
+        """See :meth:`Encoder.telling_words`."""
+        if self._pieces is None or self.is_read_as_english(text, language):
+            return None
+        return self._pieces.telling_words(text)
+
     def is_read_as_english(self, text: str, language: str | None = None) -> bool:
         """Whether a query is read by the English text encoder, because of its ``language`` or of its letters."""
         foreign = self._description.multilingual

@@ -8,17 +8,33 @@ None is part of the encoder's digest: it reads queries only, so what an index ho
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from mmsearch.core.letters import is_spaceless
 from mmsearch.models.encoders.unigram import UNKNOWN, Unigram
 
 _TELLING = (("\u0e00", 1), ("\u0590", 2), ("", 3))
 """Letters that a part of a word must have to mean something, by its first letter: from Thai on a letter stands for a
 syllable or a word, from Hebrew on (and in Arabic) for a consonant with its vowels, before for a sound.
 """
+
+RARE = -9.5
+"""A word tells pictures apart if its probability in XLM-R's vocabulary is below e to this power: of captions that are
+translated line by line as many words are counted as `mmsearch.query.fuse.content_words` counts in English.
+"""
+_LETTERS_A_WORD = 2
+"""Of scripts without spaces, on average."""
+_IN_NO_PICTURE = """
+    photo photos foto fotos фото фотография fotografie fotografía bild image imagen imágenes صورة 사진
+    einem einen einer eines durch
+"""
+_SILENT = frozenset(_IN_NO_PICTURE.split())
+_SILENT_PARTS = re.compile("照片|图片|图像|写真|画像|^一.$")
+"""Words for a picture, and articles and the like that are rare for what they are."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +68,21 @@ class MultilingualTokens:
             means_something([None if n == UNKNOWN else unigram.pieces[n].replace("▁", "") for n in word])
             for word in unigram.words(text)
         )
+
+    def telling_words(self, text: str) -> float:
+        """How many words of a text tell pictures apart, 1 or more: those that are rare enough (see `RARE`)."""
+        unigram, words, letters = self._unigram, set(), 0
+        for numbers in unigram.words(text.lower()):
+            parts = ["x" if n == UNKNOWN else unigram.pieces[n].replace("▁", "") for n in numbers]
+            word = "".join(parts)
+            if is_spaceless(word):
+                letters += sum(
+                    len(part) for n, part in zip(numbers, parts, strict=True)
+                    if any(map(str.isalnum, part)) and unigram.score(n) < RARE and not _SILENT_PARTS.search(part)
+                )  # fmt: skip
+            elif any(map(str.isalnum, word)) and sum(map(unigram.score, numbers)) < RARE and word not in _SILENT:
+                words.add(word)
+        return max(1.0, len(words) + letters / _LETTERS_A_WORD)
 
 
 def means_something(parts: Iterable[str | None]) -> bool:

@@ -26,6 +26,8 @@ LEAST_COLOURS, LEAST_SHAPES = 1 / 2, 3 / 8
 as wrong preprocessing does it, 7 colours.
 """
 _SIDE = 256
+_SECONDS = 2.0
+"""For which the rate is measured at least."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,12 @@ def try_encoder(encoder: Encoder) -> Trial:
     pictures = [draw(colour, shape) for colour, shape in names]
     texts = encoder.encode_texts([f"a {colour} {shape}" for colour, shape in names])
     encoder.encode_images(pictures[:1])  # opens what is opened at the first picture
-    started = time.perf_counter()
-    images = encoder.encode_images(pictures)
-    rate = len(pictures) / (time.perf_counter() - started)
+    first, fastest = time.perf_counter(), float("inf")
+    while time.perf_counter() - first < _SECONDS:  # other programs may slow some passes
+        started = time.perf_counter()
+        images = encoder.encode_images(pictures)
+        fastest = min(fastest, time.perf_counter() - started)
+    rate = len(pictures) / fastest
     finite = bool(np.isfinite(images).all() and np.isfinite(texts).all())
     cosines = images @ texts.T
     # What all pictures have in common, and all texts, says nothing: some models keep both in narrow cones.

@@ -63,6 +63,10 @@ class Unigram:
             for start in range(0, len(kept), _LONGEST_WORD):
                 yield self._split((SPACE if start == 0 else "") + kept[start : start + _LONGEST_WORD])
 
+    def score(self, number: int) -> float:
+        """The logarithm of the probability of a piece."""
+        return self._unknown if number == UNKNOWN else self._scores[number]
+
     def encode(self, text: str, limit: int) -> list[int]:
         """The pieces of a text, start and end included, at most ``limit`` of them."""
         numbers = [number for word in self.words(text) for number in word]

@@ -101,6 +101,10 @@ class ManyViews(Encoder):
         """See :meth:`Encoder.reads_query`."""
         return self.inner.reads_query(text, language)
 
+    def telling_words(self, text: str, language: str | None = None) -> float | None:
+        """See :meth:`Encoder.telling_words`."""
+        return self.inner.telling_words(text, language)
+
     def patch_scores(self, image: Image, vector: FloatArray) -> FloatArray | None:
         """Those of the whole picture."""
         return self.inner.patch_scores(image, vector)

@@ -66,7 +66,7 @@ class Matches(NamedTuple):
 
     kind: Kind
     spread: TextSpread | None
-    words: int
+    words: float
     cosines: FloatArray
     totals: FloatArray
     are_texts: npt.NDArray[np.bool_]

@@ -9,6 +9,7 @@ relevance of a hit is the chance that it is right,
     1 / (1 + e^−(a + b·z + c·n + d·n·z + e·f))
 
 ``n`` is the logarithm of the number of telling words: one photo is right for a long caption, many are for a name.
+What other languages than English have of them the encoder counts (`Encoder.telling_words`).
 ``f`` is how far the 99th percentile of the photos falls short of 2.5 standard deviations: of what photos show often
 ("person") no few stand out, and it is right at a lower score. ``b`` and ``d`` are positive, so it rises with the score
 and never rises down a list. a to e are fitted by logistic regression (Platt 1999) on several labelled libraries:
@@ -227,7 +228,7 @@ class Curve:
     words_and_score: float
     frequent: float
 
-    def relevance(self, totals: FloatArray, spread: TextSpread, words: int) -> FloatArray:
+    def relevance(self, totals: FloatArray, spread: TextSpread, words: float) -> FloatArray:
         """The chance that hits of these scores (n,) are right, for a text of so many telling ``words``: (n,)."""
         n = math.log(max(1, words))
         rest = self.constant + self.words * n + self.frequent * max(FREQUENT - spread.high, 0.0)

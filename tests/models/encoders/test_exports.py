@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mmsearch.api import Index
 from mmsearch.core.errors import VectorError
 from mmsearch.models.encoders import exported, machine_plan, open_encoder
 from mmsearch.models.encoders.base import EncoderOptions
@@ -125,6 +126,27 @@ def test_images_and_texts_of_an_export_import_no_torch(name: str, tmp_path: Path
     )
     said = subprocess.check_output([sys.executable, "-W", "error", "-c", code], text=True, stderr=subprocess.STDOUT)
     assert said.splitlines() == ["True", "[]"]
+
+
+@pytest.mark.slow
+def test_a_second_index_imports_no_torch(tmp_path: Path) -> None:
+    """As whole processes of the command line: the first run leaves what all later ones need."""
+    folder, photos = save_model(tmp_path / "clip", {**CLIP, "embed_dim": 28}), tmp_path / "photos"
+    photos.mkdir()
+    code = (
+        "import sys; from mmsearch.cli import main\n"
+        f"sys.argv = ['mmsearch', 'index', {str(photos)!r}, '--index', {str(tmp_path / 'index')!r}, *sys.argv[1:]]\n"
+        "try:\n    main()\n"
+        "finally:\n    print('\\n', [m for m in ('torch', 'open_clip', 'transformers') if m in sys.modules])"
+    )
+    said = []
+    for run, options in enumerate((["--model", str(folder), "--device", "cpu"], ["--device", "cpu"])):
+        photo(60, 50, run).save(photos / f"{run}.png")
+        command = [sys.executable, "-W", "error", "-c", code, *options]
+        said.append(subprocess.check_output(command, text=True, stderr=subprocess.STDOUT).splitlines()[-1].strip())
+    assert said[0].startswith("['torch', 'open_clip'") and said[1] == "[]"
+    with Index.open(tmp_path / "index") as index:
+        assert index.status()["documents"]["image"] == 2
 
 
 def test_a_damaged_export_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -118,6 +118,31 @@ def test_words_mean_something_by_their_parts() -> None:
     assert not means_something([None]) and not means_something(["zz", "q"]) and not means_something(["!"])
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Hund", 1), ("ein Foto von einem Hund", 1), ("une photo de chien", 1), ("una foto de un perro", 1), ("狗", 1),
+        ("一张狗的照片", 1), ("Ein schwarzer Hund läuft durch den Schnee.", 4), ("Hund Hund hund", 1), ("!", 1),
+        ("Собака бежит по снегу", 3), ("一只黑色的狗在草地上奔跑。", 4), ("", 1), ("Foto", 1),
+    ],
+)  # fmt: skip
+def test_words_of_grammar_and_for_a_picture_tell_nothing(encoder: BuiltinEncoder, text: str, words: int) -> None:
+    counted = encoder.telling_words(text, "xx")
+    assert counted is not None and abs(counted - words) <= 0.5, counted
+
+
+def test_words_of_english_are_not_counted_by_the_encoder(encoder: BuiltinEncoder) -> None:
+    assert encoder.telling_words("a black dog") is None and encoder.telling_words("狗", "en") is None
+    assert open_encoder("builtin+views").telling_words("狗") == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=40))
+def test_any_text_has_a_telling_word(encoder: BuiltinEncoder, text: str) -> None:
+    counted = encoder.telling_words(text, "xx")
+    assert counted is not None and 1 <= counted <= max(1, len(text) * 4)
+
+
 def test_english_queries_open_nothing_multilingual() -> None:
     encoder = BuiltinEncoder()
     encoder.encode_queries(["a black dog", "sunset"])

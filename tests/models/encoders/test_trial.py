@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,11 +55,29 @@ def test_the_commands() -> None:
     assert listed.exit_code == 0
     builtin = next(line for line in listed.stdout.splitlines() if line.startswith("* builtin"))
     assert "~" not in builtin and "Flickr8k dev" in builtin, "it was measured a moment ago"
+    assert "English, some" in builtin and "ships" in builtin and "Apache-2.0" in builtin
     assert SUGGESTED in listed.stdout and "5,000 photos" in listed.stdout and "100+ languages" in listed.stdout
     rows = [json.loads(line) for line in CliRunner().invoke(app, ["models", "--json"]).stdout.splitlines()]
     assert [row["measured"] for row in rows] == [row["name"] == "builtin" for row in rows]
     assert all(row["images_per_s"] > 0 and row["languages"] for row in rows)
     assert not (home() / "default-model.txt").exists()
+
+
+def test_listing_models_imports_no_torch() -> None:
+    """Neither where torch is installed, nor with the endings of names."""
+    code = (
+        "import sys; from mmsearch.models.encoders.catalogue import list_models; "
+        "from mmsearch.models.encoders.rates import rate_of; "
+        "assert all(rate_of(row).images_per_s > 0 for row in list_models()); "
+        "print([name for name in ('torch', 'open_clip', 'onnxruntime') if name in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_a_busy_moment_is_not_remembered() -> None:
+    for rate in (3.6, 77.0, 20.0):
+        keep_rate("builtin", rate)
+    assert rate_of(list_models()[0]) == Rate(77.0, True)
 
 
 def test_a_time_is_said_in_words() -> None:
