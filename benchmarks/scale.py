@@ -7,8 +7,8 @@
     python benchmarks/scale.py nodes --photos DIR                  two simulated nodes, one lost in the middle
     python benchmarks/scale.py s3 [--files 10000]                  a bucket, every twentieth answer of it a 503
 
-Each mode writes ``results/scale_MODE.json``. CPU seconds are those of all processes of a run, Ray's own among them: they
-bear a mark in their environment, and are looked at ten times a second.
+Each mode writes ``results/scale_MODE.json``. CPU seconds are those of all processes of a run, Ray's own among them:
+they bear a mark in their environment, and are looked at ten times a second.
 """
 
 from __future__ import annotations

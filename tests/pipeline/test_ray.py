@@ -56,6 +56,7 @@ def reasons(report: Any) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own, of sockets and processes that it leaves to the system
+@pytest.mark.timeout(900)
 class TestOnRay:
     def test_it_makes_what_threads_make(self, ray: Any, photos: Path, tmp_path: Path) -> None:
         """Archives, captions, copies and damaged files among them; then a moved file, and a second run."""
