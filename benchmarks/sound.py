@@ -1,21 +1,27 @@
 """What spoken moments cost and find: pictures beside 2,000 transcript passages, spoken sentences, speed, noise, memory.
 
     python benchmarks/sound.py pictures DATA     R@1 of pictures on Flickr8k dev without and with passages
-    python benchmarks/sound.py sentences MODEL   60 sentences in 10 minutes of video, by their words and by paraphrases
+    python benchmarks/sound.py sentences MODEL   60 sentences in 10 minutes of video, by their words and by paraphrases:
+                                                 those that the fusion was chosen on, and those that it was not
     python benchmarks/sound.py noise MODEL       10 minutes each of silence, noise and a tune: passages and CPU time
+    python benchmarks/sound.py kills MODEL       ``kill -9`` twenty times while recordings are listened to
     python benchmarks/sound.py memory MODEL      peak memory for 2 minutes and for 2 hours
 
 ``MODEL`` is a speech model that `mmsearch.models.speech.open_recogniser` opens; ``DATA`` holds flickr8k/ and parallel/.
-The paraphrases were written before anything was measured.
+The paraphrases were written before anything was measured (`common.spoken_pairs`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import pydoc_data.topics
+import random
 import re
 import resource
+import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -26,6 +32,7 @@ from typing import Any
 
 import numpy as np
 from common.output import command_line, publish
+from common.spoken_pairs import CHOOSING, REPORTING
 
 from mmsearch.api import Index
 
@@ -35,69 +42,6 @@ from tests.support.sound import RATE, noise, save_sound, save_video, silence, sp
 FIGURES: list[dict[str, Any]] = []
 QUERIES = 1000
 PASSAGES = 2000
-PAIRS = [
-    ("The harbour opens at nine in the morning.", "when boats can enter the port"),
-    ("My sister bought a red bicycle last week.", "her sibling got a new bike"),
-    ("We should close the window before the storm arrives.", "shut it because bad weather is coming"),
-    ("The library has a large collection of old maps.", "ancient charts kept among many books"),
-    ("Somebody left an umbrella in the train yesterday.", "a forgotten rain cover on the railway"),
-    ("The baker sells fresh bread every morning.", "loaves from the oven at dawn"),
-    ("Our team won the final match by two goals.", "the football club became champion"),
-    ("The doctor told him to drink more water.", "a physician advised staying hydrated"),
-    ("Wolves were seen near the village in winter.", "wild animals came close to the houses in the snow"),
-    ("She plays the violin in a small orchestra.", "a woman makes music with strings"),
-    ("The price of coffee went up again this year.", "the hot drink became more expensive"),
-    ("He painted the fence white in the afternoon.", "putting colour on the wooden barrier of the garden"),
-    ("The bridge was closed because of the flood.", "no crossing of the river after high water"),
-    ("I forgot my keys on the kitchen table.", "left what opens the door at home"),
-    ("The children built a castle out of sand.", "kids playing on the beach"),
-    ("A fire started in the old factory at night.", "flames in an industrial building"),
-    ("The plane to Madrid is two hours late.", "flight to Spain delayed"),
-    ("Grandmother makes the best apple cake.", "an old lady bakes a fruit dessert"),
-    ("The museum shows paintings from the last century.", "an exhibition of art"),
-    ("They planted two hundred trees along the road.", "greening the street"),
-    ("The cat sleeps on the warm roof of the car.", "a pet naps on a vehicle"),
-    ("Please turn off your phones during the concert.", "no mobile devices while the music plays"),
-    ("The mountain path is covered with ice.", "a slippery trail up high"),
-    ("He lost his job when the mine was closed.", "unemployed after the coal pit shut down"),
-    ("The new teacher speaks four languages.", "a multilingual person at school"),
-    ("Fishermen repaired their nets on the beach.", "men mending what they catch fish with"),
-    ("The king lived in a castle above the lake.", "a monarch and his palace by the water"),
-    ("We ran out of sugar and flour.", "no ingredients left for baking"),
-    ("The police found the stolen painting in a cellar.", "officers recovered missing art"),
-    ("A strong wind broke the branches of the oak.", "a gust damaged a tree"),
-    ("The farmer sold three cows at the market.", "cattle changed their owner"),
-    ("Her grandfather was a sailor on a large ship.", "an ancestor who went to sea"),
-    ("The soup needs a little more salt.", "season the broth"),
-    ("The astronauts returned to earth on Sunday.", "space travellers came home"),
-    ("He wrote a long letter to his brother.", "mail for a sibling"),
-    ("The hotel has a swimming pool on the roof.", "a place to bathe on top of the inn"),
-    ("They danced until the sun came up.", "a party that lasted all night"),
-    ("The dentist removed two of my teeth.", "an operation in the mouth"),
-    ("The snow melted early this spring.", "frozen ground thawed sooner than usual"),
-    ("The camera broke when it fell into the river.", "photo equipment damaged by water"),
-    ("A monkey stole her sunglasses at the zoo.", "an ape took something from a visitor"),
-    ("The train station was built of red bricks.", "the railway building and its walls"),
-    ("He cannot eat nuts because he is allergic.", "a food intolerance"),
-    ("The judge sent the thief to prison for a year.", "a criminal was sentenced"),
-    ("We saw whales from the deck of the ferry.", "watching huge sea mammals from a boat"),
-    ("The engine makes a strange noise in the cold.", "the motor sounds odd at low temperatures"),
-    ("The nurse works at the hospital every weekend.", "medical staff on Saturdays and Sundays"),
-    ("They found gold coins under the kitchen floor.", "a treasure was discovered in the house"),
-    ("The elephant sprayed water over the visitors.", "a big animal made people wet"),
-    ("My neighbour keeps bees behind his house.", "next door someone produces honey"),
-    ("The book tells the story of a lost island.", "a novel about land in the ocean"),
-    ("The tailor sewed a blue dress for the wedding.", "clothes made for a bride"),
-    ("The lights went out during the football game.", "darkness at the stadium"),
-    ("He climbed the tower to see the whole city.", "a view over town from above"),
-    ("The river is too dangerous for swimming.", "do not bathe in the stream"),
-    ("A young chef opened a restaurant by the sea.", "a cook has his own place to eat on the coast"),
-    ("The shepherd lost one of his sheep in the fog.", "an animal missing from the flock in the mist"),
-    ("The president will visit our school in May.", "the head of state comes to the pupils"),
-    ("The old clock stopped at ten past four.", "a timepiece that no longer runs"),
-    ("The tourists took a photograph of the waterfall.", "travellers made a picture of falling water"),
-]
-"""Sentences, and what somebody might ask who remembers what was said, but not how."""
 
 
 def pictures(folder: str) -> None:
@@ -158,40 +102,47 @@ def _prose() -> Iterator[str]:
 
 def sentences(model: str) -> None:
     """The first result within a second of where a sentence begins, in ten videos of six sentences."""
-    with tempfile.TemporaryDirectory() as folder:
-        films, begins = Path(folder) / "films", {}
-        films.mkdir()
-        colours = ("red", "green", "blue", "yellow", "black", "white", "orange", "violet")
-        for number in range(10):
-            sound, path = silence(0.0), films / f"film{number}.mp4"
-            for place in range(6 * number, 6 * number + 6):
-                sound = np.concatenate([sound, silence(10.0 * (place % 6) + 2.0 - len(sound) / RATE)])
-                begins[PAIRS[place][0]] = (str(path), len(sound) / RATE)
-                sound = np.concatenate([sound, spoken(PAIRS[place][0])])
-            sound = np.concatenate([sound, silence(max(0.0, 60.0 - len(sound) / RATE))])
-            save_video(path, [colours[(number + n) % 8] for n in range(4)], 15.0, sound=sound)
-        with Index.open(Path(folder) / "index", create=True, encoder="builtin") as index:
-            from mmsearch.ingest import IngestOptions
+    for name, pairs in (("choosing", CHOOSING), ("reporting", REPORTING)):
+        with tempfile.TemporaryDirectory() as folder:
+            _sentences(Path(folder), name, pairs, model)
 
-            wall, cpu = time.perf_counter(), time.process_time()
-            index.add(films)
-            embedded = time.perf_counter() - wall, time.process_time() - cpu
-            wall, cpu = time.perf_counter(), time.process_time()
-            report = index.add(films, options=IngestOptions(speech=model))
-            heard = time.perf_counter() - wall, time.process_time() - cpu
-            tell({
-                "recognised": report.recognised, "minutes": 10, "passages": index.status()["speech"]["passages"],
-                "embedding s": _rounded(embedded), "listening s (wall, CPU)": _rounded(heard),
-                "times real time on 2 cores, by CPU": round(600 / (heard[1] / 2), 1),
-            })  # fmt: skip
-            for kind, place in (("words", 0), ("paraphrase", 1)):
+
+def _sentences(folder: Path, name: str, pairs: list[tuple[str, str]], model: str) -> None:
+    films, begins = folder / "films", {}
+    films.mkdir()
+    colours = ("red", "green", "blue", "yellow", "black", "white", "orange", "violet")
+    for number in range(10):
+        sound, path = silence(0.0), films / f"film{number}.mp4"
+        for place in range(6 * number, 6 * number + 6):
+            sound = np.concatenate([sound, silence(10.0 * (place % 6) + 2.0 - len(sound) / RATE)])
+            begins[pairs[place][0]] = (str(path), len(sound) / RATE)
+            sound = np.concatenate([sound, spoken(pairs[place][0])])
+        sound = np.concatenate([sound, silence(max(0.0, 60.0 - len(sound) / RATE))])
+        save_video(path, [colours[(number + n) % 8] for n in range(4)], 15.0, sound=sound)
+    with Index.open(folder / "index", create=True, encoder="builtin") as index:
+        from mmsearch.ingest import IngestOptions
+
+        wall, cpu = time.perf_counter(), time.process_time()
+        index.add(films)
+        embedded = time.perf_counter() - wall, time.process_time() - cpu
+        wall, cpu = time.perf_counter(), time.process_time()
+        report = index.add(films, options=IngestOptions(speech=model))
+        heard = time.perf_counter() - wall, time.process_time() - cpu
+        tell({
+            "sentences": name, "recognised": report.recognised, "minutes": 10,
+            "passages": index.status()["speech"]["passages"],
+            "embedding s": _rounded(embedded), "listening s (wall, CPU)": _rounded(heard),
+            "times real time on 2 cores, by CPU": round(600 / (heard[1] / 2), 1),
+        })  # fmt: skip
+        for kind, place in (("words", 0), ("paraphrase", 1)):
+            for options, chosen in (({}, "all"), ({"modality": "speech"}, "speech alone")):
                 right = []
-                for pair in PAIRS:
-                    hit = next(iter(index.search(pair[place], k=1, raw=True)), None)
+                for pair in pairs:
+                    hit = next(iter(index.search(pair[place], k=1, raw=True, **options)), None)
                     path, start = begins[pair[0]]
                     right.append(hit is not None and hit.path == path and abs((hit.start_s or 0) - start) <= 1.0)
-                tell({"by": kind, "first within 1 s": round(float(np.mean(right)), 3), "of": len(right)})
-                print("   missed:", [pair[place] for pair, ok in zip(PAIRS, right, strict=True) if not ok][:20])
+                figures = {"first within 1 s": round(float(np.mean(right)), 3), "of": len(right)}
+                tell({"sentences": name, "by": kind, "among": chosen, **figures})
 
 
 def tell(figures: dict[str, Any]) -> None:
@@ -220,10 +171,83 @@ def quiet(model: str) -> None:
         tell({"10 minutes of": name, "passages": len(cues), "CPU, % of real time": round(spent / 6, 2)})
 
 
+KILLS = 20
+Transcripts = dict[str, list[tuple[float, float, str]]]
+"""Passages by the name of the recording."""
+
+
+def kills(model: str, count: str = str(KILLS)) -> None:
+    """Every life of the command commits a recording at least, and ends at a random moment of the next one. What it
+    leaves is compared with what was there before and with what an undisturbed run gives.
+    """
+    chance, wanted = random.Random(0), int(count)
+    with tempfile.TemporaryDirectory() as folder:
+        talks, place = Path(folder) / "talks", Path(folder) / "index"
+        talks.mkdir()
+        for number, (sentence, _) in enumerate(REPORTING[: wanted + 2 + wanted // 2]):
+            save_sound(talks / f"talk{number:02}.flac", spoken(sentence))
+        _listen(talks, Path(folder) / "undisturbed", model).communicate()
+        expected, _ = _left(Path(folder) / "undisturbed", talks)
+        began = time.perf_counter()
+        lost = doubled = half = damages = killed = 0
+        before: Transcripts = {}
+        while killed < wanted:
+            process, known = _listen(talks, place, model), len(before)
+            while process.poll() is None and _heard(place) <= known:
+                time.sleep(0.02)
+            time.sleep(chance.uniform(0.0, 1.0))
+            process.kill()
+            process.communicate()
+            killed += process.returncode == -signal.SIGKILL
+            after, kinds = _left(place, talks)
+            lost += sum(after.get(name) != passages for name, passages in before.items())
+            doubled += sum(len(set(passages)) < len(passages) for passages in after.values())
+            half += sum(passages != expected[name] for name, passages in after.items())
+            damages += len(set(kinds) - {"uncommitted bytes", "new file"})
+            print(f"kill {killed}: {len(after)} of {len(expected)} recordings", flush=True)
+            before = after
+            if process.returncode == 0:
+                break
+        _listen(talks, place, model).communicate()
+        after, kinds = _left(place, talks)
+        tell({
+            "kills": killed, "recordings": len(expected), "lost": lost, "doubled": doubled, "half": half,
+            "damages that verify found": damages, "in the end as undisturbed": after == expected,
+            "verify in the end": sorted(kinds), "s": round(time.perf_counter() - began, 1),
+        })  # fmt: skip
+
+
+def _listen(talks: Path, place: Path, model: str) -> subprocess.Popen[bytes]:
+    command = ["index", str(talks), "--index", str(place), "--model", "builtin", "--speech", "--speech-model", model]
+    return subprocess.Popen([sys.executable, "-m", "mmsearch", *command], stdout=subprocess.DEVNULL)
+
+
+def _heard(place: Path) -> int:
+    """How many recordings are committed as heard, as another process sees it."""
+    file = place / "catalogue.sqlite"
+    if not file.exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as sql:
+        try:
+            return int(sql.execute("SELECT count(*) FROM heard WHERE recogniser IS NOT NULL").fetchone()[0])
+        except sqlite3.OperationalError:  # its tables are being made
+            return 0
+
+
+def _left(place: Path, talks: Path) -> tuple[Transcripts, list[str]]:
+    """The transcripts of an index, of what has one, and the kinds of what `verify` finds."""
+    if not (place / "manifest.json").exists():
+        return {}, []
+    with Index.open(place) as index:
+        found = {path.name: index.transcript(path) for path in sorted(talks.iterdir())}
+        kinds = [one.kind for one in index.verify().differences]
+    return {name: [cue[:3] for cue in cues] for name, cues in found.items() if cues}, kinds
+
+
 def memory(model: str) -> None:
     """Peak memory of a process that indexes one recording with ``--speech``; speech that repeats every two minutes."""
     with tempfile.TemporaryDirectory() as folder:
-        part = np.concatenate([spoken(PAIRS[0][0]), silence(117.0)])
+        part = np.concatenate([spoken(CHOOSING[0][0]), silence(117.0)])
         peaks = {}
         for minutes in (2, 120):
             path = Path(folder) / f"{minutes}" / "talk.flac"
@@ -248,7 +272,7 @@ def one(model: str, path: str) -> None:
 def main() -> None:
     """Runs one part and writes ``results/sound_PART.json``."""
     parser = command_line(__doc__)
-    parts = {"pictures": pictures, "sentences": sentences, "noise": quiet, "memory": memory, "one": one}
+    parts = {"pictures": pictures, "sentences": sentences, "noise": quiet, "kills": kills, "memory": memory, "one": one}
     parser.add_argument("part", choices=parts)
     parser.add_argument("arguments", nargs="+")
     options = parser.parse_args()

@@ -27,6 +27,20 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Milvus 2.3.5 server."""
+    from tests.support.milvus_server import MilvusServer, NoServerError
+
+    server = MilvusServer(tmp_path_factory.mktemp("milvus"))
+    try:
+        server.start()
+    except NoServerError as error:
+        pytest.skip(str(error))
+    yield server.address
+    server.stop()
+
+
 @pytest.fixture
 def encoder() -> ColourEncoder:
     return ColourEncoder()

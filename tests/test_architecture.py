@@ -48,6 +48,8 @@ OWNERS = {
     "fastapi": {"server"},
     "segno": {"server"},
     "uvicorn": {"server"},
+    "pymilvus": {"store.milvus"},
+    "milvus_lite": {"store.milvus"},
     "fsspec": {"sources.remote"},
     "ray": {"pipeline.ray"},
     "mcp": {"server.mcp"},
@@ -70,6 +72,8 @@ NEVER_AT_IMPORT = {
     "pysubs2",
     "charset_normalizer",
     "tomlkit",
+    "pymilvus",
+    "milvus_lite",
     "fsspec",
     "ray",
 }

@@ -14,7 +14,10 @@ from mmsearch.api import Index
 from tests.support.colours import save_colour
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"torch", "open_clip", "torchvision", "transformers", "pandas", "scipy", "matplotlib", "fsspec", "s3fs", "ray"}
+HEAVY = {
+    "torch", "open_clip", "torchvision", "transformers", "pandas", "scipy", "matplotlib", "fsspec", "s3fs", "ray",
+    "faster_whisper", "ctranslate2",
+}  # fmt: skip
 """Never, on the way of the built-in encoder."""
 ENGINE = {"faiss", "onnxruntime", "tokenizers", "numpy", "PIL", "av", "sqlite_utils", "rich.progress", "pathspec"}
 """Not before there is something to do."""

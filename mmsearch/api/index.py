@@ -155,7 +155,12 @@ class Index:
         from mmsearch.ingest import IngestOptions, ingest
 
         encoder = self.encoder()
-        report = ingest(self._directory, encoder, _paths(paths), options or IngestOptions(), progress)
+        if self._session.is_directory:
+            report = ingest(self._directory, encoder, _paths(paths), options or IngestOptions(), progress)
+        else:
+            from mmsearch.ingest.stores import ingest_into
+
+            report = ingest_into(self._session.store(), encoder, _paths(paths), options or IngestOptions(), progress)
         self._after_adding(report, encoder)
         return report
 
@@ -213,6 +218,10 @@ class Index:
         """Drops the documents at or below ``paths`` from the index, no file from the disk; returns how many."""
         from mmsearch.ingest import remove
 
+        if not self._session.is_directory:
+            from mmsearch.ingest.stores import remove_from
+
+            return remove_from(self._session.store(), _paths(paths))
         return remove(self._directory, _paths(paths))
 
     def add_embeddings(
@@ -282,6 +291,9 @@ class Index:
         """
         from mmsearch import verify as verifying
 
+        if not self._session.is_directory:
+            return self._verify_store(mend=mend, read_bytes=read_bytes, progress=progress)
+
         def look() -> Verdict:
             seen = lambda files: progress(Progress("walk", files, None))  # noqa: E731
             if not os.access(self._directory.path, os.W_OK):  # nobody can write to it, so nobody does
@@ -298,6 +310,20 @@ class Index:
             lambda place, options: self._add_changes(place, options, progress),
         )
         return look()
+
+    def _verify_store(self, *, mend: bool, read_bytes: bool, progress: Callable[[Progress], None]) -> Verdict:
+        from mmsearch.ingest import IngestOptions
+        from mmsearch.ingest.stores import folders_of
+        from mmsearch.verify.stores import verify_store
+
+        seen = lambda files: progress(Progress("walk", files, None))  # noqa: E731
+        store = self._session.store()
+        verdict = verify_store(store, read_bytes=read_bytes, seen=seen)
+        if not mend or verdict.clean:
+            return verdict
+        for place, options in folders_of(store):
+            self.add([place], options=IngestOptions.from_kept(options), progress=progress)
+        return verify_store(self._session.store(), read_bytes=read_bytes, seen=seen)
 
     def backup(self, path: PathLike) -> BackupReport:
         """Copies the index to the new or empty folder ``path``, as of one moment; see
@@ -377,6 +403,15 @@ class Index:
             refresh_calibration(self._session.store(space), other)
 
         name, chosen = name_to_open(encoder, other), options or SwitchOptions()
+        if not self._session.is_directory:
+            from mmsearch.switch.stores import switch_store
+
+            def prepare_store(store: Store) -> None:
+                other.prepare_for_queries()
+                refresh_calibration(store, other)
+
+            store = self._session.live.store()
+            return switch_store(store, other, chosen, progress, model=name, prepare=prepare_store)
         return switch(self._directory, other, chosen, progress, model=name, prepare=prepare)
 
     # Searching
@@ -727,6 +762,7 @@ class Index:
             return _status_of(self._session.store())
         from mmsearch.store.local.catalogue.coverage import describe_spaces
         from mmsearch.store.local.catalogue.read_text import reading_counts
+        from mmsearch.store.local.catalogue.sounds import sound_counts
         from mmsearch.store.local.catalogue.speech import speech_counts
         from mmsearch.store.local.reranker_cache import describe_tokens
 
@@ -745,6 +781,7 @@ class Index:
             },
             "ocr": reading_counts(directory.catalogue),
             "speech": speech_counts(directory.catalogue),
+            "sounds": sound_counts(directory.catalogue),
             "vectors": space.row_count,
             "models": describe_spaces(directory.catalogue, space.id, directory.manifest.model),
             "roots": [str(directory.root_path(root)) for root in directory.catalogue.roots()],

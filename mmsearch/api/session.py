@@ -19,7 +19,9 @@ from mmsearch.store.registry import family_of, local_path
 
 if TYPE_CHECKING:
     from mmsearch.models.rerankers.base import Reranker
+    from mmsearch.models.sounds.base import SoundEncoder
     from mmsearch.query import Searcher
+    from mmsearch.query.sounds import SoundSearch
     from mmsearch.store.local.catalogue import Space
 
 Result = TypeVar("Result")
@@ -56,7 +58,7 @@ class Live:
 
     def store(self) -> Store:
         """The last committed version."""
-        return self._store
+        return self._store.reader()
 
     def close(self) -> None:
         """Lets go of it."""
@@ -143,6 +145,9 @@ class Session:
         self.encoder = IndexEncoder(live, encoder, options, self._lock)
         self._searcher: tuple[Any, Searcher] | None = None
         self._rerankers: dict[str, Reranker] = {}
+        self._sound_encoders: dict[str, SoundEncoder] = {}
+        self._opening_sounds = threading.Lock()
+        self._sounds: SoundSearch | None = None
 
     @property
     def live(self) -> Live:
@@ -215,13 +220,15 @@ class Session:
         """A searcher of the last committed state; reopened when another thread or process has committed."""
         from mmsearch.query import Searcher
         from mmsearch.query.calibrate.calibration import LAZY, refresh_calibration
+        from mmsearch.query.sounds import SoundSearch
 
         with self._lock:
+            self._sounds = self._sounds or SoundSearch(self.sound_encoder)
             state, ready = self.live.version(), self.encoder.ready
             if self._searcher is None or self._searcher[0] != state:
                 store = self.store()
                 calibration = None if ready is None else refresh_calibration(store, ready, LAZY)
-                self._searcher = (state, Searcher(store, calibration))
+                self._searcher = (state, Searcher(store, calibration, self._sounds))
             return self._searcher[1]
 
     def reranker(self, name: str) -> Reranker:
@@ -234,6 +241,15 @@ class Session:
             if key not in self._rerankers:
                 self._rerankers[key] = open_reranker(name, self.options, encoder)
             return self._rerankers[key]
+
+    def sound_encoder(self, name: str) -> SoundEncoder:
+        """An encoder of sounds by its name, opened at first need."""
+        from mmsearch.models.sounds import open_sound_encoder
+
+        with self._opening_sounds:
+            if name not in self._sound_encoders:
+                self._sound_encoders[name] = open_sound_encoder(name, self.options)
+            return self._sound_encoders[name]
 
     def refresh_calibration(self, encoder: Encoder) -> None:
         """Works out what is known of the scores of the index, as far as that is out of date."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @with_options(
     "paths index model device precision batch_size exclude hidden max_megapixels frame_interval_s ocr speech "
-    "speech_model keep_tokens reranker memory_mb engine forget_missing watch compile"
+    "speech_model sounds sound_model keep_tokens reranker memory_mb engine forget_missing watch compile"
 )
 def index_command(
     paths: Annotated[list[Path], typer.Argument(help="Folders or files to index.", show_default=False)],
@@ -51,6 +52,14 @@ def index_command(
             help="What --speech recognises with: whisper-base, whisper-small … or a directory.",
             autocompletion=speech_model_names,
         ),
+    ] = None,
+    sounds: Annotated[
+        bool,
+        typer.Option("--sounds", help="Also let what sounds in videos and recordings be found: rain, applause, a dog."),
+    ] = False,
+    sound_model: Annotated[
+        str | None,
+        typer.Option(help="What --sounds encodes with: hf:laion/clap-htsat-unfused, another CLAP, or a directory."),
     ] = None,
     keep_tokens: Annotated[
         bool | None,
@@ -81,9 +90,12 @@ def index_command(
 
     if speech_model is not None and not speech:
         raise UsageError("--speech-model says what --speech recognises with: give both")
+    if sound_model is not None and not sounds:
+        raise UsageError("--sound-model says what --sounds encodes with: give both")
     options = replace(
         options,
         rules=rules,
+        sounds=_sound_encoder(sound_model, index, encoder) if sounds else False,
         speech=_recogniser(speech_model, encoder) if speech else False,
         ocr=open_text_reader() if ocr else False,  # before an index is made
         keep_tokens=(reranker or "builtin") if keep_tokens else None,
@@ -93,19 +105,21 @@ def index_command(
     if options.forget_missing and watch:
         raise UsageError("--forget-missing confirms what is missing now, --watch goes on: give one of them")
     place = local_path(index)
-    if place is None:
-        raise UsageError(f"files are indexed into a directory, and {index} is another store: give --index NAME or PATH")
-    if not IndexDirectory.exists(place):  # one that exists may know a path that is not there now
+    if place is None and watch:
+        raise UsageError(
+            f"--watch is for index directories, and {index} is another store: run the command again instead"
+        )
+    if place is not None and not IndexDirectory.exists(place):  # one that exists may know a path that is not there now
         _check_paths(paths)
     with Index.open(index, create=True, encoder=model, options=encoder) as opened:
-        if keep_tokens is False:
+        if keep_tokens is False and place is not None:
             opened.drop_tokens()
         if watch:
             opened.watch(paths, lambda made: print_report(made, opened.path, as_json=json_), options=options)
             return
         with progress_bar(hidden=json_) as progress:
             report = opened.add(paths, options=options, progress=progress)
-        print_report(report, opened.path, as_json=json_)
+        print_report(report, opened.place, as_json=json_)
         if not any((report.indexed, report.updated, report.unchanged, report.removed, report.skipped, report.absent)):
             _say_empty(paths)
         is_new = report.indexed == opened.status()["vectors"] > 0
@@ -141,6 +155,21 @@ def _recogniser(name: str | None, encoder: EncoderOptions) -> Any:
     return open_recogniser(name, device=encoder.device, threads=encoder.threads)
 
 
+def _sound_encoder(name: str | None, index: str, options: EncoderOptions) -> Any:
+    """Before an index is made; where there is one, by default the encoder whose sounds it has."""
+    from mmsearch.models.sounds import SUGGESTED_SOUNDS, open_sound_encoder
+    from mmsearch.store.local.catalogue.sounds import sound_encoder
+    from mmsearch.store.local.directory import IndexDirectory
+    from mmsearch.store.registry import local_path
+
+    place = local_path(index)
+    if name is None and place is not None and IndexDirectory.exists(place):
+        with contextlib.closing(IndexDirectory.open(place)) as directory:
+            known = sound_encoder(directory.catalogue)
+            name = None if known is None else known.name
+    return open_sound_encoder(name or SUGGESTED_SOUNDS, options)
+
+
 def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
     """Shows what an index holds and which encoder made it."""
     from mmsearch.api import Index
@@ -167,6 +196,10 @@ def status(index: IndexOption = "default", json_: JsonOption = False) -> None:
         print(f"text       {_text_line(values)}")
     if any(values.get("speech", {}).get(name) for name in ("passages", "recognised")):
         print(f"speech     {_speech_line(values['speech'])}")
+    if sounds := values.get("sounds"):
+        failed = f", {sounds['failed']:,} could not be read" if sounds["failed"] else ""
+        heard = f"{sounds['heard']:,} of {sounds['of']:,} videos and recordings"
+        print(f"sounds     {count_of(sounds['windows'], 'window')} in {heard}{failed} ({sounds['encoder']})")
     print(f"encoder    {values['encoder']}")
     for model in values["models"]:
         if not model["answers"] or model["left_out"]:

@@ -53,7 +53,7 @@ def pull(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="A name from `mmsearch models`, hf:ORG/NAME, hf-hub:ORG/NAME (open_clip), or whisper-SIZE (speech).",
+            help="A name from `mmsearch models`, hf:ORG/NAME, hf-hub:ORG/NAME (open_clip), whisper-SIZE (speech).",
             autocompletion=model_names,
             show_default=False,
         ),
@@ -72,9 +72,13 @@ def pull(
     from mmsearch.core.home import set_default_model
     from mmsearch.models.encoders.pull import pull_model
     from mmsearch.models.encoders.registry import canonical_name
+    from mmsearch.models.sounds import is_sound_encoder
 
     with download_bar() as show:
         pull_model(name, show)
+    if is_sound_encoder(name):
+        print(f"{name} is on this machine; `mmsearch index --sounds --sound-model {name}` will use it")
+        return
     set_default_model(canonical_name(name))
     print(f"{name} is on this machine; new indexes will use it (`mmsearch models test {name}` tries it)")
 

@@ -41,6 +41,8 @@ def print_report(report: Report, place: Any, *, as_json: bool) -> None:
                 "subtitled": report.subtitled,
                 "recognised": report.recognised,
                 "unheard": [{"path": skip.path, "reason": skip.reason} for skip in report.unheard],
+                "sounding": report.sounding,
+                "unsounded": [{"path": skip.path, "reason": skip.reason} for skip in report.unsounded],
                 "seconds": dict(report.seconds),
                 "limited_by": report.limited_by,
             }
@@ -58,6 +60,8 @@ def print_report(report: Report, place: Any, *, as_json: bool) -> None:
         print(f"subtitles read of {count_of(report.subtitled, 'video or recording', 'videos and recordings')}")
     if report.recognised:
         print(f"speech recognised in {count_of(report.recognised, 'video or recording', 'videos and recordings')}")
+    if report.sounding:
+        print(f"sounds encoded of {count_of(report.sounding, 'video or recording', 'videos and recordings')}")
     if report.back:
         print(f"there again: {count_of(report.back, 'document')} that had been absent")
     if report.absent:
@@ -65,6 +69,7 @@ def print_report(report: Report, place: Any, *, as_json: bool) -> None:
     print_reasons("skipped", report.skipped)
     print_reasons("no text read in", report.text_unread)
     print_reasons("not understood", report.unheard)
+    print_reasons("no sounds read of", report.unsounded)
 
 
 def print_absent(report: Report, each: int = 3) -> None:
@@ -261,6 +266,7 @@ def _where(hit: Hit) -> str:
     if hit.start_s is None:
         return path
     said = f"  “{printable(hit.text or '')}”" if hit.modality == "speech" else ""
+    said = "  by its sound" if hit.modality == "audio" else said
     return f"{path} {moment_of(hit)}{said}"
 
 

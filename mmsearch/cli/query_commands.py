@@ -275,8 +275,9 @@ def explain(
     if png is not None:
         _draw_heat(why, png)
     if json_:
-        values = {name: value for name, value in vars(why).items() if name not in ("heat", "said")}
+        values = {name: value for name, value in vars(why).items() if name not in ("heat", "said", "sounds")}
         values["said"] = None if why.said is None else why.said.as_json()
+        values["sounds"] = None if why.sounds is None else why.sounds.as_json()
         heat = None if why.heat is None else [[round(float(cell), 3) for cell in row] for row in why.heat]
         print_json({**values, "score": why.score, "heat": heat})
         return
@@ -293,6 +294,9 @@ def explain(
         print(f"  {parts_of(why.said)}{relevance}")
         if why.said_words:
             print(f"  words in it: {', '.join(why.said_words)}")
+    if why.sounds is not None:
+        relevance = "" if why.sounds.relevance is None else f", relevance {why.sounds.relevance:.3f}"
+        print(f"sounds at {moment_of(why.sounds)}: {parts_of(why.sounds)}{relevance}")
     if why.excluded:
         print(f"left out, because it shows: {', '.join(why.excluded)}")
     if why.heat_source is not None:

@@ -56,6 +56,10 @@ class IndexTooNew(IndexDirectoryError):  # noqa: N818
     """The index was written by a newer mmsearch."""
 
 
+class StoreUnreachable(IndexDirectoryError):  # noqa: N818
+    """The server of a store cannot be reached, or refuses what was asked of it."""
+
+
 class EncoderMismatch(IndexDirectoryError):  # noqa: N818
     """The index was made by another encoder than the one given."""
 

@@ -51,6 +51,7 @@ MODALITIES: Registry[ModalitySpec] = Registry(
         "text": ModalitySpec("text", "texts"),
         "sound": ModalitySpec("sound", "recordings"),
         "speech": ModalitySpec("speech", "spoken passages", is_inside=True),
+        "audio": ModalitySpec("audio", "moments of sound", is_inside=True),
     },
 )
 

@@ -178,6 +178,10 @@ class Report:
     """Those in which speech was recognised (`IngestOptions.speech`)."""
     unheard: tuple[Skip, ...] = ()
     """Those whose subtitles or speech could not be read; they are indexed all the same."""
+    sounding: int = 0
+    """Those of which windows of sound were encoded (`IngestOptions.sounds`)."""
+    unsounded: tuple[Skip, ...] = ()
+    """Those whose sound could not be read for that; they are indexed all the same."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall seconds of the run (``total``) and busy seconds of each stage, summed over its workers.
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mmsearch.media.base import DecodeOptions
     from mmsearch.media.ocr import TextReader
     from mmsearch.models.encoders.base import Encoder
+    from mmsearch.models.sounds.base import SoundEncoder
     from mmsearch.models.speech.base import SpeechRecogniser
 
 MENDING = 1
@@ -36,6 +37,10 @@ class IngestOptions(Options):
 
     ``speech``: recognise what is said in videos and recordings without subtitles, after everything else; `True` with
     the model that was pulled last, or the name of one, or a recogniser of your own.
+
+    ``sounds``: let what sounds in videos and recordings be found too, after everything else; `True` with the encoder
+    of sounds that the index has, else with `mmsearch.models.sounds.SUGGESTED_SOUNDS`, or the name of one, or one of
+    your own.
 
     ``keep_tokens`` names a reranker whose image tokens are kept with the index from now on, also of what is in it
     already (``None``: as before). A reranked query then opens no picture.
@@ -62,6 +67,7 @@ class IngestOptions(Options):
     )  # fmt: skip
     ocr: bool | TextReader = False
     speech: bool | str | SpeechRecogniser = False
+    sounds: bool | str | SoundEncoder = False
     keep_tokens: str | None = None
     forget_missing: bool = option(
         False, "Drop what is not there, also where a whole disk or folder vanished.", flag="--forget-missing"
@@ -100,6 +106,19 @@ class IngestOptions(Options):
 
             return open_recogniser(None if self.speech is True else self.speech) if self.speech else None
         return self.speech
+
+    def sound_encoder(self, known: str | None) -> SoundEncoder | None:
+        """The encoder of sounds, opened; ``None`` where none is wanted. ``known``: the one that the index has.
+
+        Raises:
+            EncoderError: it is not on this machine, or cannot be opened.
+        """
+        if isinstance(self.sounds, (bool, str)):
+            from mmsearch.models.sounds import SUGGESTED_SOUNDS, open_sound_encoder
+
+            name = (known or SUGGESTED_SOUNDS) if self.sounds is True else self.sounds
+            return open_sound_encoder(name) if name else None
+        return self.sounds
 
     @property
     def limits(self) -> str:

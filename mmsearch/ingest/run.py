@@ -8,19 +8,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mmsearch.core.errors import UsageError
-from mmsearch.core.options import EncoderOptions
 from mmsearch.core.system import usable_cores
 from mmsearch.core.types import Progress, Report
+from mmsearch.ingest.engine import executor_of
 from mmsearch.ingest.options import IngestOptions as IngestOptions
 from mmsearch.media.base import DecodeOptions
 from mmsearch.media.ocr import TextReader, open_text_reader
-from mmsearch.models.encoders import open_encoder
 from mmsearch.models.encoders.base import Encoder
+from mmsearch.models.sounds.base import SoundEncoder
 from mmsearch.models.speech.base import SpeechRecogniser
 from mmsearch.pipeline.artefacts import RerankerCache, TextInPictures, lacks_tokens, open_cache
 from mmsearch.pipeline.compute import shares_inputs
@@ -30,10 +29,12 @@ from mmsearch.pipeline.fill import Artefact, fill
 from mmsearch.pipeline.new_files import NewFiles
 from mmsearch.pipeline.plan import Plan, Scope, is_there, make_plan, resolve_changes, resolve_scopes, settle_skipped
 from mmsearch.pipeline.reading import Seconds
+from mmsearch.pipeline.sounds import SoundsOfContents
 from mmsearch.pipeline.speech import OfSpeech, RecognisedSpeech, Subtitles
 from mmsearch.pipeline.vanished import absent_at, judge
 from mmsearch.sources import is_remote, located
 from mmsearch.store.local.catalogue import Root
+from mmsearch.store.local.catalogue.sounds import sound_encoder
 from mmsearch.store.local.directory import IndexDirectory
 
 REMOTE_READERS = 16
@@ -64,13 +65,16 @@ def ingest(
     Raises:
         UsageError: a path does not exist.
         UsageError: text is to be read, or speech recognised, and there is nothing on this machine that does.
+        EncoderError: sounds are to be found, and the encoder is not on this machine.
         IndexBusy: another process is writing to the index.
         EncoderMismatch: the index was made by another encoder.
     """
     reader = open_text_reader() if options.ocr is True else options.ocr or None
     recogniser = options.recogniser()
+    known = sound_encoder(index.catalogue)
+    sounds = options.sound_encoder(None if known is None else known.name)
     with index.writing(encoder=encoder.spec) as writable:
-        return _Run(writable, encoder, options, progress, reader, recogniser).run(paths, changes)
+        return _Run(writable, encoder, options, progress, reader, recogniser, sounds).run(paths, changes)
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class _Run:
 
     def __init__(
         self, index: IndexDirectory, encoder: Encoder, options: IngestOptions, progress: ProgressCallback,
-        reader: TextReader | None, recogniser: SpeechRecogniser | None,
+        reader: TextReader | None, recogniser: SpeechRecogniser | None, sound_encoder: SoundEncoder | None,
     ) -> None:  # fmt: skip
         self._index = index
         self._encoder = encoder
@@ -94,7 +98,7 @@ class _Run:
         self._decode_options = options.decode_options(encoder)
         self._limits = options.limits
         self._progress = progress
-        self._reader, self._recogniser = reader, recogniser
+        self._reader, self._recogniser, self._sound_encoder = reader, recogniser, sound_encoder
         self._threads = options.readers or usable_cores()
         self._seconds = Seconds()
         self._started = time.perf_counter()
@@ -125,15 +129,17 @@ class _Run:
         if not interrupted:
             with self._seconds.of("speech"):
                 interrupted = self._listen(scopes, speech)
+        sounds = None
+        if self._sound_encoder is not None and not interrupted:
+            with self._seconds.of("sounds"):
+                sounds = SoundsOfContents(self._index, self._sound_encoder, scopes, self._kept_options)
+                interrupted = self._fill(sounds, ThreadExecutor(1, self._options.memory_mb, look_ahead=8))
         self._seconds.include(executor.seconds)
-        return self._report(plan, new, cleaned, interrupted, text, speech)
+        return self._report(plan, new, cleaned, interrupted, text, speech, sounds)
 
     def _listen(self, scopes: Sequence[Scope], done: list[OfSpeech]) -> bool:
         """What is said: subtitles of everything first, so that nothing is heard that has some."""
-
-        def options(kept: Mapping[str, Any]) -> DecodeOptions:
-            return IngestOptions.from_kept(kept).decode_options(self._encoder)
-
+        options = self._kept_options
         done.append(Subtitles(self._index, self._encoder, scopes, options))
         if self._fill(done[-1], self._executor()):
             return True
@@ -142,29 +148,23 @@ class _Run:
         done.append(RecognisedSpeech(self._index, self._encoder, self._recogniser, scopes, options))
         return self._fill(done[-1], ThreadExecutor(1, self._options.memory_mb, look_ahead=1))
 
-    def _fill(self, artefact: Artefact, executor: Executor) -> bool:
-        return fill(artefact, executor, lambda: contextlib.nullcontext(self._index), self._progress)
+    def _kept_options(self, kept: Mapping[str, Any]) -> DecodeOptions:
+        return IngestOptions.from_kept(kept).decode_options(self._encoder)
 
-    def _engine(self) -> Executor:
+    def _fill(self, artefact: Artefact, executor: Executor) -> bool:
+        return fill(artefact, executor, lambda: contextlib.nullcontext(self._index), self._progr    def _engine(self) -> Executor:
         """What reads and encodes new files."""
         if self._options.engine is None:
             return self._executor()
-        from mmsearch.pipeline.ray import RayExecutor
+        return executor_of(self._options, self._index.manifest.model, self._encoder.spec)
 
-        open_ = partial(open_encoder, self._index.manifest.model, EncoderOptions(threads=1))
-        return RayExecutor(
-            self._options.engine, open_, self._encoder.spec, actors=self._options.readers,
-            memory_mb=self._options.memory_mb,
-        )  # fmt: skip
+ess)
 
     def _executor(self) -> ThreadExecutor:
         return ThreadExecutor(self._threads, self._options.memory_mb)
 
     def _open_cache(self, name: str | None) -> RerankerCache | None:
-        def options(kept: Mapping[str, Any]) -> DecodeOptions:
-            return IngestOptions.from_kept(kept).decode_options(self._encoder)
-
-        return open_cache(self._index, self._encoder, name, options)
+        return open_cache(self._index, self._encoder, name, self._kept_options)
 
     def _new_files(self, plan: Plan, cache: RerankerCache | None) -> NewFiles:
         on_the_way = self._options.engine is None and cache is not None and shares_inputs(cache.reranker, self._encoder)
@@ -256,7 +256,7 @@ class _Run:
 
     def _report(
         self, plan: Plan, new: NewFiles, cleaned: Cleaned, interrupted: bool, text: TextInPictures | None,
-        speech: Sequence[OfSpeech],
+        speech: Sequence[OfSpeech], sounds: SoundsOfContents | None,
     ) -> Report:  # fmt: skip
         self._seconds["total"] = time.perf_counter() - self._started
         skipped = sorted((*plan.skipped, *new.skipped), key=lambda skip: skip.path)
@@ -276,6 +276,8 @@ class _Run:
             subtitled=sum(one.heard for one in speech if not one.is_recognised),
             recognised=sum(one.heard for one in speech if one.is_recognised),
             unheard=tuple(skip for one in speech for skip in one.unheard),
+            sounding=0 if sounds is None else sounds.heard,
+            unsounded=() if sounds is None else tuple(sounds.unheard),
             seconds={stage: round(seconds, 3) for stage, seconds in self._seconds.items()},
         )
 

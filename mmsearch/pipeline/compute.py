@@ -15,6 +15,7 @@ from mmsearch.media.ocr.base import TextReader
 from mmsearch.media.text.passages import cut
 from mmsearch.models.encoders.base import Encoder
 from mmsearch.models.rerankers.base import Reranker
+from mmsearch.models.sounds.base import SoundEncoder
 from mmsearch.models.speech.base import SpeechRecogniser, VoicedPart
 
 Output = Mapping[str, Any]
@@ -144,3 +145,15 @@ class Recognition(BatchFunction):
             return {"cues": part.cues_in_recording(heard.cues), "problem": None}
         except Exception as error:  # a recogniser's bug or a library's: recorded, the run goes on
             return {"cues": [], "problem": f"what is said could not be recognised ({type(error).__name__}: {error})"}
+
+
+class SoundVectors(BatchFunction):
+    """Windows of sound, (n,) float32 each, to ``vector`` (dim,) float32 in the space of an encoder of sounds."""
+
+    def __init__(self, encoder: SoundEncoder) -> None:
+        self._encoder = encoder
+        self.batch_size = encoder.batch_size
+
+    def __call__(self, inputs: Sequence[Any]) -> Sequence[Output]:
+        """See `BatchFunction.__call__`."""
+        return [{"vector": vector} for vector in self._encoder.encode_sounds(list(inputs))]

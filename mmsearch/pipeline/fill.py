@@ -11,13 +11,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 from mmsearch.core.types import Progress
 from mmsearch.pipeline.compute import BatchFunction, Output
 from mmsearch.pipeline.executor import Computed, Executor, Result, Round, interrupts_held
 from mmsearch.pipeline.reading import ArchiveEnd, Failed, Finished, Kind, Known, Piece, Twin
 from mmsearch.store.local.commit import Batch, Committed, ContentKey, commit
-from mmsearch.store.local.directory import IndexDirectory
 
 COMMIT_SECONDS = 1.0
 """A crash loses at most so much work (and the batches in hand) …"""
@@ -59,6 +59,10 @@ class Artefact(ABC):
     def batch(self) -> Batch:
         """What can be committed now. It may be called again without `committed` in between, where a commit failed."""
 
+    def commit(self, index: Any, batch: Any) -> Any:
+        """Makes a batch true, all of it or nothing; what `committed` is told. ``index``: what ``writing`` opened."""
+        return commit(index, batch)
+
     @abstractmethod
     def committed(self, batch: Batch, done: Committed) -> None:
         """The batch is committed: counts it, and lets go of it."""
@@ -67,12 +71,12 @@ class Artefact(ABC):
 def fill(
     artefact: Artefact,
     executor: Executor,
-    writing: Callable[[], AbstractContextManager[IndexDirectory]],
+    writing: Callable[[], AbstractContextManager[Any]],
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> bool:
     """Makes and commits all that is lacking; returns whether it was interrupted (Ctrl-C), with what was complete saved.
 
-    ``writing`` opens the index for one commit.
+    ``writing`` opens the index, or what else `Artefact.commit` writes to, for one commit.
     """
     run = _Run(artefact, executor, writing, progress)
     try:
@@ -89,7 +93,7 @@ class _Run:
     """Puts items together from their computed pieces, and commits when it is time."""
 
     def __init__(
-        self, artefact: Artefact, executor: Executor, writing: Callable[[], AbstractContextManager[IndexDirectory]],
+        self, artefact: Artefact, executor: Executor, writing: Callable[[], AbstractContextManager[Any]],
         progress: Callable[[Progress], None],
     ) -> None:  # fmt: skip
         self._artefact = artefact
@@ -147,7 +151,7 @@ class _Run:
             batch = self._artefact.batch()
             if batch:
                 with self._writing() as index, interrupts_held():
-                    self._artefact.committed(batch, commit(index, batch))
+                    self._artefact.committed(batch, self._artefact.commit(index, batch))
                     for content in batch.contents:
                         self._executor.settled(content.key)
         ended = time.monotonic()

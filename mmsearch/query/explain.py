@@ -32,7 +32,8 @@ class Explanation:
     yes.
 
     ``said``: of a video or recording in which something is said, the passage that fits best, a hit with parts of its
-    own; ``said_words``: the words of the question in it. All else is about what can be seen.
+    own; ``said_words``: the words of the question in it. ``sounds``: the window of its sound that fits best, where
+    sounds were indexed. All else is about what can be seen.
 
     ``heat`` float32 (``GRID``, ``GRID``), 0 to 1, rows from the top: how well each part of the picture matches;
     ``None`` for texts. ``heat_source``: what it was read from, see `mmsearch.query.heat`. ``time_s``: the frame of a
@@ -51,6 +52,7 @@ class Explanation:
     heat_source: HeatSource | None = None
     said: Hit | None = None
     said_words: tuple[str, ...] = ()
+    sounds: Hit | None = None
 
     @property
     def score(self) -> float:
@@ -105,6 +107,7 @@ def explain(
         heat_source=None if heat is None else heat.source,
         said=said,
         said_words=tuple(word for word in wanted if said is not None and word in content_words([said.text or ""])),
+        sounds=searcher.judge_sounds(asked, document.id),
     )
 
 

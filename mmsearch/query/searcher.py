@@ -33,6 +33,7 @@ from mmsearch.query.options import MATCH, SearchOptions
 from mmsearch.query.question import EncodedQuestion, Question, encode_questions
 from mmsearch.query.rerank import LOG, Reranking, rerank_candidates, reranking_of
 from mmsearch.query.retrieve import Candidate, judge, retrieve, retrieve_first
+from mmsearch.query.sounds import SoundSearch, without_sounds
 from mmsearch.query.spoken import (
     FITS,
     SPEECH,
@@ -65,8 +66,9 @@ class Judgement(NamedTuple):
 class Searcher:
     """Searches one version of a store. Any number of threads may search at once."""
 
-    def __init__(self, store: Store, calibration: Calibration | None = None) -> None:
-        self.store = store
+    def __init__(self, store: Store, calibration: Calibration | None = None, sounds: SoundSearch | None = None) -> None:
+        """``sounds`` finds what sounds in videos and recordings; without it nothing of that is found."""
+        self.store, self._sounds = store, sounds
         store.prepare()
         self._calibration = calibration or load_calibration(store)
         self._samples = Samples(store)
@@ -170,12 +172,31 @@ class Searcher:
             for place, value in enumerate(relevance)
         ]
 
+    def judge_sounds(self, query: EncodedQuestion, document: int) -> Hit | None:
+        """The window of sound of a document that fits a query in words best, whether or not it would be found; ``None``
+        where nothing is known to sound in it.
+        """
+        return None if self._sounds is None else self._sounds.judge(self.store, query.question, document)
+
     # The line
 
     def _context(self, query: EncodedQuestion, options: SearchOptions) -> Context:
         return Context.of(query, options, self.store, self._calibration, self._samples)
 
     def _hits(self, context: Context, first: Nearest | None, words: Words, reranking: Reranking | None) -> list[Hit]:
+        question, options = context.query.question, context.options
+        sounds = [] if self._sounds is None else self._sounds.find(self.store, question, options)
+        others = options if context.query.is_listing else without_sounds(question, options)
+        if others is None:
+            return sounds
+        found = self._seen_or_said(
+            context if others is options else self._context(context.query, others), first, words, reranking
+        )
+        return merged(found, sounds, options.k) if sounds else found
+
+    def _seen_or_said(
+        self, context: Context, first: Nearest | None, words: Words, reranking: Reranking | None
+    ) -> list[Hit]:
         question, options = context.query.question, context.options
         wanted = passages_wanted(question)
         if wanted or (context.query.is_listing and context.modalities == (SPEECH,)):

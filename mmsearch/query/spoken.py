@@ -1,8 +1,9 @@
 """Spoken moments beside pictures: which queries look for them, how relevant they are, and both lists as one.
 
 Two texts always lie closer than a text and a picture, so spoken passages are searched for by themselves, and only their
-relevance is compared with that of pictures. It is on a sharper scale: most queries are about what can be seen, so a
-passage must fit better than what nearly all generic queries find among the passages of the index.
+relevance is compared with that of pictures. Most queries are about what can be seen: a passage that only means
+something alike comes before pictures that hardly fit, and before others only where it fits better than what nearly all
+generic queries find among the passages of the index.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ from mmsearch.query.question import Question
 from mmsearch.store.base import Speech, Store
 
 SPEECH = "speech"
-MOST, HINT, HINT_POWER, SURE_POWER = 0.15, 0.3, 8, 200
-"""The scale of `relevance_of_speech`: by its meaning alone a passage comes before pictures that hardly fit, up to
-``MOST``, and only where it fits better than nearly all generic queries do (benchmarks/sound.py)."""
-FITS = 0.02
+MOST, HINT, HINT_POWER, SURE_POWER = 0.15, 0.19, 0.5, 200
+"""The scale of `relevance_of_speech`: by its meaning alone a passage has up to ``HINT`` of ``MOST`` where it fits as
+generic queries do, which few pictures have that are right, and all of it where it fits better than nearly all of them
+(benchmarks/sound.py, chosen on ``CHOOSING`` and on Flickr8k dev)."""
+WORD, PHRASE = 0.92, 14
+"""The doubt that one shared word leaves, and the number of words from which on each counts for much more: one may be
+there by chance, a dozen are not (``1 − WORD^(1 + (words − 1)² / PHRASE)``)."""
+FITS = 0.015
 """Below this relevance a passage is of no use to anybody who did not ask for speech."""
 _WORD = re.compile(r"\w+")
 
@@ -55,30 +60,30 @@ def without_speech(question: Question, options: SearchOptions, store: Store) -> 
 
 def relevance_of_speech(share: float | None, words_found: float, words: int) -> float | None:
     """Of a passage: ``share`` of generic queries whose best passage fits worse, 0 to 1; ``words_found``: what share of
-    the query's ``words`` words are in it. One common word is little, and each further one takes
-    8 % of the doubt: most queries are about what can be seen, and their words are common ones.
+    the query's ``words`` words are in it.
     """
     if share is None and not words_found:
         return None
     by_meaning = 0.0 if share is None else MOST * (HINT * share**HINT_POWER + (1 - HINT) * share**SURE_POWER)
-    return max(by_meaning, words_found**4 * (1 - 0.92**words))
+    doubt = float(WORD ** (1 + (words - 1) ** 2 / PHRASE))
+    return max(by_meaning, words_found**4 * (1 - doubt))
 
 
-def merged(pictures: Sequence[Hit], spoken: Sequence[Hit], k: int) -> list[Hit]:
-    """Both lists as one, by relevance, in the order that each has; at equal relevance pictures come first. Where it is
-    not known, the lists take turns.
+def merged(first: Sequence[Hit], second: Sequence[Hit], k: int) -> list[Hit]:
+    """Both lists as one, by relevance, in the order that each has; at equal relevance the first one comes first. Where
+    it is not known, the lists take turns.
     """
     taken: list[Hit] = []
-    first, second = list(pictures), list(spoken)
-    while len(taken) < k and (first or second):
-        if not first or not second:
-            source = first or second
+    left, right = list(first), list(second)
+    source = right
+    while len(taken) < k and (left or right):
+        known = [each[0].relevance if each else None for each in (left, right)]
+        if not left or not right:
+            source = left or right
+        elif known[0] is None or known[1] is None:
+            source = left if source is right else right
         else:
-            known = (first[0].relevance, second[0].relevance)
-            if None in known:
-                source = second if taken and taken[-1].modality != SPEECH else first
-            else:
-                source = second if known[1] > known[0] else first  # type: ignore[operator]
+            source = right if known[1] > known[0] else left
         taken.append(replace(source.pop(0), rank=len(taken) + 1))
     return taken
 

@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mmsearch.core.errors import EncoderMismatch
+from mmsearch.core.errors import EncoderMismatch, UsageError
 from mmsearch.core.types import DocumentInfo, EncoderSpec, MediaInfo, Modality
 from mmsearch.filters import Spoken, Where
 from mmsearch.models.rerankers.base import RerankerSpec
@@ -143,6 +143,30 @@ class CachedTokens(Protocol):
         """(n, *token_shape)."""
 
 
+class SoundWindow(NamedTuple):
+    """Some seconds of sound in a document, its cosine with what was asked for, and its vector (dim,). The segment has
+    no id that a store resolves: it lies in a space of its own.
+    """
+
+    segment: Segment
+    cosine: float
+    vector: FloatArray
+
+
+class Sounds(Protocol):
+    """The windows of sound that a store keeps, in the space of an encoder of sounds."""
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """Whose space it is; its ``name`` opens the encoder (`mmsearch.models.sounds`)."""
+
+    def nearest(self, vector: FloatArray, k: int, where: Where | None) -> list[SoundWindow]:
+        """The best window of each of the ``k`` nearest documents that satisfy ``where``, best first."""
+
+    def of_document(self, vector: FloatArray, document: int) -> SoundWindow | None:
+        """The window of a document that fits best; ``None`` where nothing is known to sound in it."""
+
+
 class NoTokens:
     """Those of a store that keeps none."""
 
@@ -175,7 +199,10 @@ class NewDocument:
     """A document to be stored in place of the one at ``path`` of ``root``, if there is one.
 
     ``root`` is a folder, or ``dataset:NAME`` where nothing need lie at the path. ``hash`` names the bytes: documents
-    with equal ones share their segments, whose order is that of their vectors.
+    with equal ones share their segments, whose order is that of their vectors. ``decoding``: how segments were made of
+    them, where a store may be asked for that (`Store.files`); then equal bytes share only those made in the same way.
+    ``sidecars``: what lies beside the file and is about it, see `mmsearch.sources.FileEntry`; ``own``: what the file
+    says of itself, where ``info`` has something else from there.
     """
 
     path: str
@@ -187,11 +214,35 @@ class NewDocument:
     size: int = 0
     mtime_ns: int = 0
     caption: str | None = None
+    decoding: str = ""
+    sidecars: str = ""
+    own: MediaInfo | None = None
 
     @property
     def place(self) -> str:
         """Its absolute path; of one of a dataset, as it was given."""
         return self.path if self.root.startswith(DATASET) else f"{self.root.rstrip('/')}/{self.path}"
+
+
+class StoredFile(NamedTuple):
+    """What is known of a file from the last run; ``path`` is that in its root."""
+
+    id: int
+    path: str
+    size: int
+    mtime_ns: int
+    hash: bytes
+    decoding: str
+    sidecars: str
+
+
+class StoredContent(NamedTuple):
+    """What was made of some bytes, with its vectors, float32 (n, dim). ``info`` is what they say themselves."""
+
+    modality: Modality
+    info: MediaInfo
+    segments: Sequence[NewSegment]
+    vectors: FloatArray
 
 
 class Exported(NamedTuple):
@@ -249,6 +300,12 @@ class Store(ABC):
     @abstractmethod
     def refresh(self) -> None:
         """Reads the version that is committed now."""
+
+    def reader(self) -> Store:
+        """An object that goes on reading the vectors of this encoder, whatever this one turns to with `refresh`; closed
+        with this one.
+        """
+        return self
 
     def is_stale(self) -> bool:
         """Whether the ids of this version can no longer be resolved: segments were renumbered, or vectors are gone."""
@@ -430,6 +487,12 @@ class Store(ABC):
         """Of those of some segments that are passages of speech, by id."""
         return {}
 
+    # Sounds
+
+    def sounds(self) -> Sounds | None:
+        """What sounds in videos and recordings; ``None`` where nobody listened."""
+        return None
+
     # What others keep with it
 
     @abstractmethod
@@ -466,12 +529,45 @@ class Store(ABC):
     def delete(self, where: Where | None) -> int:
         """Removes the documents that satisfy it (``None``: all); returns how many."""
 
+    def drop(self, documents: Sequence[int]) -> int:
+        """Removes documents by id; returns how many there were."""
+        raise UsageError(f"{self.place} cannot remove single documents")
+
+    # Files. What is indexed from folders must be found again by path and by content. Index directories have more of
+    # this in their catalogue, which `mmsearch.pipeline` reads.
+
+    def files(self, root: str, below: str = "") -> Iterator[StoredFile]:
+        """The documents at or below a path in a root, in no order."""
+        raise UsageError(f"{self.place} cannot be filled from folders: import an export into it")
+
+    def contents(self, keys: Sequence[tuple[bytes, str]]) -> dict[tuple[bytes, str], StoredContent]:
+        """Of some contents, by hash and decoding, those that there are."""
+        raise UsageError(f"{self.place} cannot be filled from folders: import an export into it")
+
+    def remembered(self, kind: str, root: str = "") -> dict[str, list[Any]]:
+        """What `remember` kept of a kind, by path; of all roots, by root and path with a NUL between, without one."""
+        return {}
+
+    def remember(self, kind: str, root: str, values: Mapping[str, list[Any] | None]) -> None:
+        """Keeps plain values by path: folders that were indexed, files that were skipped. ``None`` forgets."""
+        raise UsageError(f"{self.place} cannot be filled from folders: import an export into it")
+
+    def beside(self, spec: EncoderSpec, name: str) -> Store:
+        """The store of the vectors of another encoder beside these, made where there is none: to be filled, and then
+        switched to. Closed with this one.
+        """
+        raise UsageError(f"{self.place} has room for the vectors of one encoder alone")
+
+    def damaged(self) -> Iterator[tuple[str, str]]:
+        """Documents that are not whole, by path, and what is wrong with each."""
+        return iter(())
+
     @abstractmethod
-    def switch(self, spec: EncoderSpec, name: str) -> None:
+    def switch(self, spec: EncoderSpec, name: str, *, partly: bool = False) -> None:
         """Lets the vectors of another encoder be searched, which must be there; ``name`` opens it.
 
         Raises:
-            UsageError: there are none of it, or not of all documents.
+            UsageError: there are none of it, or not of all documents, unless ``partly``.
         """
 
 

@@ -1,6 +1,7 @@
 """Which store an address means. Nothing of a store is imported before one is opened.
 
     a name, a path, local:PATH     an index directory
+    milvus://HOST:PORT/NAME, milvus:PATH.db     a Milvus server, a file of milvus-lite
     SCHEME:REST, SCHEME://REST     what an installed package brings as an entry point SCHEME in ``mmsearch.stores``
 
 The object of an entry point is a `StoreFamily`, or a class of them.
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 Address = str | os.PathLike[str]
 LOCAL = "local"
 STORES: Registry[StoreFamily | type[StoreFamily]] = Registry(
-    "mmsearch.stores", "store", {LOCAL: "mmsearch.store.local.store:LocalFamily"}
+    "mmsearch.stores",
+    "store",
+    {LOCAL: "mmsearch.store.local.store:LocalFamily", "milvus": "mmsearch.store.milvus.store:MilvusFamily"},
 )
 """Families by the schemes of their addresses."""
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):(?://)?(.+)", re.DOTALL)

@@ -14,6 +14,7 @@ from mmsearch.sources import located
 from mmsearch.store.local.catalogue import checks
 from mmsearch.store.local.catalogue.checksums import is_file_wrong, renew_rows, seal_vectors, wrong_codes
 from mmsearch.store.local.catalogue.reranker_cache import live_places, token_table
+from mmsearch.store.local.catalogue.sounds import bad_sounds, forget_sounds
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.files.tokens import TokenFile
 from mmsearch.store.local.store import is_calibration_damaged
@@ -82,6 +83,7 @@ def _mend_index(index: IndexDirectory, changed: Sequence[str]) -> None:
             checks.mend_rows(catalogue, space.id, rows, useless)
         broken = [content for content, _ in checks.incomplete_contents(catalogue, index.space().id)]
         checks.mend_contents(catalogue, index.space().id, keep=lasting_contents(index, broken))
+        forget_sounds(catalogue, [content for content, _ in bad_sounds(catalogue)])
         catalogue.drop_empty_roots(keep=[scope.root_id for scope in catalogue.kept_scopes()])
     for space in catalogue.spaces():
         vectors = index.vector_file(space)

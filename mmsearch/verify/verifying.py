@@ -16,6 +16,7 @@ from mmsearch.store.local.catalogue import Root, Space, checks
 from mmsearch.store.local.catalogue.checksums import is_file_wrong, wrong_codes, wrong_rows
 from mmsearch.store.local.catalogue.closing import Closed, log_has_content, set_aside_of
 from mmsearch.store.local.catalogue.reranker_cache import live_places, token_table
+from mmsearch.store.local.catalogue.sounds import bad_sounds
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.files.tokens import TokenFile
 from mmsearch.store.local.store import is_calibration_damaged
@@ -49,7 +50,7 @@ def verify(index: IndexDirectory, *, read_bytes: bool = False, seen: Seen = lamb
     differences = [*_integrity(index, space), *_catalogue(index, space), *_stray_files(index)]
     for each in catalogue.spaces():
         differences += _vectors(index, each)
-    differences += _tokens(index)
+    differences += [*_tokens(index), *_sounds(index)]
     files, on_disk = _disk(index, seen)
     differences += on_disk
     if read_bytes:
@@ -155,6 +156,13 @@ def _vectors(index: IndexDirectory, space: Space) -> Iterator[Difference]:
         is_lost = contents.get(row) in lasting
         detail = f"row {row} is not the vector that was committed" + (f": {CANNOT_BE_READ}" if is_lost else "")
         yield Difference("lost vector" if is_lost else "bad vector", owners.get(row, space.file), detail)
+
+
+def _sounds(index: IndexDirectory) -> Iterator[Difference]:
+    """Whether the windows of sound are those that were committed."""
+    for _, path in bad_sounds(index.catalogue):
+        detail = "a window of its sound is not what was committed: `mmsearch index --sounds` listens to it again"
+        yield Difference("bad sounds", path, detail)
 
 
 def _tokens(index: IndexDirectory) -> Iterator[Difference]:

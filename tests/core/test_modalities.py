@@ -19,10 +19,10 @@ from mmsearch.core.modalities import (
 
 
 def test_mmsearch_s_own() -> None:
-    assert MODALITIES.own == ("image", "video", "text", "sound", "speech")
+    assert MODALITIES.own == ("image", "video", "text", "sound", "speech", "audio")
     assert names_in("visual") == names_with_pictures() == ("image", "video")
-    assert names_in("text") == ("text", "sound", "speech")
-    assert [spec_of(name).is_sampled for name in MODALITIES.own] == [False, True, False, False, False]
+    assert names_in("text") == ("text", "sound", "speech", "audio")
+    assert [spec_of(name).is_sampled for name in MODALITIES.own] == [False, True, False, False, False, False]
     assert is_passages(("text",)) and not is_passages(("text", "image")) and not is_passages(None)
     check_names(MODALITIES.own)
 
@@ -30,10 +30,8 @@ def test_mmsearch_s_own() -> None:
 def test_one_that_nobody_describes_is_taken_for_text() -> None:
     present = {"image", "smell"}
     assert (group_of("smell"), has_pictures("smell"), spec_of("smell").is_sampled) == ("text", False, False)
-    assert names_in("text", present) == ("text", "sound", "speech", "smell") and names_in("visual", present) == (
-        "image",
-        "video",
-    )
+    assert names_in("text", present) == ("text", "sound", "speech", "audio", "smell")
+    assert names_in("visual", present) == ("image", "video")
     with pytest.raises(UsageError, match="no such modality: smell; there are image, video, text"):
         check_names(["text", "smell"])
 

@@ -249,6 +249,6 @@ class MemoryStore(Store):
             one.hash = one.hash if one.hash in hashes else b"gone"
         return before - len(self.documents)
 
-    def switch(self, spec: EncoderSpec, name: str) -> None:
+    def switch(self, spec: EncoderSpec, name: str, *, partly: bool = False) -> None:
         if spec != self.spec:
             raise UsageError("there are no vectors of another encoder")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,8 @@ from mmsearch.media.sound.subtitles import cleaned, normal_language
 RATE = 16_000
 """Samples a second that recognisers of speech hear."""
 BLOCK_S = 10.0
+SILENT = 1e-4
+"""Samples that are nowhere above this are silence: a step or three of 16 bits."""
 _TEXT_CODECS = {"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"}
 _UNSAID_S = 5.0
 """Seconds for which a subtitle is taken to stand whose packet does not say."""
@@ -129,8 +131,8 @@ def has_sound(container: Any) -> bool:
     return any(stream.codec_context is not None for stream in container.streams.audio)
 
 
-def sound_of(path: Path, data: bytes | None = None) -> Iterator[npt.NDArray[np.float32]]:
-    """The sound of a file, as one channel of `RATE` samples a second, −1 to 1, (n,) each, `BLOCK_S` seconds at once.
+def sound_of(path: Path, data: bytes | None = None, rate: int = RATE) -> Iterator[npt.NDArray[np.float32]]:
+    """The sound of a file, as one channel of ``rate`` samples a second, −1 to 1, (n,) each, `BLOCK_S` seconds at once.
 
     Sample 0 is second 0 of the presentation: silence stands where a track begins later, or has a hole. Damaged packets
     are left out; what follows stays at its time.
@@ -146,8 +148,8 @@ def sound_of(path: Path, data: bytes | None = None) -> Iterator[npt.NDArray[np.f
             raise MediaError("no sound in it")
         stream = streams[0]
         origin = float(container.start_time or 0) / 1e6
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
-        blocks = _Blocks()
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+        blocks = _Blocks(rate)
         for frame in _frames(container, stream):
             at = None if frame.time is None else frame.time - origin
             yield from blocks.put_at(at)
@@ -186,17 +188,18 @@ class _Blocks:
     LATE_S = 0.3
     """Seconds by which a frame may be off before silence is put in: clocks of containers are coarse."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
         self._waiting: list[npt.NDArray[np.float32]] = []
         self._held = 0
         self._done = 0
 
     def put_at(self, at_s: float | None) -> Iterator[npt.NDArray[np.float32]]:
         """What comes next begins at that time."""
-        missing = 0 if at_s is None else round(at_s * RATE) - self._done
-        if missing > self.LATE_S * RATE:
+        missing = 0 if at_s is None else round(at_s * self._rate) - self._done
+        if missing > self.LATE_S * self._rate:
             while missing > 0:
-                part = min(missing, int(BLOCK_S * RATE))
+                part = min(missing, int(BLOCK_S * self._rate))
                 yield from self.put(np.zeros(part, dtype=np.float32))
                 missing -= part
 
@@ -204,7 +207,7 @@ class _Blocks:
         self._waiting.append(samples)
         self._held += len(samples)
         self._done += len(samples)
-        if self._held >= BLOCK_S * RATE:
+        if self._held >= BLOCK_S * self._rate:
             yield from self.rest()
 
     def rest(self) -> Iterator[npt.NDArray[np.float32]]:
@@ -212,3 +215,22 @@ class _Blocks:
             block = np.concatenate(self._waiting)
             self._waiting, self._held = [], 0
             yield block
+
+
+def windows_of(
+    blocks: Iterable[npt.NDArray[np.float32]], rate: int, window_s: float
+) -> Iterator[tuple[float, npt.NDArray[np.float32]]]:
+    """Sound cut into windows of ``window_s`` seconds, each with the second at which it begins; those in which nothing
+    can be heard are left out, and so is a rest of less than a second of a longer recording.
+    """
+    size, start = round(window_s * rate), 0
+    held = np.zeros(0, dtype=np.float32)
+    for block in blocks:
+        held = np.concatenate([held, np.nan_to_num(block, posinf=1.0, neginf=-1.0)])  # WAV can hold what is no number
+        while len(held) >= size:
+            window, held = held[:size], held[size:]
+            if np.abs(window).max() > SILENT:
+                yield start / rate, window
+            start += size
+    if len(held) and (start == 0 or len(held) >= rate) and np.abs(held).max() > SILENT:
+        yield start / rate, held

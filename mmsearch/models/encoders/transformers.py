@@ -91,13 +91,13 @@ class TransformersFamily(EncoderFamily):
 
     def check(self, name: str) -> None:
         """See :meth:`EncoderFamily.check`."""
-        _locate(name)
+        locate(name)
 
     def open(self, name: str, options: EncoderOptions, *, texts_only: bool = False) -> Encoder:
         """See :meth:`EncoderFamily.open`."""
         from mmsearch.models.encoders.exported import open_best
 
-        files = HubFiles(name, _locate(name))
+        files = HubFiles(name, locate(name))
         whole = lambda: TransformersEncoder(files.directory, name, options)  # noqa: E731
         return open_best(files, options, whole, texts_only=texts_only)
 
@@ -343,7 +343,7 @@ def _weights(files: Collection[str]) -> list[str]:
     return []
 
 
-def _locate(name: str) -> Path:
+def locate(name: str) -> Path:
     """The directory of a model that is whole on this machine."""
     if name.startswith(DIRECTORY_PREFIX):
         directory = Path(name.removeprefix(DIRECTORY_PREFIX))
@@ -393,7 +393,7 @@ def _load(directory: Path, name: str) -> tuple[Any, Any, Any]:
     make_torchvision_importable()
     # Pillow's resizing everywhere: it is that of training, needs no torchvision, and gives the same on every machine.
     pillow: dict[str, Any] = {"use_fast": False} if transformers.__version__ < "5" else {"backend": "pil"}
-    with offline(), _quiet(transformers):
+    with offline(), quiet(transformers):
         try:
             place = str(directory)
             model = transformers.AutoModel.from_pretrained(place, local_files_only=True)
@@ -408,7 +408,7 @@ def _load(directory: Path, name: str) -> tuple[Any, Any, Any]:
 
 
 @contextlib.contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def quiet(transformers: Any) -> Iterator[None]:
     """Inside, transformers writes neither log lines nor progress bars to the terminal."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -5,7 +5,9 @@ import { thumbnail } from "./api.js";
 import { selection } from "./selection.js";
 
 const HOLD_MS = 450;  // so long a finger rests on a picture that is to be selected
-export const isSound = (item) => item.modality === "sound" || (item.modality === "speech" && SOUNDS.test(item.path));
+/** Whether it is a part of a video or recording: what is said in it, or how it sounds. */
+export const isInside = (item) => item.modality === "speech" || item.modality === "audio";
+export const isSound = (item) => item.modality === "sound" || (isInside(item) && SOUNDS.test(item.path));
 const SOUNDS = /\.(mp3|m4a|m4b|aac|wav|flac|ogg|oga|opus|wma|aiff?|mka)$/i;
 export const isText = (item) => item.modality === "text";
 export const hasPicture = (item) => !isText(item) && !isSound(item);
@@ -19,7 +21,7 @@ export function momentName(item) {
 
 /** What a screen reader says of a cell. */
 function spoken(item) {
-  const kind = { image: "photo", video: "video", sound: "recording", text: "text", speech: "said" }[item.modality] ?? item.modality;
+  const kind = { image: "photo", video: "video", sound: "recording", text: "text", speech: "said", audio: "heard" }[item.modality] ?? item.modality;
   const day = (item.date ?? item.document?.date ?? "").slice(0, 10);
   return [nameOf(item.path), kind, momentName(item), day].filter(Boolean).join(", ");
 }
@@ -91,6 +93,7 @@ export class Cell {
     if (item.modality === "video") this.badge.append(icon("play"), isHit ? momentName(item) : length ? clock(length) : "");
     else if (isSound(item)) this.badge.append(icon("sound"), momentName(item) || (length ? clock(length) : ""));
     else if (item.modality === "speech") this.badge.append(icon("said"), momentName(item));
+    else if (item.modality === "audio") this.badge.append(icon("sound"), momentName(item));
     else if (isText(item)) this.badge.append(icon("text"));
     this.mark();
   }

@@ -1,7 +1,7 @@
 // What a search found: matches, and behind them a few weaker ones.
 
 import { ask } from "./api.js";
-import { Cell, isText, momentName } from "./cells.js";
+import { Cell, isInside, isText, momentName } from "./cells.js";
 import { counted, kept, make, nameOf } from "./dom.js";
 import { rove } from "./keys.js";
 import { selection } from "./selection.js";
@@ -95,7 +95,7 @@ export class Results {
     bar.firstChild.style.width = `${Math.round(100 * Math.max(0, hit.relevance ?? 0))}%`;
     const copies = hit.duplicates?.length ? `+${counted(hit.duplicates.length, "near-duplicate")}` : "";
     const figure = kept.get("numbers", false) && hit.relevance !== null ? hit.relevance.toFixed(2) : "";
-    const moment = hit.modality === "video" || hit.modality === "speech" || isText(hit) ? "" : momentName(hit);
+    const moment = hit.modality === "video" || isInside(hit) || isText(hit) ? "" : momentName(hit);
     const said = hit.modality === "speech" && hit.text ? `“${hit.text}”` : "";
     const below = make("span", { class: "below", title: hit.path },
       make("span", { class: "name" }, said || nameOf(hit.path)),

@@ -1,7 +1,7 @@
 // One document, as large as the window: shown, explained, and what can be done with it.
 
 import { ask, askBlob, fileAddress, thumbnail } from "./api.js";
-import { hasPicture, isSound, isText, momentName } from "./cells.js";
+import { hasPicture, isInside, isSound, isText, momentName } from "./cells.js";
 import { $, bytes, clock, copyText, dateName, folderOf, iconButton, kept, make, nameOf, toast } from "./dom.js";
 import { filter, folderFilter, wordsOf } from "./language.js";
 import { Player } from "./player.js";
@@ -137,7 +137,7 @@ export class Viewer {
 
   /** What stands on the stage. */
   shown(item) {
-    const isFilm = item.modality === "video" || item.modality === "speech";
+    const isFilm = item.modality === "video" || isInside(item);
     if (isSound(item) || isFilm) {
       const sound = isSound(item);
       this.player = new Player(fileAddress(item.path), {

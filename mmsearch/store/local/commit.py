@@ -30,6 +30,7 @@ from mmsearch.store.local.catalogue.reranker_cache import (
     renumber_tokens,
     token_table,
 )
+from mmsearch.store.local.catalogue.sounds import SoundContent, put_sounds
 from mmsearch.store.local.catalogue.speech import HeardContent, put_heard
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.files.rows import RowFile
@@ -128,6 +129,8 @@ class Batch:
     texts: list[ContentText] = field(default_factory=list)
     heard: list[tuple[HeardContent, Floats]] = field(default_factory=list)
     """What is said in contents that are in the index, and the vectors (n, dim) of its passages."""
+    sounds: list[SoundContent] = field(default_factory=list)
+    """What sounds in contents that are in the index, with vectors of the encoder of sounds."""
     imported: Imported | None = None
 
     def __bool__(self) -> bool:
@@ -196,6 +199,8 @@ def commit(index: IndexDirectory, batch: Batch) -> Committed:
             catalogue.put_skipped(*(getattr(skipped, part.name) for part in fields(skipped)))
         for text in batch.texts:
             put_reading(catalogue, text.content_id, text.reader, text.lines, text.problem)
+        for sounding in batch.sounds:
+            put_sounds(catalogue, sounding)
     imported = (0, 0) if bulk is None else (len(bulk.known), bulk.replaced)
     return Committed(contents, written, removed, *imported)
 

@@ -470,6 +470,29 @@ def m015_speech(db: Database) -> None:
         db.execute(statement)
 
 
+def m016_sounds(db: Database) -> None:
+    """What sounds in videos and recordings: see `mmsearch.store.local.catalogue.sounds`."""
+    for statement in (
+        """CREATE TABLE sound_encoder (         -- whose windows there are; one row at most
+            id INTEGER PRIMARY KEY CHECK (id = 1),
+            spec TEXT NOT NULL                  -- JSON of an EncoderSpec
+        ) STRICT""",
+        """CREATE TABLE listened (
+            content_id INTEGER PRIMARY KEY REFERENCES contents(id) ON DELETE CASCADE,
+            problem TEXT
+        ) STRICT""",
+        """CREATE TABLE sounds (                  -- windows of sound
+            content_id INTEGER NOT NULL REFERENCES contents(id) ON DELETE CASCADE,
+            start_s REAL NOT NULL,
+            end_s REAL NOT NULL,
+            vector BLOB NOT NULL,               -- float16, little-endian
+            checksum BLOB NOT NULL,             -- 8 bytes of BLAKE2b of the vector
+            PRIMARY KEY (content_id, start_s)
+        ) STRICT""",
+    ):
+        db.execute(statement)
+
+
 STEPS: tuple[Callable[[Database], None], ...] = (
     m001_documents_and_vectors,
     m002_captions_scopes_archives,
@@ -486,6 +509,7 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m013_plain_words,
     m014_what_is_written_beside,
     m015_speech,
+    m016_sounds,
 )
 
 

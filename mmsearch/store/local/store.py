@@ -77,11 +77,13 @@ from mmsearch.store.local.catalogue.matching import (
 )
 from mmsearch.store.local.catalogue.read_text import has_readings, pictures_with, texts_of_rows
 from mmsearch.store.local.catalogue.rows import Found
+from mmsearch.store.local.catalogue.sounds import sound_encoder
 from mmsearch.store.local.catalogue.speech import is_anything_said, parted, speech_of_rows, spoken_rows, unheard
 from mmsearch.store.local.commit import Batch, EncodedContent, PlacedDocument, commit
 from mmsearch.store.local.directory import IndexDirectory, keep_private
 from mmsearch.store.local.reranker_cache import tokens_at_hand
 from mmsearch.store.local.searching import Restriction, Search
+from mmsearch.store.local.sounds import LocalSounds
 from mmsearch.store.local.vectors import Vectors
 from mmsearch.store.local.where import column_of, register_functions, to_condition
 from mmsearch.store.registry import local_path
@@ -128,6 +130,7 @@ class LocalStore(Store):
         self._owned: RowOwners | None = None
         self._matrix = self.directory.matrix(self.space)
         self._calibration: tuple[dict[str, Any], Columns] | None = None
+        self._sounds: LocalSounds | None = None
 
     def _committed(self) -> Hashable:
         catalogue = self.directory.catalogue
@@ -478,6 +481,16 @@ class LocalStore(Store):
         """See `Store.speech`."""
         return speech_of_rows(self.directory.catalogue, self.space.id, ids)
 
+    # Sounds
+
+    def sounds(self) -> LocalSounds | None:
+        """See `Store.sounds`; the vectors are read at first need."""
+        spec = sound_encoder(self.directory.catalogue)
+        with self._guard:
+            if spec is not None and self._sounds is None:
+                self._sounds = LocalSounds(self.directory, spec, self.matching)
+            return self._sounds
+
     # What others keep with it
 
     def columns(self, ids: IdArray) -> Columns:
@@ -611,12 +624,12 @@ class LocalStore(Store):
         self.refresh()
         return removed
 
-    def switch(self, spec: EncoderSpec, name: str) -> None:
+    def switch(self, spec: EncoderSpec, name: str, *, partly: bool = False) -> None:
         """See `Store.switch`; filling in the vectors of an encoder is `mmsearch.switch`."""
         with self.directory.writing() as writer:
             space = writer.space_of(spec)
             counts = None if space is None else coverage(writer.catalogue, space.id)
-            if counts is None or counts.covered < counts.documents:
+            if counts is None or (counts.covered < counts.documents and not partly):
                 raise UsageError(f"the index lacks vectors of {spec.describe()}: fill them in with `mmsearch switch`")
             writer.with_manifest(model=name, encoder=spec, recipe="exact", vector_index=None)
         self._given = None

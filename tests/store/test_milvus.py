@@ -1,0 +1,102 @@
+"""The contract on milvus-lite, and on a real Milvus 2.3.5 server (slow)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmsearch.core.errors import IndexMissing, UsageError
+from mmsearch.store.base import Store
+from mmsearch.store.registry import family_of, open_store
+from tests.store.contract import SPEC, Contract
+
+pytest.importorskip("pymilvus", reason="pymilvus is not installed")
+
+
+class Milvus(Contract):
+    """One store for all tests, emptied before each: to make a collection takes a server seconds."""
+
+    @pytest.fixture(scope="class")
+    def address(self) -> Any:
+        raise NotImplementedError
+
+    @pytest.fixture(scope="class")
+    def made(self, address: str) -> Iterator[Store]:
+        store = family_of(address).create(address, SPEC.name, SPEC)
+        yield store
+        store.close()
+
+    @pytest.fixture
+    def store(self, made: Store) -> Store:
+        made.delete(None)
+        return made
+
+    def test_another_object_reads_what_was_written(self, filled: Any, address: str) -> None:
+        store, _ = filled
+        if store.address.is_file:
+            pytest.skip("milvus-lite: a file is open once at a time")
+        other = open_store(address)
+        before = other.version
+        assert other.count() == 200 and other.version == store.version and other.spec == SPEC
+        assert store.delete(None) == 200
+        assert other.version == before
+        other.refresh()
+        assert other.version == store.version != before and other.count() == 0
+        other.close()
+
+    def test_there_is_one_index_at_an_address(self, made: Store, address: str) -> None:
+        if made.address.is_file:  # type: ignore[attr-defined]
+            pytest.skip("milvus-lite: a file is open once at a time")
+        with pytest.raises(UsageError, match="already"):
+            family_of(address).create(address, SPEC.name, SPEC)
+
+
+class TestMilvusLite(Milvus):
+    @pytest.fixture(scope="class")
+    def address(self, tmp_path_factory: pytest.TempPathFactory) -> str:
+        pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
+        return f"milvus:{tmp_path_factory.mktemp('lite')}/store.db"
+
+
+class TestMilvusLiteByRuns(Milvus):
+    """As on a server that cannot look inside of texts."""
+
+    @pytest.fixture(scope="class")
+    def address(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+        pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("mmsearch.store.milvus.store._has_infix", lambda *_: False)
+            yield f"milvus:{tmp_path_factory.mktemp('runs')}/store.db"
+
+
+@pytest.mark.slow
+class TestMilvusServer(Milvus):
+    @pytest.fixture(scope="class")
+    def address(self, milvus_server: str) -> str:
+        return f"{milvus_server}/contract?index=flat"
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("milvus://user:secret@host/photos", "MMSEARCH_MILVUS_PASSWORD"),
+        ("milvus://host/a-b", "no name of a collection"),
+        ("milvus:photos", "milvus:PATH.db"),
+        ("milvus://host:1/photos?what=1", "unknown options"),
+        ("milvus://host:1/photos?index=ivf", "flat, hnsw"),
+    ],
+)
+def test_what_is_no_address_is_refused(address: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        open_store(address)
+
+
+def test_where_nothing_is_there_is_no_index(tmp_path: Path) -> None:
+    address = f"milvus:{tmp_path}/none.db"
+    assert not family_of(address).exists(address)
+    with pytest.raises(IndexMissing):
+        open_store(address)
+    assert not list(tmp_path.iterdir())
