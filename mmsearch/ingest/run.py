@@ -152,13 +152,13 @@ class _Run:
         return IngestOptions.from_kept(kept).decode_options(self._encoder)
 
     def _fill(self, artefact: Artefact, executor: Executor) -> bool:
-        return fill(artefact, executor, lambda: contextlib.nullcontext(self._index), self._progr    def _engine(self) -> Executor:
+        return fill(artefact, executor, lambda: contextlib.nullcontext(self._index), self._progress)
+
+    def _engine(self) -> Executor:
         """What reads and encodes new files."""
         if self._options.engine is None:
             return self._executor()
         return executor_of(self._options, self._index.manifest.model, self._encoder.spec)
-
-ess)
 
     def _executor(self) -> ThreadExecutor:
         return ThreadExecutor(self._threads, self._options.memory_mb)
