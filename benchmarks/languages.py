@@ -11,6 +11,9 @@
   of ``coco/``. Everyday scenes: bathrooms, buses, pizza, which Flickr8k hardly has.
 - pairs: mean average precision of two object names at once ("狗 飞盘") on ``photos/``, those pairs that 1 photo or more
   shows.
+- relevance: of the first 10 hits for names, names in a phrase, and 500 captions of dev, what relevance promises on
+  average, how many are right, and the expected calibration error over ten bins, by the curve that ships, which was
+  fitted to English queries for the same photos; ``as if English``: the error with telling words counted as in English.
 - names: mean average precision of the 80 object names of ``coco_names.tsv`` on ``photos/``, as bare words; ``chosen``
   by the words themselves, ``said`` with the language given.
 """
@@ -19,6 +22,8 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +32,17 @@ from common.environment import data_folder
 from common.output import command_line, publish
 from PIL import Image
 
-from mmsearch.models.encoders.builtin import BuiltinEncoder
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+import fit_relevance as fitting
 
+from mmsearch.models.encoders.builtin import BuiltinEncoder
+from mmsearch.query.calibrate.calibration import fit_scale
+from mmsearch.query.fuse import content_words
+
+PHRASES = {
+    "en": "a photo of a {}", "zh": "一张{}的照片", "de": "ein Foto von {}", "fr": "une photo de {}",
+    "es": "una foto de {}",
+}  # fmt: skip
 FILES = {"en": "captions", **{code: f"captions_{code}" for code in ("zh", "de", "fr", "cs", "ar")}}
 
 
@@ -71,6 +85,8 @@ def own_captions(encoder: BuiltinEncoder, photos: np.ndarray, places: dict[str, 
         scores = encoder.encode_queries([row[code] for row in captions], code) @ photos.T
         before = (scores > scores[np.arange(len(own)), own][:, None]).sum(axis=1)
         found[code] = {f"R@{k}": round(100 * float((before < k).mean()), 1) for k in (1, 10)}
+        english = [encoder.is_read_as_english(row[code]) for row in captions]
+        found[code]["read as English"] = round(100 * sum(english) / len(english), 1)
     return found
 
 
@@ -88,6 +104,23 @@ def pairs_of_names(
         shown = [relevant[one["en"]] & relevant[other["en"]] for one, other in pairs]
         found[code] = round(float(np.mean([average_precision(*pair) for pair in zip(scores, shown, strict=True)])), 3)
     return found | {"pairs": len(pairs)}
+
+
+def relevance(
+    encoder: BuiltinEncoder, texts: list[str], right: np.ndarray, photos: np.ndarray, language: str
+) -> dict[str, float]:
+    """How well relevance holds for ``texts`` of which ``photos`` (n, dim) are ``right`` (texts, n)."""
+    reference = fit_scale(encoder.spec).reference
+    assert reference is not None and reference.curve is not None
+    hits = fitting.hits_of(texts, right.astype(float), photos, encoder, reference, language)
+    counted = np.log([max(1, len(content_words([text]))) for text in texts])
+    plain = replace(hits, n=np.repeat(counted[:, None], hits.n.shape[1], axis=1))
+    promised, as_english = (fitting.chances(reference.curve, one).ravel() for one in (hits, plain))
+    of = lambda chances: round(fitting.reliability(chances, hits.right.ravel())[0], 3)  # noqa: E731
+    return {
+        "promised": round(float(promised.mean()), 3), "right": round(float(hits.right.mean()), 3),
+        "expected calibration error": of(promised), "as if English": of(as_english),
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -124,6 +157,16 @@ def main() -> None:
         }
         for code in ("en", "zh", "de", "fr", "es")
     }  # fmt: skip
+    shown = np.array([relevant[row["en"]] for row in names])
+    held = {}
+    for code, phrase in PHRASES.items():
+        held[f"{code} names"] = relevance(encoder, [row[code] for row in names], shown, pictures, code)
+        phrases = [phrase.format(row[code]) for row in names]
+        held[f"{code} phrases"] = relevance(encoder, phrases, shown, pictures, code)
+    for name, pairs in captions.items():
+        some = pairs[:500]
+        own = np.array([photo for photo, _ in some])[:, None] == np.arange(len(dev))
+        held[f"{name} captions"] = relevance(encoder, [text for _, text in some], own, photos, name.split()[0])
     figures = {name: recalls(encoder, pairs, photos) for name, pairs in captions.items()}
     others = sorted((data / "coco/images").iterdir())[: 1000 - len(labels)]
     places = {label["image"]: place for place, label in enumerate(labels)}
@@ -131,7 +174,7 @@ def main() -> None:
     publish(
         "languages",
         {
-            "captions": figures, "english": chosen, "own captions": outside, "names": precision,
+            "captions": figures, "english": chosen, "own captions": outside, "relevance": held, "names": precision,
             "pairs": pairs_of_names(encoder, names, relevant, pictures),
         },
         options,

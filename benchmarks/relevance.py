@@ -8,19 +8,16 @@
   captions, is one library); the libraries are those of ``scripts/fit_relevance.py``.
 - names: of those that a library shows, how many have no match on top, by that curve; and of those that it does not show
   how many are said not to be there. For the latter each name is searched for in the library without the photos of it.
-- languages: the same of translated names, in phrases as well, and of captions of Flickr8k dev, one a photo and source,
-  by the curve of the libraries with other photos; "English grammar": with telling words counted as in English.
 - rises: 300 queries of words by chance in each of three libraries, through `Index.search`: lists in which relevance
   rises, and in which a match stands behind a weaker one.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 import tempfile
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +34,10 @@ from mmsearch.models.encoders.base import Encoder
 from mmsearch.query import SearchOptions
 from mmsearch.query.calibrate.calibration import fit_scale
 from mmsearch.query.calibrate.fit import Reference
-from mmsearch.query.fuse import content_words
 from mmsearch.query.options import MATCH
 
 SAME = {"dev, names": "Flickr8k dev", "dev, captions": "Flickr8k dev"}
 QUERIES = 300
-PHRASES = {
-    "en": "a photo of a {}", "zh": "一张{}的照片", "de": "ein Foto von {}", "fr": "une photo de {}",
-    "es": "una foto de {}",
-}  # fmt: skip
 
 
 def left_out(found: dict[str, list[fitting.Hits]], name: str) -> fitting.Curve:
@@ -106,55 +98,6 @@ def absent(data: Path, encoder: Encoder, reference: Reference, curve: fitting.Cu
     }
 
 
-def in_languages(data: Path, encoder: Encoder, reference: Reference, found: dict[str, list[fitting.Hits]],
-                 cache: Path | None) -> Any:  # fmt: skip
-    """How relevance holds for queries in other languages than the curve was fitted on."""
-    files = sorted((data / "photos" / "images").iterdir())
-    labels = [json.loads(line) for line in (data / "photos" / "labels.jsonl").read_text(encoding="utf-8").splitlines()]
-    shows = {label["image"]: set(label["objects"]) for label in labels}
-    names = rows(Path(__file__).parent / "coco_names.tsv")
-    shown = np.array([[name["en"] in shows[file.name] for file in files] for name in names], dtype=float)
-    dev = (data / "flickr8k" / "dev.txt").read_text().split()
-    curves = {"photos": left_out(found, "photos"), "dev": left_out(found, "dev, captions")}
-    vectors = {
-        "photos": fitting.photo_vectors(encoder, files, cache),
-        "dev": fitting.photo_vectors(encoder, [data / "flickr8k" / "images" / name for name in dev], cache),
-    }
-    said = {}
-
-    def judge(what: str, texts: list[str], right: Any, photos: str, language: str) -> None:
-        hits = fitting.hits_of(texts, right, vectors[photos], encoder, reference, language)
-        as_english = [np.log(max(1, len(content_words([text])))) for text in texts]
-        plain = replace(hits, n=np.repeat(np.array(as_english)[:, None], hits.n.shape[1], axis=1))
-        promised = fitting.chances(curves[photos], hits)
-        said[what] = {
-            "promised": round(float(promised.mean()), 3), "right": round(float(hits.right.mean()), 3),
-            "expected calibration error": round(fitting.reliability(promised.ravel(), hits.right.ravel())[0], 3),
-            "English grammar": round(
-                fitting.reliability(fitting.chances(curves[photos], plain).ravel(), hits.right.ravel())[0], 3
-            ),
-        }  # fmt: skip
-
-    for code, template in PHRASES.items():
-        judge(f"{code} names", [name[code] for name in names], shown, "photos", code)
-        judge(f"{code} phrases", [template.format(name[code]) for name in names], shown, "photos", code)
-    for code in ("en", "zh", "de", "fr", "cs", "ar"):
-        first: dict[tuple[str, str], str] = {}
-        for row in rows(data / "flickr8k" / ("captions.tsv" if code == "en" else f"captions_{code}.tsv")):
-            first.setdefault((row.get("source") or "", row["image"]), row["caption"])
-        for source in sorted({source for source, _ in first}):
-            own = [(place, first[source, name]) for place, name in enumerate(dev) if (source, name) in first]
-            right = (np.array([place for place, _ in own])[:, None] == np.arange(len(dev))).astype(float)
-            judge(f"{code} captions {source}".strip(), [caption for _, caption in own], right, "dev", code)
-    return said
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    """A table with tabs."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-
-
 def rises(index: Index, words: list[str]) -> dict[str, int]:
     """Lists of words by chance."""
     random = np.random.default_rng(1)
@@ -202,7 +145,6 @@ def main() -> None:
         "reliability": {name: judged(found, name) for name in found},
         "names of the photos": without_a_match(found["photos"], curve),
         "absent names": absent(data, encoder, reference, curve, options.cache),
-        "languages": in_languages(data, encoder, reference, found, options.cache),
         "rises": counted,
     }
     publish("relevance", figures, options)

@@ -47,7 +47,7 @@ TEXTS = (
 )  # fmt: skip
 FILTERED = (
     "a dog type:image", "a beach path:1*", "children playing size:>0.1mp", "a red car -path:**/2*", "mountains path:3*",
-    "a man on a bike size:..0.3mp", "a dog after:2000", "snow before:2100",
+    "a man on a bike size:<0.3mp", "a dog after:2000", "snow before:2100",
 )  # fmt: skip
 EXCLUDING = ("a dog -water", "children -swing", "a man -bike -motorcycle", "a beach -people")
 WORDS = ("lake", "frisbee", "quarterback", "children 10")

@@ -27,12 +27,25 @@ SCALE = 20.0
 NAME_SCALE = 15.0
 PHOTO_SHARE = 0.5
 """How much of a caption's target is its own photo; the rest is spread as its English captions say."""
-RATE, HEAD_RATE, DECAY, WARM_UP = 3e-4, 5e-4, 0.01, 60
+DECAY, WARM_UP = 0.01, 60
 BATCH, PART = 256, 64
 """Texts of a step, and of one pass through the layers: texts of similar length, so that little is padded."""
 AVERAGE = 0.995
 NAME_WEIGHT, STRAIGHT_PENALTY, HIDDEN_PENALTY = 3.0, 100.0, 30.0
 STRAIGHT_REFIT, HIDDEN_REFIT = 30.0, 10.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """So many ``epochs``, with rates that fall along a cosine as if there were ``planned``."""
+
+    epochs: int
+    planned: int
+    rate: float
+    head_rate: float
+
+
+FIRST, SECOND = Stage(1, 2, 3e-4, 5e-4), Stage(2, 2, 2e-4, 3e-4)
 
 
 @dataclass(frozen=True)
@@ -200,11 +213,11 @@ def spread(ours: Tensor, theirs: Tensor, scale: float) -> Tensor:
 
 
 def learn(
-    net: MultilingualNet, kept: Kept, losses: Losses, epochs: int, each: int,
+    net: MultilingualNet, kept: Kept, losses: Losses, members: Sequence[int], stage: Stage, each: int,
     report: Callable[[MultilingualNet, int, float], None],
 ) -> None:  # fmt: skip
-    """Learns by gradient; ``report`` gets the net with the averages of its weights, the step and the mean loss, after
-    ``each`` steps.
+    """Learns from some of the texts by gradient; ``report`` gets the net with the averages of its weights, the step and
+    the mean loss, after ``each`` steps.
     """
     draw = torch.Generator().manual_seed(1)
     learned = [*net.layers[-OPEN:].parameters(), *net.head.parameters()]
@@ -214,18 +227,18 @@ def learn(
         parameter.requires_grad_(True)
     groups = [
         {"params": [p for p in learned if (id(p) in heads) == is_head], "lr": rate}
-        for is_head, rate in ((False, RATE), (True, HEAD_RATE))
+        for is_head, rate in ((False, stage.rate), (True, stage.head_rate))
     ]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=DECAY)
-    count = len(kept.tokens)
-    steps = epochs * (count // BATCH)
+    count = len(members)
+    steps, planned = stage.epochs * (count // BATCH), stage.planned * (count // BATCH)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: min((s + 1) / WARM_UP, 0.5 * (1 + math.cos(math.pi * min(1, s / steps))))
+        optimizer, lambda s: min((s + 1) / WARM_UP, 0.5 * (1 + math.cos(math.pi * min(1, s / planned))))
     )
     means = [parameter.detach().clone() for parameter in learned]
     step, total = 0, 0.0
-    for _ in range(epochs):
-        order = torch.randperm(count, generator=draw).tolist()
+    for _ in range(stage.epochs):
+        order = [members[place] for place in torch.randperm(count, generator=draw).tolist()]
         for start in range(0, count - BATCH + 1, BATCH):
             for part in kept.parts(order[start : start + BATCH], PART):
                 x, mask = kept.batch(part)

@@ -26,7 +26,14 @@ PARALLEL, PARALLEL_ROWS = {"fr": 13_000, "cs": 15_000, "de": 5_000}, 15_000
 """Translated captions without a photo, of so many English ones."""
 ENGLISH = 3
 """English captions of a photo whose mean a caption of it stands for."""
+NAMED = 10.0
+"""The weight of names that were translated for it."""
 FILES = {"en": "captions", **{code: f"captions_{code}" for code in ("zh", "de", "fr", "cs", "ar")}}
+SECOND_HALF = {("zh", "human"): 1.0, ("zh", "google-translation"): 0.55, ("zh", "baidu-translation"): 0.55}
+SECOND_SHARE = 0.35
+"""What of the texts is learned from at last, by source and of all others: Chinese as Chinese people describe photos is
+furthest from what translations teach.
+"""
 TEMPLATES = {
     "en": "a photo of a {}", "zh": "一张{}的照片", "de": "ein Foto von {}", "fr": "une photo de {}",
     "es": "una foto de {}",
@@ -37,15 +44,20 @@ VARIANT, THINGS = "\ufe0f", range(0x1F300, 0x1FB00)
 
 @dataclass(frozen=True)
 class Text:
-    """A text, the ``english`` texts whose mean it stands for, and the number of the ``photo`` it describes. ``weight``:
-    of a name.
+    """A text, the ``english`` texts whose mean it stands for, and the number of the ``photo`` it describes. ``source``:
+    its language and who wrote it. ``weight``: of a name, else 0.
     """
 
     text: str
     english: tuple[str, ...]
+    source: tuple[str, str]
     photo: int | None = None
-    is_name: bool = False
-    weight: float = 1.0
+    weight: float = 0.0
+
+    @property
+    def is_name(self) -> bool:
+        """Whether it names a thing."""
+        return self.weight > 0
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -85,11 +97,20 @@ def caption_texts(data: Path) -> list[Text]:
                 if wanted == "human" and source != "human":
                     continue
                 some = draw.sample(captions, min(count, len(captions)))
-                texts += [Text(caption, tuple(english[photo][:ENGLISH]), photo) for photo, caption in some]
+                texts += [
+                    Text(caption, tuple(english[photo][:ENGLISH]), (language, source), photo) for photo, caption in some
+                ]
     parallel = draw.sample(rows(data / "parallel/en_de_fr_cs.tsv"), PARALLEL_ROWS)
     for code, count in PARALLEL.items():
-        texts += [Text(row[code], (row["en"],)) for row in draw.sample(parallel, count)]
+        texts += [Text(row[code], (row["en"],), (code, "parallel")) for row in draw.sample(parallel, count)]
     return texts
+
+
+def second_half(texts: list[Text]) -> list[int]:
+    """The numbers of the texts that are learned from at last."""
+    draw = random.Random(7)
+    share = lambda text: 1.0 if text.weight == NAMED else SECOND_HALF.get(text.source, SECOND_SHARE)  # noqa: E731
+    return [number for number, text in enumerate(texts) if draw.random() < share(text)]
 
 
 def name_texts() -> list[Text]:
@@ -105,8 +126,8 @@ def name_texts() -> list[Text]:
                     pairs.append((name.lower(), row["en"]))
             pairs += [(form.format(row[code]), TEMPLATES["en"].format(row["en"])) for code, form in TEMPLATES.items()]
     further = [(name, name) for line in classes for name in line.split("\t")[0].split(", ")]
-    weights = dict.fromkeys([*further, *emoji_names()], 3.0) | dict.fromkeys(pairs, 10.0)
-    return [Text(text, (english,), None, True, weight) for (text, english), weight in weights.items()]
+    weights = dict.fromkeys([*further, *emoji_names()], 3.0) | dict.fromkeys(pairs, NAMED)
+    return [Text(text, (english,), ("", "name"), None, weight) for (text, english), weight in weights.items()]
 
 
 def emoji_names() -> Iterable[tuple[str, str]]:

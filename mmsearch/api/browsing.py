@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mmsearch.api.arguments import PathLike, path_given
 from mmsearch.api.contents import where_of_text
 from mmsearch.core.errors import UsageError
 from mmsearch.core.modalities import spec_of
@@ -105,11 +106,9 @@ class Browsing:
         self, filters: str = "", *, order: Order = "newest", limit: int = 100, offset: int = 0
     ) -> list[DocumentInfo]:
         """A page of the documents: newest first, those without a date last, or by path."""
-        if order not in ("newest", "path"):
+        if not isinstance(order, str) or order not in ("newest", "path"):
             raise UsageError(f"no such order: {order}; there are newest and path")
-        for name, value in (("limit", limit), ("offset", offset)):
-            if not isinstance(value, int) or not 0 <= value < 1 << 62:
-                raise UsageError(f"{name} is a whole number, 0 or more, got {value!r}")
+        _check_counts(limit=limit, offset=offset)
         where = where_of_text(filters)
         return self._ask(lambda store: store.listed(where, order, limit, offset))
 
@@ -127,21 +126,29 @@ class Browsing:
 
     def values(self, field: str, limit: int = 100) -> list[tuple[Any, int]]:
         """The most frequent values of one of `FIELDS`, or of ``folder``, and how many documents have each."""
-        if field == "folder":
+        _check_counts(limit=limit)
+        if isinstance(field, str) and field == "folder":
             return sorted(self.folders(), key=lambda pair: (-pair[1], pair[0]))[:limit]
-        if field not in FIELDS:
+        if not isinstance(field, str) or field not in FIELDS:
             raise UsageError(f"no such field: {field}; there are {', '.join([*FIELDS, 'folder'])}")
         return self._ask(lambda store: store.values(FIELDS[field], limit))
 
     def span(self, field: str) -> tuple[Any, Any] | None:
         """The least and the greatest value of one of `SPANS`: dates in ISO 8601, bytes, seconds, stars."""
-        if field not in SPANS:
+        if not isinstance(field, str) or field not in SPANS:
             raise UsageError(f"no such field: {field}; there are {', '.join(SPANS)}")
         return self._ask(lambda store: store.span(SPANS[field]))
 
-    def details(self, path: Path) -> Details | None:
+    def details(self, path: PathLike) -> Details | None:
         """Everything about the document at a path; ``None`` where the index has none there."""
-        return self._ask(lambda store: _details(store, path))
+        wanted = path_given(path)
+        return self._ask(lambda store: _details(store, wanted))
+
+
+def _check_counts(**numbers: Any) -> None:
+    for name, value in numbers.items():
+        if not isinstance(value, int) or not 0 <= value < 1 << 62:
+            raise UsageError(f"{name} is a whole number, 0 or more, got {value!r}")
 
 
 def _details(store: Store, path: Path) -> Details | None:

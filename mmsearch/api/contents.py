@@ -53,6 +53,8 @@ def where_of_text(filters: str) -> Where | None:
     from mmsearch.filters import And
     from mmsearch.query.language import parse_query
 
+    if not isinstance(filters, str):
+        raise UsageError(f"filters are a text, such as type:image, got {type(filters).__name__}")
     if not filters.strip():
         return None
     parsed = parse_query(filters)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from mmsearch.api.arguments import listed_given, options_given, path_given, paths_given, queries_given, query_given
 from mmsearch.api.session import Live, Session, live_at, make_live, name_to_open, opened
 from mmsearch.core.errors import EncoderError, IndexMissing, UsageError
-from mmsearch.core.home import DEFAULT_INDEX, default_model, expanded
+from mmsearch.core.home import DEFAULT_INDEX, default_model
 from mmsearch.core.options import from_keywords
 from mmsearch.core.shortage import errors_said, says_errors
 from mmsearch.core.types import EncoderSpec, Hit, Modality, Progress, Report
@@ -26,8 +27,8 @@ from mmsearch.store.registry import local_path
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from PIL.Image import Image
 
+    from mmsearch.api.arguments import Picture
     from mmsearch.api.browsing import Browsing
     from mmsearch.api.contents import IndexedDocument
     from mmsearch.evaluate import EvaluationOptions, Run
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
     from mmsearch.store.local.vector_index import QueryKind
     from mmsearch.switch import SwitchOptions, SwitchReport
     from mmsearch.verify import Verdict
-
-    Picture = str | os.PathLike[str] | Image
 
 PathLike = str | os.PathLike[str]
 
@@ -156,11 +155,15 @@ class Index:
 
         encoder = self.encoder()
         if self._session.is_directory:
-            report = ingest(self._directory, encoder, _paths(paths), options or IngestOptions(), progress)
+            report = ingest(
+                self._directory, encoder, paths_given(paths), options_given(IngestOptions, options), progress
+            )
         else:
             from mmsearch.ingest.stores import ingest_into
 
-            report = ingest_into(self._session.store(), encoder, _paths(paths), options or IngestOptions(), progress)
+            report = ingest_into(
+                self._session.store(), encoder, paths_given(paths), options_given(IngestOptions, options), progress
+            )
         self._after_adding(report, encoder)
         return report
 
@@ -194,8 +197,8 @@ class Index:
             self._after_adding(made, self.encoder())
             done(made)
 
-        chosen, until = options or IngestOptions(), stop or threading.Event()
-        watch(self._directory, self.encoder, _paths(paths), chosen, report, stop=until, progress=progress)
+        chosen, until = options_given(IngestOptions, options), stop or threading.Event()
+        watch(self._directory, self.encoder, paths_given(paths), chosen, report, stop=until, progress=progress)
 
     def _after_adding(self, report: Report, encoder: Encoder) -> None:
         if report.indexed or report.updated:
@@ -221,8 +224,8 @@ class Index:
         if not self._session.is_directory:
             from mmsearch.ingest.stores import remove_from
 
-            return remove_from(self._session.store(), _paths(paths))
-        return remove(self._directory, _paths(paths))
+            return remove_from(self._session.store(), paths_given(paths))
+        return remove(self._directory, paths_given(paths))
 
     def add_embeddings(
         self,
@@ -246,7 +249,7 @@ class Index:
         """
         from mmsearch.ingest.embeddings import add_embeddings
 
-        if any(not isinstance(row, Mapping) for row in _listed(rows, "rows are dicts, one for each vector")):
+        if any(not isinstance(row, Mapping) for row in listed_given(rows, "rows are dicts, one for each vector")):
             raise UsageError("rows are dicts, one for each vector")
         return self._after_importing(add_embeddings(self._target(), vectors, rows, dataset, normalize=normalize))
 
@@ -260,14 +263,14 @@ class Index:
         """Takes in a folder of clip-retrieval (npy and parquet); see `mmsearch.ingest.datasets.import_folder`."""
         from mmsearch.ingest.datasets import ImportOptions, import_folder
 
-        chosen = options or ImportOptions()
-        return self._after_importing(import_folder(self._target(), _path(folder), chosen, progress))
+        chosen = options_given(ImportOptions, options)
+        return self._after_importing(import_folder(self._target(), path_given(folder), chosen, progress))
 
     def import_parquet(self, folder: PathLike, *, progress: Callable[[Progress], None] = lambda _: None) -> Report:
         """Takes in documents with their vectors from Parquet files; see `mmsearch.ingest.exchange.import_parquet`."""
         from mmsearch.ingest.exchange import import_parquet
 
-        return self._after_importing(import_parquet(self._session.store(), _path(folder), progress))
+        return self._after_importing(import_parquet(self._session.store(), path_given(folder), progress))
 
     def export_parquet(
         self, folder: PathLike, filters: str = "", *, progress: Callable[[Progress], None] = lambda _: None
@@ -276,7 +279,7 @@ class Index:
         from mmsearch.api.contents import where_of_text
         from mmsearch.ingest.exchange import export_parquet
 
-        return export_parquet(self._session.store(), _path(folder), where_of_text(filters), progress)
+        return export_parquet(self._session.store(), path_given(folder), where_of_text(filters), progress)
 
     def verify(
         self, *, mend: bool = False, read_bytes: bool = False, progress: Callable[[Progress], None] = lambda _: None
@@ -331,7 +334,7 @@ class Index:
         """
         from mmsearch.store.local.backup import back_up
 
-        return back_up(self._directory, Path(path).expanduser().absolute())
+        return back_up(self._directory, path_given(path).absolute())
 
     def optimize(
         self,
@@ -353,7 +356,7 @@ class Index:
             self._directory,
             encoder,
             bank_vectors(encoder, generic_captions()),
-            options or OptimizeOptions(),
+            options_given(OptimizeOptions, options),
             progress,
             extra_queries=extra_queries,
         )
@@ -402,7 +405,7 @@ class Index:
             other.prepare_for_queries()
             refresh_calibration(self._session.store(space), other)
 
-        name, chosen = name_to_open(encoder, other), options or SwitchOptions()
+        name, chosen = name_to_open(encoder, other), options_given(SwitchOptions, options)
         if not self._session.is_directory:
             from mmsearch.switch.stores import switch_store
 
@@ -463,6 +466,8 @@ class Index:
         it is taken literally. Several texts and images are one query for what is like all of them, by weight:
         ``search("at night", image="house.jpg", text_weight=0.5)``. A text of filters alone lists by date.
 
+        An image is a path, an image of PIL, an array of uint8 (height, width, 3), RGB, or the bytes of a picture file.
+
         ``chosen`` are the fields of `SearchOptions` by name, on top of ``options``: ``k=5``, ``modality="text"``,
         ``min_relevance=0.5``, ``collapse=True``, ``words=False`` … ``reranker``, or the name of one, puts the first
         results of queries in words into a better order; where that cannot be done, they stay as they are, and ``note``
@@ -483,7 +488,7 @@ class Index:
             if text is not None or image is not None:
                 raise UsageError("give a vector, or texts and images, not both")
             return self._search_vectors(vector, query_kind, search)
-        query = _query(text, image, raw=raw, text_weight=text_weight, image_weight=image_weight)
+        query = query_given(text, image, raw=raw, text_weight=text_weight, image_weight=image_weight)
         return self.search_many([query], reranker=reranker, note=note, options=search)[0]
 
     def search_many(
@@ -505,7 +510,7 @@ class Index:
         from mmsearch.query.searcher import run_queries
 
         search = from_keywords(_search_options(), chosen, options)
-        parsed = _queries(queries, raw=raw)
+        parsed = queries_given(queries, raw=raw)
         if note is not None:
             for sentence in filter(None, (one.understood for question in parsed for one in question.spelled)):
                 note(sentence)
@@ -538,6 +543,8 @@ class Index:
             ModelMissing: it is not on this machine.
             EncoderError: there is none of that name, or it cannot be opened.
         """
+        if not isinstance(name, str):
+            raise UsageError(f"a reranker has a name, got {name!r}")
         return self._session.reranker(name)
 
     def _reranking(self, reranker: str | Reranker | None, note: Callable[[str], None] | None) -> Reranking | None:
@@ -579,10 +586,11 @@ class Index:
         from mmsearch.query import encode_questions
         from mmsearch.query.explain import explain
 
+        path_given(path)
         reranking = self._reranking(reranker, note)
 
         def task(encoder: Any, searcher: Searcher) -> Explanation:
-            [query] = encode_questions(encoder, [_query(text, None, raw=raw)])
+            [query] = encode_questions(encoder, [query_given(text, None, raw=raw)])
             return explain(
                 searcher, encoder, query, Path(path), with_heat=heat_map,
                 reranker=None if reranking is None else reranking.reranker,
@@ -614,12 +622,12 @@ class Index:
         from mmsearch.query.nothing import Hits
 
         search = from_keywords(_search_options(), chosen, options)
-        question = _query(text, image, raw=raw)
+        question = query_given(text, image, raw=raw)
         if not question.texts and not question.images:
             raise UsageError("the query has only filters: say in words what to look for in the file")
 
         def task(encoder: Any, searcher: Searcher) -> Hits:
-            document = find_document(searcher.store, _path(path))
+            document = find_document(searcher.store, path_given(path))
             if document is None:
                 raise UsageError(f"{path} is not in the index: index it first")
             [query] = encode_questions(encoder, [question], language=search.language)
@@ -635,7 +643,7 @@ class Index:
         from mmsearch.query.explain import find_document
         from mmsearch.store.local.catalogue.speech import transcript_of_document
 
-        document = find_document(self._session.store(), _path(path))
+        document = find_document(self._session.store(), path_given(path))
         found = [] if document is None else transcript_of_document(self._directory.catalogue, document.id)
         return [
             Cue(one.start_s, one.end_s, one.text, one.language, tuple(Word(*word) for word in one.words))
@@ -669,11 +677,13 @@ class Index:
         from mmsearch.evaluate import EvaluationOptions, Run, evaluate, read_evaluation_set
         from mmsearch.evaluate.measuring import captions_of_index
 
+        if not isinstance(template, str):
+            raise UsageError(f"a template is a text with {{}} in it, got {template!r}")
         if file is None:
             judged = captions_of_index(self._session.store())
         else:
-            judged = read_evaluation_set(_path(file), None if qrels is None else _path(qrels), template)
-        chosen = options or EvaluationOptions()
+            judged = read_evaluation_set(path_given(file), None if qrels is None else path_given(qrels), template)
+        chosen = options_given(EvaluationOptions, options)
         rank = None if reranker is None else self._ranking(reranker, rerank_depth, chosen.alpha)
 
         def task(encoder: Any, searcher: Searcher) -> Run:
@@ -701,10 +711,10 @@ class Index:
         """Kendall's tau between scores and human grades; see `mmsearch.evaluate.agreement`."""
         from mmsearch.evaluate import agreement
 
-        file = None if captions is None else _path(captions)
+        file = None if captions is None else path_given(captions)
 
         def task(encoder: Any, searcher: Searcher) -> dict[str, float]:
-            return agreement(self._session.store(), encoder, _path(judgements), file)
+            return agreement(self._session.store(), encoder, path_given(judgements), file)
 
         return self._session.run(task, lambda: self.encoder(texts_only=True))
 
@@ -750,6 +760,7 @@ class Index:
         """What the index knows of the file at ``path``; ``None`` where it has none there."""
         from mmsearch.query.explain import find_document
 
+        path_given(path)
         return find_document(self._session.store(), Path(path))
 
     def status(self) -> dict[str, Any]:
@@ -821,73 +832,7 @@ def _status_of(store: Store) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:
-    single = isinstance(paths, (str, os.PathLike))
-    given = [_path(paths)] if single else [_path(path) for path in _listed(paths, "give files or folders")]
-    if not given:
-        raise UsageError("no files or folders given")
-    return given
-
-
-def _path(given: Any) -> Path:
-    if not isinstance(given, (str, os.PathLike)) or "\0" in str(given):
-        raise UsageError(f"{given!r} is no path")
-    from mmsearch.sources.remote import located
-
-    return expanded(located(given))
-
-
 def _search_options() -> type[SearchOptions]:
     from mmsearch.query.options import SearchOptions
 
     return SearchOptions
-
-
-def _queries(queries: Sequence[str | Question], *, raw: bool) -> list[Question]:
-    from mmsearch.query import Question
-
-    if isinstance(queries, str):
-        raise UsageError("search_many takes a list of queries: for one there is search")
-    given = _listed(queries, "queries are texts, or mmsearch.Question")
-    parsed = [_query(query, None, raw=raw) if isinstance(query, str) else query for query in given]
-    for query in parsed:
-        if not isinstance(query, Question):
-            raise UsageError(f"queries are texts, or mmsearch.Question, got {type(query).__name__}")
-    return parsed
-
-
-def _listed(given: Any, expected: str) -> list[Any]:
-    try:
-        return list(given or ())
-    except TypeError:
-        raise UsageError(f"{expected}, got {given!r}") from None
-
-
-def _picture(given: Any) -> Any:
-    """A path, or an image of PIL, which is not imported for the question whether it is one."""
-    if isinstance(given, (str, os.PathLike)):
-        return Path(given)
-    if not hasattr(given, "convert"):
-        raise UsageError(f"an image is a path or an image of PIL, got {type(given).__name__}")
-    return given
-
-
-def _query(
-    text: str | Sequence[str] | None,
-    image: Picture | Sequence[Picture] | None,
-    *,
-    raw: bool,
-    text_weight: float | Sequence[float] = 1.0,
-    image_weight: float | Sequence[float] = 1.0,
-) -> Question:
-    from mmsearch.query import Question
-
-    texts: list[str] = [text] if isinstance(text, str) else _listed(text, "a text is a string, or several")
-    if any(not isinstance(each, str) for each in texts):
-        raise UsageError(f"a text is a string, or several, got {texts!r}")
-    pictures = list(image) if isinstance(image, (list, tuple)) else [] if image is None else [image]
-    for weight in (text_weight, image_weight):
-        if any(not isinstance(each, (int, float)) for each in (weight if isinstance(weight, Sequence) else [weight])):
-            raise UsageError(f"a weight is a number, or one for each, got {weight!r}")
-    sources = [_picture(picture) for picture in pictures]
-    return Question.of(texts, sources, text_weight=text_weight, image_weight=image_weight, raw=raw)

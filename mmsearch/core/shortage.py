@@ -145,9 +145,15 @@ def _saying(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def said(self: Any, *arguments: Any, **named: Any) -> Any:
         with errors_said(self.place):
-            return method(self, *arguments, **named)
+            result = method(self, *arguments, **named)
+        return _going_through(iter(result), self.place) if inspect.isgenerator(result) else result
 
     return said
+
+
+def _going_through(results: Iterator[Any], place: str) -> Iterator[Any]:
+    with errors_said(place):
+        yield from results
 
 
 def _is_there(index: str | os.PathLike[str] | None) -> bool:

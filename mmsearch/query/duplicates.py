@@ -42,8 +42,8 @@ def duplicates(store: Store, where: Where | None = None, near: float = SAME) -> 
     Raises:
         UsageError: ``near`` is no cosine above 0.5.
     """
-    if not 0.5 <= near <= 1:
-        raise UsageError(f"near is {near:g}: give a cosine from 0.5 to 1, such as {SAME:g}")
+    if not isinstance(near, (int, float)) or not 0.5 <= near <= 1:
+        raise UsageError(f"near is {near!r}: give a cosine from 0.5 to 1, such as {SAME:g}")
     ids = _documents(store, where)
     if not ids:
         return

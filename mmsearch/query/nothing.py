@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmsearch.core.types import Hit
 from mmsearch.filters import And, Not, OneOf, Phrase, Where
@@ -11,6 +11,10 @@ from mmsearch.query.context import modalities_allowed
 from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import Question
 from mmsearch.store.base import Store
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
 
 UNREAD = "no name, caption or text has these words"
 EMPTY = "the index is empty: fill it with `mmsearch index FOLDER`"
@@ -22,6 +26,26 @@ class Hits(list[Hit]):
     def __init__(self, hits: Iterable[Hit] = (), reason: str | None = None) -> None:
         super().__init__(hits)
         self.reason = None if self else reason
+
+    def to_arrow(self) -> pyarrow.Table:
+        """A table of Arrow, a row a hit, with the columns of `mmsearch.query.tables.COLUMNS`; missing values are null.
+
+        Raises:
+            UsageError: pyarrow is not installed.
+        """
+        from mmsearch.query.tables import to_arrow
+
+        return to_arrow(self)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A data frame with the same columns; missing values are NA, NaN or None.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        from mmsearch.query.tables import to_pandas
+
+        return to_pandas(self)
 
 
 class _Condition(NamedTuple):

@@ -222,6 +222,25 @@ def _opened(image: Picture, encoder: Encoder) -> list[Image]:
     return [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, FRAMES).astype(int))]
 
 
+def opened_picture(data: bytes) -> Image:
+    """The bytes of a picture file as a picture, upright, with the same care as a file.
+
+    Raises:
+        UsageError: it is none, or cannot be read.
+    """
+    from mmsearch.media.base import DecodeOptions
+    from mmsearch.media.image.reader import ImageDecoder
+
+    try:
+        segments = ImageDecoder().decode(Path("picture"), DecodeOptions(cut_wide=False), data).segments
+        picture = next((segment.image for segment in segments), None)
+    except MediaError as error:
+        raise UsageError(f"the picture cannot be read: {error}") from error
+    if picture is None:
+        raise UsageError("the picture cannot be read: there is none in it")
+    return picture
+
+
 def load_picture(path: Path, min_side: int = 10_000, at_s: float | None = None, page: int = 0) -> Image:
     """An image file, upright, as RGB; of a video the chosen frame that stands for the time ``at_s`` (the last one until
     then), else the first; of a file of several pages that of number ``page``, from 0.

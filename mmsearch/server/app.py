@@ -45,7 +45,7 @@ _PROBLEM: dict[int | str, dict[str, Any]] = {
     }
 }
 _JPEG: dict[int | str, dict[str, Any]] = {200: {"description": "A picture.", "content": {"image/jpeg": {}}}}
-_BYTES: dict[int | str, dict[str, Any]] = {200: {"description": "Bytes.", "content": {"application/octet-stream": {}}}}
+_BYTES: dict[int | str, dict[str, Any]] = {200: {"description": "Bytes.", "content": {"*/*": {}}}}
 
 
 class Shown(OnePath):
@@ -192,14 +192,22 @@ def _router(served: Served) -> APIRouter:
 
         return _json(completions=complete(asked.q)[:20])
 
-    @made.get("/heat", tags=["Files"], summary="The picture with a map over it of where it matches", responses=_JPEG)
+    @made.get(
+        "/heat",
+        tags=["Files"],
+        summary="The picture with a map over it of where it matches",
+        responses=_JPEG,
+        response_class=Response,
+    )
     def heat(asked: Annotated[Explained, Query()]) -> Response:
         path, modality = served.indexed(asked.path)
         if not has_pictures(modality):
             raise NotThereError(f"there is no picture in {path}")
         return _jpeg(as_jpeg(drawn_heat(index.explain(asked.q, path, raw=asked.raw))))
 
-    @made.get("/thumbnail", tags=["Files"], summary="A small picture of a document", responses=_JPEG)
+    @made.get(
+        "/thumbnail", tags=["Files"], summary="A small picture of a document", responses=_JPEG, response_class=Response
+    )
     def thumbnail(asked: Annotated[Shown, Query()]) -> Response:
         path, modality = served.indexed(asked.path)
         data = small_picture(path, modality, asked.size, asked.t)
@@ -207,7 +215,9 @@ def _router(served: Served) -> APIRouter:
             raise NotThereError(f"there is no picture in {path}")
         return _jpeg(data)
 
-    @made.get("/file", tags=["Files"], summary="The file itself; with Range a part", responses=_BYTES)
+    @made.get(
+        "/file", tags=["Files"], summary="The file itself; with Range a part", responses=_BYTES, response_class=Response
+    )
     def file(asked: Annotated[OnePath, Query()]) -> Response:
         from mmsearch.sources import read_sample
 
@@ -220,7 +230,7 @@ def _router(served: Served) -> APIRouter:
             raise NotThereError(f"{path} is not there any more")
         return Response(data, media_type=kind or "application/octet-stream")
 
-    @made.post("/zip", tags=["Files"], summary="Documents as one zip", responses=_BYTES)
+    @made.post("/zip", tags=["Files"], summary="Documents as one zip", responses=_BYTES, response_class=Response)
     def zip_(asked: Paths) -> Response:
         paths = [served.indexed(path)[0] for path in asked.paths]
         named = {"Content-Disposition": 'attachment; filename="mmsearch.zip"'}

@@ -36,9 +36,9 @@ from mmsearch.core.types import SCHEMA, Hit, Modality, Progress
 from mmsearch.filters import filter_help
 from mmsearch.query.language import QueryError
 from mmsearch.query.options import SearchOptions
-from mmsearch.query.question import Question, load_picture
+from mmsearch.query.question import Question, load_picture, opened_picture
 from mmsearch.server.access import Guard, is_in_place
-from mmsearch.server.pictures import opened_picture, small_picture
+from mmsearch.server.pictures import small_picture
 
 if TYPE_CHECKING:
     from mmsearch.api import Index

@@ -1,6 +1,4 @@
-"""Small pictures of indexed files as JPEG, kept for a while: a page asks for the same ones again and again. Pictures
-that were sent, opened.
-"""
+"""Small pictures of indexed files as JPEG, kept for a while: a page asks for the same ones again and again."""
 
 from __future__ import annotations
 
@@ -10,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.core.errors import MediaError, UsageError
 from mmsearch.core.types import Modality
 from mmsearch.query.thumbnail import thumbnail
 
@@ -43,25 +40,6 @@ def as_jpeg(picture: Image) -> bytes:
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=85)
     return file.getvalue()
-
-
-def opened_picture(data: bytes) -> Image:
-    """A picture that was sent, upright, with the same care as a file.
-
-    Raises:
-        UsageError: it is none, or cannot be read.
-    """
-    from mmsearch.media.base import DecodeOptions
-    from mmsearch.media.image.reader import ImageDecoder
-
-    try:
-        segments = ImageDecoder().decode(Path("picture"), DecodeOptions(cut_wide=False), data).segments
-        picture = next((segment.image for segment in segments), None)
-    except MediaError as error:
-        raise UsageError(f"the picture cannot be read: {error}") from error
-    if picture is None:
-        raise UsageError("the picture cannot be read: there is none in it")
-    return picture
 
 
 def _changed(path: str) -> int:

@@ -18,9 +18,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from mmsearch.core.errors import UsageError
 from mmsearch.core.types import SCHEMA
 from mmsearch.query.options import SearchOptions
-from mmsearch.query.question import Question
+from mmsearch.query.question import Question, opened_picture
 from mmsearch.server.parameters import Limit, Strict, Texts, model_of, number, options_from, read, read_json
-from mmsearch.server.pictures import opened_picture
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -135,3 +136,24 @@ def test_names_of_other_machines_are_refused_in_a_network_too(index: Index) -> N
         ("evil.example", 403), ("192.168.1.20.evil.example:8642", 403), ("", 403),
     ):  # fmt: skip
         assert client.get("/api/v1/complete", headers={"Host": host}).status_code == status, host
+
+
+@pytest.mark.parametrize(("language", "runner"), [("py", [sys.executable]), ("sh", ["sh", "-e"])])
+def test_the_clients_of_the_documentation(folder: Path, language: str, runner: list[str], tmp_path: Path) -> None:
+    if language == "sh" and shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    page = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
+    [block] = re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "client").write_text(block)
+    shutil.copy(folder / "files" / "red.png", tmp_path / "photo.png")
+    environment = {**os.environ, "MMSEARCH_TOKEN": "secret"}
+    with subprocess.Popen(
+        command(folder, "--port", "0"), stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        environment["SERVER"] = process.stdout.readline().partition("/?")[0]
+        done = subprocess.run(
+            [*runner, "client"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        )
+        process.send_signal(signal.SIGINT)
+    assert done.returncode == 0 and "red.png" in done.stdout, done.stdout + done.stderr

@@ -226,11 +226,12 @@ class Contract:
         where, (undated, vectors) = FILTERS[name], documents(201)
         for each in filled:
             each.upsert([replace(undated[-1], info=MediaInfo(), mtime_ns=0)], vectors[-1:])
+            each.upsert([replace(undated[0], root="/archive"), replace(undated[5], root="/zoo")], vectors[[0, 0]])
         shown = lambda one: replace(one, id=0)  # noqa: E731
         for order in ("newest", "path"):
             mine, true = ([*map(shown, each.listed(where, order, 500))] for each in filled)  # type: ignore[arg-type]
             assert mine == true and len(mine) == oracle.count(where)
-            parts = [one for start in range(0, 205, 7) for one in store.listed(where, order, 7, start)]  # type: ignore[arg-type]
+            parts = [one for start in range(0, 210, 7) for one in store.listed(where, order, 7, start)]  # type: ignore[arg-type]
             assert [*map(shown, parts)] == mine and store.listed(where, order, 0) == []  # type: ignore[arg-type]
         assert store.months(where) == oracle.months(where) and store.folders(where) == oracle.folders(where)
         assert sum(count for _, count in store.months(where)) == store.count(where)

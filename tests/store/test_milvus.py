@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mmsearch.core.errors import IndexMissing, UsageError
-from mmsearch.store.base import Store
+from mmsearch.store.base import Columns, Store
 from mmsearch.store.registry import family_of, open_store
-from tests.store.contract import SPEC, Contract
+from tests.store.contract import FILTERS, SPEC, Contract, documents, queries
 
 pytest.importorskip("pymilvus", reason="pymilvus is not installed")
 
@@ -92,6 +93,44 @@ class TestMilvusServer(Milvus):
 def test_what_is_no_address_is_refused(address: str, problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
         open_store(address)
+
+
+def test_a_file_is_opened_again(tmp_path: Path) -> None:
+    pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
+    address, (made, vectors) = f"milvus:{tmp_path}/store.db", documents(40)
+    store = family_of(address).create(address, SPEC.name, SPEC)
+    store.upsert(made, vectors)
+    store.close()
+    assert family_of(address).exists(address)
+    store = open_store(address)
+    assert store.count() == 40 and store.spec == SPEC
+    assert len(store.search(queries(1), 5)[0]) >= 5 and store.find("/photos/a/3.jpg") is not None
+    store.close()
+
+
+def test_a_tenant_sees_nothing_of_another(tmp_path: Path) -> None:
+    pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
+    address, (made, vectors) = f"milvus:{tmp_path}/store.db", documents(30)
+    one = family_of(address).create(f"{address}?tenant=one", SPEC.name, SPEC)
+    one.upsert(made, vectors)
+    one.keep_calibration({"x": np.arange(3)}, Columns(np.ones(5, np.float32), np.zeros(5, bool)), 0)
+    ids = one.search(queries(1), 9)[0].ids
+    one.close()
+    two = open_store(f"{address}?tenant=two")
+    assert two.count() == 0 and two.size == 0 and two.modalities == frozenset() and [*two.scan()] == []
+    assert len(two.search(queries(1), 9)[0]) == 0 and two.fetch(ids.tolist()) == [] and two.calibration() == ({}, 0)
+    assert two.find("/photos/a/3.jpg") is None and two.words([["lake"]], 9)[0].count == 0
+    assert two.delete(None) == 0 and [*two.files("/photos")] == []
+    for where in FILTERS.values():
+        assert two.count(where) == 0 and two.newest(where, 9) == []
+    two.upsert(made[:3], vectors[: sum(len(one.segments) for one in made[:3])])
+    assert two.count() == 3 and two.delete(None) == 3
+    with pytest.raises(UsageError, match="tenant"):
+        two.switch(SPEC, SPEC.name)
+    two.close()
+    everything = open_store(address)
+    assert everything.count() == 30
+    everything.close()
 
 
 def test_where_nothing_is_there_is_no_index(tmp_path: Path) -> None:

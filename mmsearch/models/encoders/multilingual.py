@@ -1,8 +1,9 @@
 """The second text encoder of the built-in model: texts that are not English, into the same space.
 
 Its layers and its pieces come from multilingual-e5-small (Wang et al., 2024, https://arxiv.org/abs/2402.05672); the
-last step is learned (``scripts/multilingual_train.py``). Three files lie beside the other weights: the graph, with 4
-bits a weight where the source has no more, the pieces, and what `language_guess` needs to tell English from the rest.
+last four layers and what follows learned on (``scripts/multilingual_train.py``). Three files lie beside the other
+weights: the graph, with 4 bits a weight where the source has no more, the pieces, and what `language_guess` needs to
+tell English from the rest.
 None is part of the encoder's digest: it reads queries only, so what an index holds does not depend on it.
 """
 

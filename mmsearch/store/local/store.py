@@ -8,11 +8,11 @@ import threading
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +88,7 @@ from mmsearch.store.local.vectors import Vectors
 from mmsearch.store.local.where import column_of, register_functions, to_condition
 from mmsearch.store.registry import local_path
 
+Result = TypeVar("Result")
 BLOCK = 4096
 EXPORTED = 1000
 """Documents at once."""
@@ -130,6 +131,7 @@ class LocalStore(Store):
         self._owned: RowOwners | None = None
         self._matrix = self.directory.matrix(self.space)
         self._calibration: tuple[dict[str, Any], Columns] | None = None
+        self._lists: dict[str, Any] = {}
         self._sounds: LocalSounds | None = None
 
     def _committed(self) -> Hashable:
@@ -402,20 +404,34 @@ class LocalStore(Store):
 
     def listed(self, where: Where | None, order: Order, limit: int, offset: int = 0) -> list[DocumentInfo]:
         """See `Store.listed`."""
-        catalogue, condition = self.directory.catalogue, self._condition(where)
-        if order == "newest":
-            ids = ids_by_date(catalogue, condition, limit, offset)
+        if where is None:
+            everything = self._once(order, lambda: np.array(self._ids(None, order, -1, 0), dtype=np.int64))
+            ids = everything[offset : offset + limit].tolist()
         else:
-            ids = ids_by_path(catalogue, condition, self._roots_by_path(), limit, offset)
+            ids = self._ids(where, order, limit, offset)
         known = self.describe(ids)
         return [known[id_] for id_ in ids if id_ in known]
 
-    def _roots_by_path(self) -> list[int]:
-        roots = self.directory.catalogue.roots()
-        return [root.id for root in sorted(roots, key=lambda one: self.directory.place(one.path, one.is_relative, ""))]
+    def _ids(self, where: Where | None, order: Order, limit: int, offset: int) -> list[int]:
+        catalogue, condition = self.directory.catalogue, self._condition(where)
+        if order == "newest":
+            return ids_by_date(catalogue, condition, limit, offset)
+        roots = sorted(catalogue.roots(), key=lambda one: self.directory.place(one.path, one.is_relative, ""))
+        every = ids_by_path(catalogue, condition, [root.id for root in roots])
+        return every[offset:] if limit < 0 else every[offset : offset + limit]
+
+    def _once(self, name: str, make: Callable[[], Result]) -> Result:
+        """A list of everything, kept as long as this object reads one version: a page asks for it again and again."""
+        if name not in self._lists:
+            self._lists[name] = make()
+        kept: Result = self._lists[name]
+        return kept
 
     def months(self, where: Where | None = None) -> list[tuple[str | None, int]]:
         """See `Store.months`."""
+        return self._months(where) if where is not None else list(self._once("months", lambda: self._months(None)))
+
+    def _months(self, where: Where | None) -> list[tuple[str | None, int]]:
         counts: Counter[str | None] = Counter()
         for month, count in months_where(self.directory.catalogue, self._condition(where)):
             counts[month_of(month)] += count
@@ -423,9 +439,18 @@ class LocalStore(Store):
 
     def folders(self, where: Where | None = None) -> list[tuple[str, int]]:
         """See `Store.folders`."""
-        counts: Counter[str] = Counter()
-        for root, is_relative, folder, count in folders_where(self.directory.catalogue, self._condition(where)):
-            counts[self.directory.place(root, is_relative, folder).rstrip("/")] += count
+        return (
+            self._folders_of(where)
+            if where is not None
+            else list(self._once("folders", lambda: self._folders_of(None)))
+        )
+
+    def _folders_of(self, where: Where | None) -> list[tuple[str, int]]:
+        catalogue, counts = self.directory.catalogue, Counter[str]()
+        roots = {root.id: root for root in catalogue.roots()}
+        found = folders_where(catalogue, None if where is None else self._condition(where))
+        for (root, folder), count in found.items():
+            counts[self.directory.place(roots[root].path, roots[root].is_relative, folder).rstrip("/")] += count
         return sorted(counts.items())
 
     def values(self, field: str, limit: int) -> list[tuple[str, int]]:

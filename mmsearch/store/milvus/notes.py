@@ -36,6 +36,7 @@ class Notes:
     def create(self) -> None:
         """Makes the collection, if there is none."""
         if self._server.has(self._name):
+            self.load()
             return
         from pymilvus import DataType
 
@@ -44,6 +45,10 @@ class Notes:
         schema.add_field("value", DataType.VARCHAR, max_length=65_535)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
         self._server.create(self._name, schema, "flat")
+
+    def load(self) -> None:
+        """Makes it readable, which a file that is opened again is not."""
+        self._server.load(self._name)
 
     def read(self, keys: Sequence[str], *, strong: bool = False) -> dict[str, str]:
         """The values of those keys that there are."""

@@ -744,8 +744,12 @@ class MilvusStore(Store):
     def calibration(self) -> tuple[Mapping[str, npt.NDArray[Any]], int]:
         """See `Store.calibration`."""
         if self._cache.arrays is None:
-            self._cache.arrays = self._notes.arrays("calibration", self.collection)
+            self._cache.arrays = self._notes.arrays("calibration", self._calibrated)
         return self._cache.arrays, self._covered() if self._cache.arrays else 0
+
+    @property
+    def _calibrated(self) -> str:
+        return f"{self.collection}@{self._tenant}" if self._tenant else self.collection
 
     def _covered(self) -> int:
         return self._count("is_copy == false and is_measured == true")
@@ -767,7 +771,7 @@ class MilvusStore(Store):
                     hubness, is_text = numbers[one["segment"]]
                     changed.append({**one, "hubness": hubness, "is_text": is_text, "is_measured": True})
                 self._server.upsert(self.collection, changed)
-        self._notes.keep_arrays("calibration", self.collection, values)
+        self._notes.keep_arrays("calibration", self._calibrated, values)
         self._cache.clear()  # in place: `reader` and what it was made of share it
         self._cache.arrays = dict(values)
 
@@ -875,6 +879,8 @@ class MilvusStore(Store):
 
     def switch(self, spec: EncoderSpec, name: str, *, partly: bool = False) -> None:
         """See `Store.switch`: the alias is set in one step; who asks meanwhile gets the hits of one or the other."""
+        if self._tenant:
+            raise UsageError(f"{self.place} is shared with other tenants: switch the store without tenant=…")
         other = collection_of(self.address.name, spec)
         known = _read_space(self._notes, other)
         documents = 0 if known is None else self._server.count(other, self._mine("ordinal == 0"))
@@ -1179,6 +1185,7 @@ def make_space(server: Server, notes: Notes, name: str, spec: EncoderSpec) -> _S
     collection = collection_of(server.address.name, spec)
     known = _read_space(notes, collection)
     if known is not None and server.has(collection):
+        server.load(collection)
         return known
     server.drop(collection)  # half made
     schema = server.schema()
@@ -1246,6 +1253,8 @@ class MilvusFamily(StoreFamily):
 
     def _opened(self, server: Server) -> MilvusStore:
         notes = Notes(server, f"{server.address.name}_notes")
+        if server.behind(server.address.name) is not None:
+            notes.load()
         space = _answering(server, notes)
         server.load(space.collection)
         shared = _Shared(server, notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -178,14 +179,14 @@ def ids_by_date(catalogue: Catalogue, condition: Condition, limit: int, offset: 
     return [row[0] for row in rows]
 
 
-def ids_by_path(catalogue: Catalogue, condition: Condition, roots: Sequence[int], limit: int, offset: int) -> list[int]:
-    """A part of the documents for which a condition holds, by path in their roots, one of ``roots`` after another."""
+def ids_by_path(catalogue: Catalogue, condition: Condition, roots: Sequence[int]) -> list[int]:
+    """The documents for which a condition holds, by path in their roots, one of ``roots`` after another."""
     found: list[int] = []
     for root in roots:
         rows = catalogue.sql.execute(
             f"""SELECT d.id FROM documents d JOIN contents c ON c.id = d.content_id
-                WHERE d.root_id = :root AND ({condition.sql}) ORDER BY d.path LIMIT :limit OFFSET :offset""",
-            {**condition.parameters, "root": root, "limit": limit - len(found), "offset": offset},
+                WHERE d.root_id = :root AND ({condition.sql}) ORDER BY d.path""",
+            {**condition.parameters, "root": root},
         )
         found += (row[0] for row in rows)
     return found
@@ -200,14 +201,17 @@ def months_where(catalogue: Catalogue, condition: Condition) -> list[tuple[str |
     ).fetchall()
 
 
-def folders_where(catalogue: Catalogue, condition: Condition) -> list[tuple[str, bool, str, int]]:
-    """Root, whether it is relative, folder in it and the number of documents for which a condition holds."""
-    rows = catalogue.sql.execute(
-        f"""SELECT r.path, r.is_relative, {FOLDER_SQL}, count(*) FROM {_SOURCES} WHERE {condition.sql}
-            GROUP BY d.root_id, 3""",
-        dict(condition.parameters),
-    )
-    return [(root, bool(is_relative), folder, count) for root, is_relative, folder, count in rows]
+def folders_where(catalogue: Catalogue, condition: Condition | None) -> Counter[tuple[int, str]]:
+    """Root and folder in it of the documents for which a condition holds, and how many they are.
+
+    Python cuts the paths: with `FOLDER_SQL` it takes three times as long.
+    """
+    sql, values = "SELECT root_id, path FROM documents", {}
+    if condition is not None:
+        sql = f"""SELECT d.root_id, d.path FROM documents d JOIN contents c ON c.id = d.content_id
+                  WHERE {condition.sql}"""
+        values = dict(condition.parameters)
+    return Counter((root, path.rpartition("/")[0]) for root, path in catalogue.sql.execute(sql, values))
 
 
 # Words
