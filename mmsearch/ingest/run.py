@@ -158,7 +158,7 @@ class _Run:
         """What reads and encodes new files."""
         if self._options.engine is None:
             return self._executor()
-        return executor_of(self._options, self._index.manifest.model, self._encoder.spec)
+        return executor_of(self._options, lambda: self._index.manifest.model, self._encoder.spec)
 
     def _executor(self) -> ThreadExecutor:
         return ThreadExecutor(self._threads, self._options.memory_mb)

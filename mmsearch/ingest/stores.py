@@ -54,7 +54,7 @@ def ingest_into(
     ]
     walked = time.perf_counter() - started
     files = StoreFiles(store, encoder, plans, decode, options.limits)
-    running = executor or executor_of(options, store.metadata["name"], encoder.spec)
+    running = executor or executor_of(options, lambda: store.metadata["name"], encoder.spec)
     interrupted = fill(files, running, lambda: contextlib.nullcontext(store), progress)
     settled = Settled()
     if not interrupted:
