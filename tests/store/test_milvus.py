@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from mmsearch.core.errors import IndexMissing, UsageError
-from mmsearch.store.base import Columns, Store
+from mmsearch.query.calibrate.calibration import refresh_calibration, segments_without_calibration
+from mmsearch.store.base import Columns, NewDocument, NewSegment, Store
 from mmsearch.store.registry import family_of, open_store
 from tests.store.contract import FILTERS, SPEC, Contract, documents, queries
+from tests.support.colours import ColourEncoder
 
 pytest.importorskip("pymilvus", reason="pymilvus is not installed")
 
@@ -131,6 +133,25 @@ def test_a_tenant_sees_nothing_of_another(tmp_path: Path) -> None:
     everything = open_store(address)
     assert everything.count() == 30
     everything.close()
+
+
+def test_calibration_that_has_come_since_the_size_was_asked(tmp_path: Path) -> None:
+    pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
+    encoder, address = ColourEncoder(), f"milvus:{tmp_path}/store.db"
+    made = [NewDocument(f"{number}.jpg", "image", bytes([number]), [NewSegment()], "/photos") for number in range(4)]
+    vectors = encoder.encode_texts(["red", "green", "blue", "yellow"])
+    store = family_of(address).create(address, encoder.spec.name, encoder.spec)
+    store.upsert(made[:2], vectors[:2])
+    assert refresh_calibration(store, encoder).covered == 2
+    store.upsert(made[2:3], vectors[2:3])
+    reader = store.reader()
+    assert reader.metadata["segments"] == 3
+    store.upsert(made[3:], vectors[3:])
+    assert refresh_calibration(store, encoder).covered == 4
+    assert refresh_calibration(reader, encoder).covered == 4
+    assert segments_without_calibration(reader) == 0
+    reader.close()
+    store.close()
 
 
 def test_where_nothing_is_there_is_no_index(tmp_path: Path) -> None:

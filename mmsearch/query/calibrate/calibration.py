@@ -164,11 +164,12 @@ def load_calibration(store: Store) -> Calibration:
 def refresh_calibration(store: Store, encoder: Encoder, most: int | None = None) -> Calibration:
     """Brings the calibration up to the store's version, and lets the store keep it.
 
-    ``most``: when more than so many segments are missing, what there is must do.
+    ``most``: when more than so many segments are missing, what there is must do. Where it covers more than the store
+    said that there are, another process has added and measured since that was asked: nothing is missing.
     """
     known = load_calibration(store)
     missing = store.size - known.covered
-    if missing == 0 or (most is not None and missing > most):
+    if missing <= 0 or (most is not None and missing > most):
         return known
     bank = known.bank
     if len(bank) != len(generic_captions()) or bank.shape[1] != store.spec.dim:
@@ -178,7 +179,7 @@ def refresh_calibration(store: Store, encoder: Encoder, most: int | None = None)
 
 def segments_without_calibration(store: Store) -> int:
     """How many segments `refresh_calibration` would have to look at."""
-    return store.size - load_calibration(store).covered
+    return max(0, store.size - load_calibration(store).covered)
 
 
 def _extended(known: Calibration, bank: npt.NDArray[np.float16], encoder: Encoder) -> Calibration:
