@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 HEAVY = {
     "torch", "open_clip", "torchvision", "transformers", "pandas", "scipy", "matplotlib", "fsspec", "s3fs", "ray",
     "faster_whisper", "ctranslate2",
+    "pymilvus", "milvus_lite",
 }  # fmt: skip
 """Never, on the way of the built-in encoder."""
 ENGINE = {"faiss", "onnxruntime", "tokenizers", "numpy", "PIL", "av", "sqlite_utils", "rich.progress", "pathspec"}

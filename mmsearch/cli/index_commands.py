@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @with_options(
     "paths index model device precision batch_size exclude hidden max_megapixels frame_interval_s ocr speech "
-    "speech_model sounds sound_model keep_tokens reranker memory_mb forget_missing watch compile"
+    "speech_model sounds sound_model keep_tokens reranker memory_mb engine forget_missing watch compile"
 )
 def index_command(
     paths: Annotated[list[Path], typer.Argument(help="Folders or files to index.", show_default=False)],

@@ -29,6 +29,9 @@ class IngestOptions(Options):
     ``max_megapixels``, at three bytes a pixel, twice while colours are converted; of a JPEG only the reduced one) or
     one member of an archive, and the encoder a batch.
 
+    ``engine``: Ray reads and encodes new files, this process commits: `mmsearch.pipeline.ray`. ``readers`` is then the
+    number of its processes.
+
     ``ocr``: read the text in pictures and video frames, after everything else; `True` with the reader of the extra
     ``mmsearch[ocr]``, or with a reader of your own.
 
@@ -56,6 +59,12 @@ class IngestOptions(Options):
     memory_mb: float = option(
         256.0, "Megabytes that decoded files may take while they wait for the encoder.", flag="--memory", above=0
     )
+    engine: str | None = option(
+        None,
+        "Where files are read and encoded: ray (several processes here), or the address of a Ray cluster, "
+        "ray://HEAD:10001; by default threads of this process.",
+        flag="--engine", metavar="ENGINE",
+    )  # fmt: skip
     ocr: bool | TextReader = False
     speech: bool | str | SpeechRecogniser = False
     sounds: bool | str | SoundEncoder = False

@@ -14,6 +14,7 @@ from typing import Any
 from mmsearch.core.errors import UsageError
 from mmsearch.core.system import usable_cores
 from mmsearch.core.types import Progress, Report
+from mmsearch.ingest.engine import executor_of
 from mmsearch.ingest.options import IngestOptions as IngestOptions
 from mmsearch.media.base import DecodeOptions
 from mmsearch.media.ocr import TextReader, open_text_reader
@@ -113,7 +114,7 @@ class _Run:
             cache = self._open_cache(None)
         if self._options.readers is None and any(is_remote(scope.folder) for scope in scopes):
             self._threads = max(self._threads, REMOTE_READERS)
-        new, executor = self._new_files(plan, cache), self._executor()
+        new, executor = self._new_files(plan, cache), self._engine()
         interrupted = interrupted or self._fill(new, executor)
         cleaned = Cleaned() if interrupted else self._clean_up(scopes, plan, changes)
         if cache is not None and not interrupted:
@@ -153,6 +154,12 @@ class _Run:
     def _fill(self, artefact: Artefact, executor: Executor) -> bool:
         return fill(artefact, executor, lambda: contextlib.nullcontext(self._index), self._progress)
 
+    def _engine(self) -> Executor:
+        """What reads and encodes new files."""
+        if self._options.engine is None:
+            return self._executor()
+        return executor_of(self._options, lambda: self._index.manifest.model, self._encoder.spec)
+
     def _executor(self) -> ThreadExecutor:
         return ThreadExecutor(self._threads, self._options.memory_mb)
 
@@ -160,7 +167,7 @@ class _Run:
         return open_cache(self._index, self._encoder, name, self._kept_options)
 
     def _new_files(self, plan: Plan, cache: RerankerCache | None) -> NewFiles:
-        on_the_way = cache is not None and shares_inputs(cache.reranker, self._encoder)
+        on_the_way = self._options.engine is None and cache is not None and shares_inputs(cache.reranker, self._encoder)
         return NewFiles(
             self._index,
             self._index.space(),

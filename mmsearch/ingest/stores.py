@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.core.errors import UsageError
-from mmsearch.core.system import usable_cores
 from mmsearch.core.types import Progress, Report
+from mmsearch.ingest.engine import executor_of
 from mmsearch.ingest.options import IngestOptions as IngestOptions
 from mmsearch.models.encoders.base import Encoder
-from mmsearch.pipeline.executor import Executor, ThreadExecutor
+from mmsearch.pipeline.executor import Executor
 from mmsearch.pipeline.fill import fill
 from mmsearch.pipeline.into_store import FOLDER, FolderPlan, Settled, StoreFiles, plan_folder, scope_of, settle
 from mmsearch.pipeline.plan import Scope, is_there
@@ -33,7 +33,7 @@ def ingest_into(
     """Indexes what is new or changed at ``paths`` into a store, drops what is gone there, and says what it did.
 
     Moved and copied files reuse their vectors. A run that is interrupted or killed is repeated: what is stored is
-    found unchanged. ``executor``: what reads and computes; threads of this process by default.
+    found unchanged. ``executor``: what reads and computes; by default what ``options.engine`` says.
 
     Raises:
         UsageError: a path does not exist and nothing of it is in the store; or something is asked for that only index
@@ -54,7 +54,7 @@ def ingest_into(
     ]
     walked = time.perf_counter() - started
     files = StoreFiles(store, encoder, plans, decode, options.limits)
-    running = executor or ThreadExecutor(options.readers or usable_cores(), options.memory_mb)
+    running = executor or executor_of(options, lambda: store.metadata["name"], encoder.spec)
     interrupted = fill(files, running, lambda: contextlib.nullcontext(store), progress)
     settled = Settled()
     if not interrupted:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import logging
 import platform
 import sys
 import threading
@@ -31,10 +32,13 @@ if TYPE_CHECKING:
     from mmsearch.models.encoders.image_export import ImageDescription
     from mmsearch.models.encoders.torch_encoder import TorchEncoder
 
+_log = logging.getLogger(__name__)
+
 
 class ExportedEncoder(Encoder):
     """Texts go through the exported text encoder, images through the exported image encoder; where there is none, or
-    a graph is not enough, the whole model is opened for them.
+    a graph is not enough, the whole model is opened for them. Each graph opens when it is first used, so that indexing
+    images never waits for the text encoder.
     """
 
     has_int8 = True
@@ -52,6 +56,7 @@ class ExportedEncoder(Encoder):
         self._whole: TorchEncoder | None = None
         self._images: ImageEncoder | None = None
         self._lock = threading.Lock()
+        self._texts_failed = False
         self.spec = texts.spec
         self.input_size = texts.input_size
         self.batch_size = options.batch_size or 16
@@ -59,7 +64,7 @@ class ExportedEncoder(Encoder):
 
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
         """n texts to (n, dim) rows of length 1."""
-        return self._texts.encode_texts(texts)
+        return self._load().encode_texts(texts) if self._lacks_texts() else self._texts.encode_texts(texts)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, special ones included, before it is cut."""
@@ -89,6 +94,16 @@ class ExportedEncoder(Encoder):
                 self.batch_size = self._images.batch_size
             return self._images
 
+    def _lacks_texts(self) -> bool:
+        """Whether the exported text encoder cannot be used, which shows when its graph opens."""
+        if not self._texts_failed:
+            try:
+                self._texts.open()
+            except EncoderError as error:
+                _log.warning("the exported text encoder of %s cannot be used, torch goes on: %s", self.spec.name, error)
+                self._texts_failed = True
+        return self._texts_failed
+
     def _load(self) -> TorchEncoder:
         with self._lock:
             if self._whole is None:
@@ -112,7 +127,7 @@ def open_best(
     """
     images = find_image_export(model) if runs_exported(options) else None
     if images is not None or texts_only:
-        texts = open_text_encoder(model, options)
+        texts = open_text_encoder(model, options, opens_graph=texts_only)
         if texts is not None:
             encoder = ExportedEncoder(texts, images, model.directory, options, open_whole)
             if not texts_only:

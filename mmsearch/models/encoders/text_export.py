@@ -7,6 +7,7 @@ same shape where the model reads one, to ``rows`` (n, dim) float32 of length 1.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,8 @@ from mmsearch.models.encoders.plain_tokenizer import PlainTokenizer
 from mmsearch.models.encoders.tokenizer import TextTokenizer, TokenArray, end_positions, open_tokenizer
 
 if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
     from mmsearch.models.encoders.torch_encoder import TorchEncoder
 
 # What earlier versions exported is still read, so the files are still called as they called them.
@@ -39,24 +42,40 @@ _log = logging.getLogger(__name__)
 
 
 class TextEncoder:
-    """An exported text encoder. May be called from several threads."""
+    """An exported text encoder, whose graph opens when it is first used. May be called from several threads."""
 
     def __init__(self, directory: Path, content: dict[str, Any], options: EncoderOptions) -> None:
-        import onnxruntime
-
+        self._graph, self._threads = directory / _GRAPH, options.threads
+        self._opening = threading.Lock()
+        self._opened: InferenceSession | None = None
         self.spec = EncoderSpec(**content["spec"])
         self.input_size = int(content["input_size"])
         self.tokenizer = _open_tokenizer(directory, content["tokenizer"])
         self._cuts, self._end_id = bool(content["cuts"]), content["end_id"]
-        self._session = onnxruntime.InferenceSession(
-            str(directory / _GRAPH),
-            session_settings(options.threads, spins=True),
-            providers=["CPUExecutionProvider"],
-        )
-        self._has_mask = any(one.name == "mask" for one in self._session.get_inputs())
+
+    def open(self) -> InferenceSession:
+        """Opens the graph, unless it is open.
+
+        Raises:
+            EncoderError: onnxruntime cannot open it.
+        """
+        import onnxruntime
+
+        with self._opening:
+            if self._opened is None:
+                settings = session_settings(self._threads, spins=True)
+                try:
+                    self._opened = onnxruntime.InferenceSession(
+                        str(self._graph), settings, providers=["CPUExecutionProvider"]
+                    )
+                except Exception as error:  # onnxruntime's exceptions share no base class of their own
+                    raise EncoderError(f"{self._graph} cannot be opened: {' '.join(str(error).split())}") from error
+            return self._opened
 
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
         """n texts to (n, dim) rows of length 1."""
+        session = self.open()
+        has_mask = any(one.name == "mask" for one in session.get_inputs())
         tokens, lengths = self._tokens(texts)
         rows = np.zeros((len(texts), self.spec.dim), dtype=np.float32)
         order = np.argsort(lengths, kind="stable")
@@ -64,9 +83,9 @@ class TextEncoder:
             batch = order[start : start + _BATCH]
             longest = lengths[batch].max() if self._cuts else tokens.shape[1]
             inputs = {"tokens": tokens[batch, :longest]}
-            if self._has_mask:
+            if has_mask:
                 inputs["mask"] = (np.arange(longest) < lengths[batch, None]).astype(np.int64)
-            rows[batch] = self._session.run(None, inputs)[0]
+            rows[batch] = session.run(None, inputs)[0]
         return rows
 
     def _tokens(self, texts: Sequence[str]) -> tuple[TokenArray, npt.NDArray[np.int64]]:
@@ -79,14 +98,22 @@ class TextEncoder:
         return tokens, np.full(len(tokens), tokens.shape[1], dtype=np.int64)
 
 
-def open_text_encoder(model: ModelFiles, options: EncoderOptions | None = None) -> TextEncoder | None:
-    """The exported text encoder of a model on this machine; ``None`` if there is none that can be used."""
+def open_text_encoder(
+    model: ModelFiles, options: EncoderOptions | None = None, *, opens_graph: bool = True
+) -> TextEncoder | None:
+    """The exported text encoder of a model on this machine; ``None`` if there is none that can be used.
+
+    Without ``opens_graph`` its graph opens with the first text, and only then shows whether it can be used.
+    """
     content = TEXT_EXPORTS.find(model)
     if content is None:
         return None
     directory = TEXT_EXPORTS.directory(model)
     try:
-        return TextEncoder(directory, content, options or EncoderOptions())
+        encoder = TextEncoder(directory, content, options or EncoderOptions())
+        if opens_graph:
+            encoder.open()
+        return encoder
     except Exception as error:  # whatever is wrong with a cache, the whole model answers as well
         _log.warning("the exported text encoder in %s cannot be used: %s", directory, error)
         return None

@@ -998,6 +998,8 @@ class _Writing:
                     row |= known
                 elif first is not new:
                     row |= {name: first[ordinal][name] for name in _SHARED}
+                if is_same and before is not None:
+                    row["arrival"] = before["arrival"] + ordinal  # it has come already
                 row["is_copy"] = first is not new or any(
                     not one["is_copy"] and one["document"] != id_ for one in others
                 )
@@ -1071,8 +1073,8 @@ class _Writing:
             self._server.delete(self._space.collection, f"id in {json.dumps(wanted[start : start + IDS])}")
 
 
-_PLACES = ("document", "segment", "count", "is_copy")
-_SHARED = ("vector", "hubness", "is_text", "is_measured", "arrival")
+_PLACES = ("document", "segment", "count", "is_copy", "arrival")
+_SHARED = ("vector", "hubness", "is_text", "is_measured")
 """What rows of one segment have in common."""
 _last_arrival: dict[str, int] = {}
 

@@ -149,6 +149,27 @@ def test_a_second_index_imports_no_torch(tmp_path: Path) -> None:
         assert index.status()["documents"]["image"] == 2
 
 
+def test_the_text_encoder_opens_with_the_first_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, first = exported_pair("clip", tmp_path / "clip")
+    expected = first.encode_texts(TEXTS)
+    opened = open_encoder(whole.spec.name, OPTIONS)
+    assert isinstance(opened, ExportedEncoder)
+    assert opened.encode_images(PHOTOS[:1]).shape == (1, whole.spec.dim) and opened.count_tokens("a dog") > 2
+    assert opened._texts._opened is None
+    np.testing.assert_array_equal(opened.encode_texts(TEXTS), expected)
+    assert opened._texts._opened is not None and opened._whole is None
+
+    cannot = open_encoder(whole.spec.name, OPTIONS)
+    assert isinstance(cannot, ExportedEncoder)
+    monkeypatch.setattr(cannot._texts, "_graph", tmp_path / "missing.onnx")  # as a graph that this machine cannot run
+    for _ in range(2):
+        assert (cannot.encode_texts(TEXTS) * expected).sum(axis=1).min() >= 0.9999
+    assert caplog.text.count("cannot be used, torch goes on") == 1
+    assert cannot._whole is not None and cannot._images is not None
+
+
 def test_a_damaged_export_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     whole, _ = exported_pair("clip", tmp_path / "clip")
     directory = IMAGE_EXPORTS.directory(whole.files)
