@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmsearch.api import Index
-from mmsearch.models.encoders import open_encoder
 from mmsearch.store.local.optimize import OptimizeOptions
 from tests.support.colours import COLOURS, ColourEncoder
-from tests.support.program import run_program
 
 WORDS = [*list(COLOURS)[:5], "lake", "dog"]
 KINDS = ("image", "image", "image", "video", "text", "speech")
@@ -146,22 +143,3 @@ def test_pages_are_parts_of_one_list(recipe: str, seed: int, text: str, size: in
         assert [hit["rank"] for hit in hits] == list(range(1, len(hits) + 1))
         first = client.get("/api/v1/search", params={"q": text, "k": size}).json()["hits"]
         assert first == hits[:size]
-
-
-@settings(RELAXED, max_examples=5)
-@given(seed=seeds, count=st.integers(1, 40), text=questions, k=st.integers(1, 30))
-def test_relevance_never_rises_on_the_command_line(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, count: int, text: str, k: int
-) -> None:
-    """With the built-in encoder, whose relevance is read from reference photos."""
-    home = tmp_path_factory.mktemp("home")
-    with Index.open(home / "index", create=True, encoder=open_encoder("builtin")) as index:
-        fill(index, seed, count)
-        of_python = index.search(text, k=k)
-    done = run_program(
-        "query", "--index", home / "index", "--json", "--all", "-k", str(k), "--", text, home=home, code=None
-    )
-    assert done.returncode == (0 if of_python else 1), done.stderr
-    hits = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [hit["path"] for hit in hits] == [hit.path for hit in of_python]
-    assert_falls([hit["relevance"] for hit in hits])
