@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,20 +16,23 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from mmsearch.core.errors import UsageError
-from mmsearch.core.types import SCHEMA
-from mmsearch.query.options import SearchOptions
+from mmsearch.core.modalities import spec_of
+from mmsearch.core.types import SCHEMA, Hit
+from mmsearch.query.nothing import Hits
+from mmsearch.query.options import MATCH, SearchOptions
 from mmsearch.query.question import Question, opened_picture
 from mmsearch.server.parameters import Limit, Strict, Texts, model_of, number, options_from, read, read_json
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from mmsearch.query.nothing import Hits
     from mmsearch.server.served import Served
 
 LIMITS = {"k": Limit(10, 500), "rerank_depth": Limit(50, 500), "rerank_budget_s": Limit(1.0, 60)}
 """What is the server's own in `SearchOptions`."""
 MOST_QUERIES, MOST_FIELDS, MOST_OFFSET = 100, 1000, 10_000
+DEEPER = 4
+"""A page that is not among the results looked for so far looks for so many times as many."""
 UPLOAD_BYTES = 64 << 20
 UPLOAD_S = 60
 """Seconds in which a body must arrive."""
@@ -81,17 +84,50 @@ def search(
     options = options_from(SearchOptions, asked, LIMITS, notes.append)
     offset = int(asked.offset)  # type: ignore[attr-defined]
     k = options.k
-    if offset:
-        options = replace(options, k=offset + k)
-    found = served.index.search_many(questions, options=options, note=notes.append)
+    found = _listed(served, questions, options, offset, notes.append)
     results = [_result(hits, query.like, offset, k) for hits, query in zip(found, queries, strict=True)]
     if getattr(asked, "queries", None) is None:
         return JSONResponse({"schema": SCHEMA, **results[0], "notes": notes})
     return JSONResponse({"schema": SCHEMA, "results": results, "notes": notes})
 
 
+def _listed(
+    served: Served, questions: Sequence[Question], options: SearchOptions, offset: int, note: Callable[[str], None]
+) -> list[Hits]:
+    """The hits of each question as far as a page of ``k`` after ``offset``.
+
+    A search for more results looks at more candidates, and may then know a better one for a place that an earlier page
+    has shown. So that pages of one size are parts of one list, further results are appended to nearer ones.
+    """
+    found = served.index.search_many(questions, options=options, note=note)
+    depth = options.k
+    while depth < offset + options.k:
+        depth *= DEEPER
+        further = served.index.search_many(questions, options=replace(options, k=depth))
+        found = [_continued(one, more) for one, more in zip(found, further, strict=True)]
+    return found
+
+
+def _continued(found: Hits, further: Sequence[Hit]) -> Hits:
+    hits, shown = list(found), {_shown(hit) for hit in found}
+    least = min((hit.relevance for hit in hits if hit.relevance is not None), default=1.0)
+    for hit in further:
+        if _shown(hit) in shown:
+            continue
+        least = min(least, 1.0 if hit.relevance is None else hit.relevance)
+        if hit.relevance is not None:
+            hit = replace(hit, relevance=least, match=least >= MATCH)
+        hits.append(replace(hit, rank=len(hits) + 1))
+    return Hits(hits, found.reason)
+
+
+def _shown(hit: Hit) -> tuple[Any, ...]:
+    """What stands in a list once: a document, or a passage of what is said in it."""
+    return hit.path, hit.modality, hit.segment if spec_of(hit.modality).is_inside else None
+
+
 def _result(found: Hits, like: Sequence[str], offset: int, k: int) -> dict[str, Any]:
-    page = found[offset:]
+    page = found[offset : offset + k]
     hits = ([hit for hit in page if hit.path not in like] or page) if like else page
     return {
         "hits": [

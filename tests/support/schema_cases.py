@@ -20,8 +20,9 @@ BEARING = {"Authorization": "Bearer secret", "Host": "127.0.0.1"}
 CHECKED = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance")
 
 
-def ask_cases(index: Index, each: int, done: Callable[[int], None] = lambda status: None) -> int:
-    """Asks so many requests of each kind at each address; returns how many that were. ``done`` gets the status.
+def ask_cases(index: Index, each: int, done: Callable[[int], None] = lambda status: None, first: int = 0) -> int:
+    """Asks so many requests of each kind at each address; returns how many that were. ``done`` gets the status;
+    ``first`` is the seed.
 
     Raises:
         AssertionError, schemathesis.core.failures.FailureGroup: an answer of 500 and above, or one that the schema does
@@ -37,7 +38,7 @@ def ask_cases(index: Index, each: int, done: Callable[[int], None] = lambda stat
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             cases = operation.ok().as_strategy(generation_mode=mode)
 
-            @seed(0)
+            @seed(first)
             @settings(
                 max_examples=each, deadline=None, database=None, phases=[Phase.generate],
                 suppress_health_check=list(HealthCheck),
