@@ -760,6 +760,8 @@ class Index:
         """What the index knows of the file at ``path``; ``None`` where it has none there."""
         from mmsearch.query.explain import find_document
 
+        if isinstance(path, str) and "\0" in path:
+            return None  # what no file can be called is in no index
         path_given(path)
         return find_document(self._session.store(), Path(path))
 

@@ -86,7 +86,7 @@ def index_command(
     from mmsearch.api import Index
     from mmsearch.media.ocr import open_text_reader
     from mmsearch.store.local.directory import IndexDirectory
-    from mmsearch.store.registry import local_path
+    from mmsearch.store.registry import family_of, local_path
 
     if speech_model is not None and not speech:
         raise UsageError("--speech-model says what --speech recognises with: give both")
@@ -111,6 +111,8 @@ def index_command(
         )
     if place is not None and not IndexDirectory.exists(place):  # one that exists may know a path that is not there now
         _check_paths(paths)
+    if not family_of(index).takes_folders:  # before one is made
+        raise UsageError(f"{index} cannot be filled from folders: import an export into it")
     with Index.open(index, create=True, encoder=model, options=encoder) as opened:
         if keep_tokens is False and place is not None:
             opened.drop_tokens()

@@ -574,6 +574,9 @@ class Store(ABC):
 class StoreFamily(ABC):
     """Stores whose addresses have one scheme, such as ``local:PATH``. Methods get the whole address."""
 
+    takes_folders: bool = False
+    """Whether they can be filled from folders: see `Store.files`."""
+
     @abstractmethod
     def exists(self, address: str) -> bool:
         """Whether there is a store at an address, whole or damaged."""

@@ -171,8 +171,9 @@ def test_a_list_by_date_has_dates(index: Index, photos: Path) -> None:
 
 
 WRONG: list[tuple[str, dict]] = [
-    ("a text is a string", {"text": 5}), ("a text is a string", {"text": [5]}), ("an image is a path", {"image": b"x"}),
-    ("an image is a path", {"image": np.zeros((5, 5, 3))}), ("a weight is", {"text": "red", "text_weight": "a"}),
+    ("a text is a string", {"text": 5}), ("a text is a string", {"text": [5]}), ("not an image", {"image": b"x"}),
+    ("array is uint8", {"image": np.zeros((5, 5, 3))}), ("an image is a path", {"image": 5}),
+    ("a weight is", {"text": "red", "text_weight": "a"}),
     ("must be numbers", {"vector": ["a"]}), ("must be numbers", {"vector": [[1], [1, 2]]}),
     ("whole number", {"text": "red", "k": "5"}), ("did you mean", {"text": "red", "min_relevanc": 1}),
     ("modality is", {"text": "red", "modality": 5}), ("options must be", {"text": "red", "options": {"k": 5}}),

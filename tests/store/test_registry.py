@@ -97,7 +97,7 @@ def test_what_an_address_means(
 
 
 def test_the_local_store_is_the_first_row(installed: None, tmp_path: Path) -> None:
-    assert [*STORES] == ["local", "memory", "wrong", "gone"]
+    assert [*STORES] == ["local", "milvus", "memory", "wrong", "gone"]
     family, address = family_of(tmp_path / "x"), f"local:{tmp_path / 'x'}"
     assert type(family) is type(family_of(address)) and not family.exists(address)
     with pytest.raises(IndexMissing):
@@ -112,14 +112,15 @@ def test_the_local_store_is_the_first_row(installed: None, tmp_path: Path) -> No
 
 
 def test_a_scheme_that_nobody_knows_is_one_sentence(installed: None) -> None:
-    sentence = r'there is no store "milvus" for milvus://host/x: the known ones are local, memory, wrong, gone; install'
+    known = "local, milvus, memory, wrong, gone"
+    sentence = rf'there is no store "oracle" for oracle://host/x: the known ones are {known}; install'
     with pytest.raises(UsageError, match=sentence):
-        Index.open("milvus://host/x")
+        Index.open("oracle://host/x")
     for word, reason in (("wrong", "is of the type dict; expected a StoreFamily"), ("gone", "cannot be loaded")):
         with pytest.raises(UsageError, match=reason):
             open_store(f"{word}:x")
-    done = run_program("query", "red", "--store", "milvus://host/x", code=2)
-    assert done.stderr.count("\n") == 1 and 'no store "milvus"' in done.stderr
+    done = run_program("query", "red", "--store", "oracle://host/x", code=2)
+    assert done.stderr.count("\n") == 1 and 'no store "oracle"' in done.stderr
     assert "no index at memory:none" in run_program("query", "red", "--store", "memory:none", code=2).stderr
 
 
@@ -136,8 +137,9 @@ def test_a_store_of_others_from_python(filled: str, photos: Path) -> None:
         assert index.evaluate().figures["hit@1"]["estimate"] == 1.0
         status = index.status()
         assert (status["documents"]["image"], status["documents"]["segments"], status["path"]) == (8, 8, "memory")
+        assert (index.verify().documents, index.verify().differences) == (8, ())
         with pytest.raises(UsageError, match="memory is no index directory, which this needs"):
-            index.verify()
+            index.optimize()
         with pytest.raises(UsageError, match="no index directory"):
             _ = index.path
     with pytest.raises(UsageError, match="was closed"):
@@ -165,11 +167,13 @@ def test_a_store_of_others_from_the_command_line(filled: str, tmp_path: Path, ph
     assert json.loads(run_program("status", "--store", filled, "--json").stdout)["bytes"] is None
     assert "similarity" in run_program("explain", "green", photos / "green.png", "--store", filled).stdout
     assert "hit@1" in run_program("eval", "--sidecars", "--store", filled).stdout
-    refused = [["index", photos], ["verify"], ["optimize"], ["backup", tmp_path / "copy"], ["switch", "builtin"],
-               ["remove", photos]]  # fmt: skip
-    for command in refused:
+    assert "8 documents" in run_program("verify", "--store", filled).stdout
+    refused = {"cannot be filled from folders": ["index", photos], "no index directory": ["optimize"],
+               "no index directory, which": ["backup", tmp_path / "copy"], "one encoder alone": ["switch", "builtin"],
+               "cannot remove single documents": ["remove", photos]}  # fmt: skip
+    for reason, command in refused.items():
         done = run_program(*command, "--store", filled, code=2)
-        assert done.stderr.count("\n") == 1 and "directory" in done.stderr, command
+        assert done.stderr.count("\n") == 1 and reason in done.stderr, command
     assert "memory:new" not in Memory.stores
     run_program("index", photos, "--store", "memory:new", code=2)
     assert "memory:new" not in Memory.stores, "nothing is made where nothing can be filled"

@@ -664,6 +664,8 @@ class LocalStore(Store):
 class LocalFamily(StoreFamily):
     """Index directories: by name, by path, or as ``local:`` and either."""
 
+    takes_folders = True
+
     def exists(self, address: str) -> bool:
         """See `StoreFamily.exists`."""
         return IndexDirectory.exists(self._path(address))

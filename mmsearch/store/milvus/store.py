@@ -1228,6 +1228,8 @@ def _has_infix(server: Server, collection: str) -> bool:
 class MilvusFamily(StoreFamily):
     """Addresses of Milvus; see `mmsearch.store.milvus.address`."""
 
+    takes_folders = True
+
     def exists(self, address: str) -> bool:
         """See `StoreFamily.exists`."""
         parsed = parse(address)
