@@ -111,7 +111,7 @@ def index_command(
         )
     if place is not None and not IndexDirectory.exists(place):  # one that exists may know a path that is not there now
         _check_paths(paths)
-    if not family_of(index).takes_folders:  # before one is made
+    if place is None and not family_of(index).takes_folders:  # before one is made
         raise UsageError(f"{index} cannot be filled from folders: import an export into it")
     with Index.open(index, create=True, encoder=model, options=encoder) as opened:
         if keep_tokens is False and place is not None:
