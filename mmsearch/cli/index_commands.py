@@ -85,6 +85,7 @@ def index_command(
     """Indexes folders of photos, videos, recordings and texts, or brings their index up to date."""
     from mmsearch.api import Index
     from mmsearch.media.ocr import open_text_reader
+    from mmsearch.store.base import no_folders
     from mmsearch.store.local.directory import IndexDirectory
     from mmsearch.store.registry import family_of, local_path
 
@@ -112,7 +113,7 @@ def index_command(
     if place is not None and not IndexDirectory.exists(place):  # one that exists may know a path that is not there now
         _check_paths(paths)
     if place is None and not family_of(index).takes_folders:  # before one is made
-        raise UsageError(f"{index} cannot be filled from folders: import an export into it")
+        raise no_folders(str(index))
     with Index.open(index, create=True, encoder=model, options=encoder) as opened:
         if keep_tokens is False and place is not None:
             opened.drop_tokens()

@@ -255,6 +255,11 @@ class Exported(NamedTuple):
     vectors: FloatArray
 
 
+def no_folders(place: str) -> UsageError:
+    """What is said of a store that cannot be filled from folders."""
+    return UsageError(f"{place} cannot be filled from folders: import an export into it")
+
+
 class Store(ABC):
     """An index's documents, segments and vectors, of one encoder, in one version. Any number of threads may read at
     once; `refresh` sees what was committed since.
@@ -538,11 +543,11 @@ class Store(ABC):
 
     def files(self, root: str, below: str = "") -> Iterator[StoredFile]:
         """The documents at or below a path in a root, in no order."""
-        raise UsageError(f"{self.place} cannot be filled from folders: import an export into it")
+        raise no_folders(self.place)
 
     def contents(self, keys: Sequence[tuple[bytes, str]]) -> dict[tuple[bytes, str], StoredContent]:
         """Of some contents, by hash and decoding, those that there are."""
-        raise UsageError(f"{self.place} cannot be filled from folders: import an export into it")
+        raise no_folders(self.place)
 
     def remembered(self, kind: str, root: str = "") -> dict[str, list[Any]]:
         """What `remember` kept of a kind, by path; of all roots, by root and path with a NUL between, without one."""
@@ -550,7 +555,7 @@ class Store(ABC):
 
     def remember(self, kind: str, root: str, values: Mapping[str, list[Any] | None]) -> None:
         """Keeps plain values by path: folders that were indexed, files that were skipped. ``None`` forgets."""
-        raise UsageError(f"{self.place} cannot be filled from folders: import an export into it")
+        raise no_folders(self.place)
 
     def beside(self, spec: EncoderSpec, name: str) -> Store:
         """The store of the vectors of another encoder beside these, made where there is none: to be filled, and then

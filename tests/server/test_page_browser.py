@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import socket
-import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -17,12 +15,13 @@ import pytest
 from PIL import Image
 
 from mmsearch.api import Index
+from tests.support.served_page import served_page
 
 pytest.importorskip("starlette")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, which drives the browser")
 axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
 skimage_data = pytest.importorskip("skimage.data", reason="scikit-image carries the photographs")
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("uvicorn")
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -88,21 +87,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(library: Path) -> Iterator[str]:
     """Where the page is served, with its token."""
-    from mmsearch.server.app import create_app
-
     with Index.open(library.parent / "index", create=True, encoder="builtin") as index:
         index.add(library)
-        listener = socket.socket()
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(create_app(index, "secret"), log_level="warning", lifespan="off"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        while not server.started:
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/?token=secret"
-        server.should_exit = True
-        thread.join()
-        listener.close()
+        with served_page(index) as address:
+            yield address
 
 
 @pytest.fixture(scope="module")

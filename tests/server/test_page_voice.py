@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +12,13 @@ import numpy as np
 import pytest
 
 from mmsearch.api import Index
+from tests.support.served_page import served_page
 from tests.support.sound import RATE, save_sound, save_video, silence, spoken, srt
 from tests.support.whisper_model import whisper_base
 
 pytest.importorskip("starlette")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, which drives the browser")
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("uvicorn")
 
 CHROMIUM = Path("/usr/bin/chromium")
 SENTENCE = "The harbour opens at nine in the morning."
@@ -50,8 +48,6 @@ def question(tmp_path: Path) -> Path:
 @pytest.fixture
 def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Where the page of a film and a recording is served, with its token."""
-    from mmsearch.server.app import create_app
-
     home, folder = tmp_path / "home", tmp_path / "library"
     home.mkdir()
     (home / "default-speech-model.txt").write_text(f"{whisper_base()}\n")
@@ -62,17 +58,8 @@ def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     save_sound(folder / "tune.mp3", 3.0, title="A tune")
     with Index.open(tmp_path / "index", create=True, encoder="builtin") as index:
         index.add(folder)
-        listener = socket.socket()
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(create_app(index, "secret"), log_level="warning", lifespan="off"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        while not server.started:
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/?token=secret"
-        server.should_exit = True
-        thread.join()
-        listener.close()
+        with served_page(index) as address:
+            yield address
 
 
 @pytest.fixture
