@@ -6,9 +6,8 @@ import contextlib
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from mmsearch.core.errors import EncoderMismatch, IndexBusy, UsageError
@@ -109,25 +108,28 @@ def _changes(
         return path != own and not path.startswith(own + os.sep)
 
     last = _places(paths)
+    replaced: set[Path] = set()
     while not stop.is_set():
         now = _places(paths)
-        replaced, last = {path for path in paths if last[path] != now[path]}, now
-        is_same = partial(_are_at, paths, now)
+        replaced |= _changed(last, now)
+        last = now
         there = [path for path in paths if path.exists()]
         if there:
-            yield from _events(there, counts, stop, options, is_same, replaced)
+            replaced = yield from _events(there, counts, stop, options, now, replaced)
         else:
             yield replaced
-            while not stop.wait(options.quiet_s) and is_same():
+            replaced = set()
+            while not stop.wait(options.quiet_s) and not (replaced := _changed(now, _places(paths))):
                 yield set()
 
 
 def _events(
     paths: Sequence[Path], counts: Callable[[object, str], bool], stop: threading.Event, options: WatchOptions,
-    is_same: Callable[[], bool], replaced: set[Path],
-) -> Iterator[set[Path]]:  # fmt: skip
-    """Changes below folders that are there, for as long as they are the same folders; first, once they are watched,
-    those that were ``replaced``.
+    seen: dict[Path, tuple[object, ...]], replaced: set[Path],
+) -> Generator[set[Path], None, set[Path]]:  # fmt: skip
+    """Changes below folders that are there, for as long as all are the folders ``seen``; first, once they are watched,
+    those that were ``replaced``. Returns the ones to look at as a whole: one that was away for a moment may be back as
+    the same folder before anybody looks again.
     """
     import watchfiles
 
@@ -137,18 +139,18 @@ def _events(
             step=int(1000 * options.quiet_s), rust_timeout=500, yield_on_timeout=True, ignore_permission_denied=True,
         ):  # fmt: skip
             yield replaced | {Path(path) for _, path in found}
-            replaced = set()
-            if not is_same():
-                return
+            if replaced := _changed(seen, _places(list(seen))):
+                return replaced
     except FileNotFoundError:
-        return  # a folder went away between two looks: the caller sees that
+        return replaced | set(paths)  # a folder went away between two looks
     except (OSError, RuntimeError) as error:
-        if not is_same():
-            return
+        if changed := _changed(seen, _places(list(seen))):
+            return replaced | changed
         raise UsageError(
             f"the folders cannot be watched ({error}): raise the system's limit (fs.inotify.max_user_watches), or set "
             "WATCHFILES_FORCE_POLLING=1"
         ) from error
+    return set()
 
 
 def _places(paths: Sequence[Path]) -> dict[Path, tuple[object, ...]]:
@@ -161,8 +163,8 @@ def _places(paths: Sequence[Path]) -> dict[Path, tuple[object, ...]]:
     return {path: (_identity(path), *below[path]) for path in paths}
 
 
-def _are_at(paths: Sequence[Path], seen: dict[Path, tuple[object, ...]]) -> bool:
-    return _places(paths) == seen
+def _changed(before: dict[Path, tuple[object, ...]], now: dict[Path, tuple[object, ...]]) -> set[Path]:
+    return {path for path, place in before.items() if now[path] != place}
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

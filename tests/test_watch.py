@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from mmsearch.api import Index
 from mmsearch.core.types import Report
 from mmsearch.ingest import IngestOptions
 from mmsearch.sources import WalkRules, is_left_out, walk
-from mmsearch.watch import WatchOptions, watch
+from mmsearch.watch import WatchOptions, _changes, _places, watch
 from tests.support.colours import ColourEncoder, save_colour
 
 QUICK = WatchOptions(quiet_s=0.1, longest_s=2.0, most_paths=20)
@@ -122,6 +123,30 @@ def test_changes_wait_while_another_process_writes(index: Index, photos: Path, e
             time.sleep(0.7)
             assert "new.png" not in names(index)
         until(lambda: "new.png" in names(index))
+
+
+def test_a_folder_back_before_anybody_looks_again_is_looked_at(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen as gone, and there again as the same folder at the very next look."""
+    away, looks = photos.with_name("unmounted"), []
+
+    def places(paths: Sequence[Path]) -> dict[Path, tuple[object, ...]]:
+        found = _places(paths)
+        looks.append(found[photos])
+        if looks[-1][0] is None:
+            away.rename(photos)
+        return found
+
+    monkeypatch.setattr("mmsearch.watch._places", places)
+    stop = threading.Event()
+    changes = _changes([photos], tmp_path / "index", stop, QUICK)
+    assert next(changes) == set()
+    photos.rename(away)
+    assert any(photos in found for found in islice(changes, 20)), "it was gone, so all of it may be another"
+    assert (None,) in [look[:1] for look in looks] and photos.exists()
+    (photos / "new.png").touch()
+    assert any(photos / "new.png" in found for found in islice(changes, 20))
 
 
 @pytest.mark.parametrize("empty", [False, True], ids=["no folder", "an empty folder"])

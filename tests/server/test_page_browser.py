@@ -144,8 +144,10 @@ def until(page: Any, expression: str) -> None:
 
 
 def ask(page: Any, words: str) -> None:
+    page.evaluate("document.body.dataset.ready = ''")
     page.get_by_role("combobox", name="What to look for").fill(words)
     page.keyboard.press("Enter")
+    page.wait_for_selector("body:not([data-ready=''])")  # until then what was there stays
     page.wait_for_selector("#about:has-text('match'), #about:has-text('nearest')")
 
 
@@ -328,7 +330,7 @@ def test_10_finds_more_like_one(page: Any, width: int) -> None:
     is_sound(page)
     page.get_by_role("button", name="More like this").click()
     page.wait_for_selector("#like:visible")
-    page.wait_for_selector(".hits .open")
+    page.wait_for_selector("#view:not([aria-busy]) .hits .open")  # until then what was there stays
     assert page.title() == "Like coffee.jpg · mmsearch"
     assert "coffee.jpg" not in names(page)[:1]
     open_first(page, page.locator(".hits .name").first.inner_text())
