@@ -154,6 +154,19 @@ def test_calibration_that_has_come_since_the_size_was_asked(tmp_path: Path) -> N
     store.close()
 
 
+def test_what_a_reader_writes_counts_for_whom_it_was_made_of(tmp_path: Path) -> None:
+    """Commands write through readers; whether calibration is worth while is asked of the other one then."""
+    pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
+    address, (made, vectors) = f"milvus:{tmp_path}/store.db", documents(20)
+    store = family_of(address).create(address, SPEC.name, SPEC)
+    assert (store.count(), store.size) == (0, 0)
+    reader = store.reader()
+    reader.upsert(made, vectors)
+    assert (store.count(), store.size) == (20, len(vectors)) == (reader.count(), reader.size)
+    reader.close()
+    store.close()
+
+
 def test_where_nothing_is_there_is_no_index(tmp_path: Path) -> None:
     address = f"milvus:{tmp_path}/none.db"
     assert not family_of(address).exists(address)

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from mmsearch.core.errors import IndexDamaged, IndexMissing, IndexTooNew, StoreUnreachable, UsageError, VectorError
 from mmsearch.core.letters import has_digit, has_tokens, part_of_name, tokens_of
+from mmsearch.core.modalities import group_of
 from mmsearch.core.types import DocumentInfo, EncoderSpec, Modality
 from mmsearch.filters import Compare, Phrase, Spoken, Where, holds
 from mmsearch.filters.tree import value_of
@@ -222,6 +223,7 @@ class MilvusStore(Store):
         """Tells everybody that there is another version."""
         self._notes.write({f"version:{self.collection}": uuid.uuid4().hex})
         self._token = self._read_token()
+        self._cache.clear()  # in place: what this one was made of, or was made of it, must not count as before
         self._lasts()
 
     def reader(self) -> MilvusStore:
@@ -469,7 +471,7 @@ class MilvusStore(Store):
             kinds = {
                 row.segment: row.kind for rows in self._cache.known.of(None, part.tolist()).values() for row in rows
             }
-            is_text = np.array([kinds[id_] == "text" for id_ in part.tolist()], dtype=bool)
+            is_text = np.array([group_of(kinds[id_]) == "text" for id_ in part.tolist()], dtype=bool)
             yield Block(part, vectors, is_text, np.zeros(len(part), dtype=bool))
 
     def _in_order(self, start: int) -> IdArray:
@@ -772,7 +774,7 @@ class MilvusStore(Store):
                     changed.append({**one, "hubness": hubness, "is_text": is_text, "is_measured": True})
                 self._server.upsert(self.collection, changed)
         self._notes.keep_arrays("calibration", self._calibrated, values)
-        self._cache.clear()  # in place: `reader` and what it was made of share it
+        self._cache.clear()  # in place, as in `_changed`
         self._cache.arrays = dict(values)
 
     # Changes
