@@ -1,9 +1,9 @@
 """What does Ray cost against threads, and what survives when processes, files, clusters and stores fail?
 
     python benchmarks/scale.py cpu --photos DIR [--files 700]      CPU seconds and vectors, Ray and threads
-    python benchmarks/scale.py kills --photos DIR [--rounds 5]     kill -9 an actor, the driver; the same command again
-    python benchmarks/scale.py poison --photos DIR                 1 file that ends its process, 200 damaged, 200 good
-    python benchmarks/scale.py full --photos DIR                   a cluster without a free CPU
+    python benchmarks/scale.py kills --photos DIR [--rounds 20]    kill -9 an actor, the driver; the same command again
+    python benchmarks/scale.py poison --photos DIR                 1 of 500 that ends its process; 200 damaged, 200 good
+    python benchmarks/scale.py full --photos DIR                   a cluster without a free CPU, and with one
     python benchmarks/scale.py nodes --photos DIR                  two simulated nodes, one lost in the middle
     python benchmarks/scale.py s3 [--files 10000]                  a bucket, every twentieth answer of it a 503
 
@@ -77,9 +77,12 @@ class Run:
             time.sleep(0.1)
         ended = self.process.poll() is not None
         output = self.process.communicate()[0] if ended else ""
+        beginning = output.find('{"schema"')  # Ray may have said something before
         actors = sum(seconds for command, seconds in self.seconds.values() if command.startswith("ray::"))
         return {
-            "ended": ended, "code": self.process.returncode, "report": json.loads(output) if output.strip() else None,
+            "ended": ended, "code": self.process.returncode,
+            "report": json.loads(output[beginning:]) if beginning >= 0 else None,
+            "lines_before_it": output[: max(0, beginning)].count("\n"),
             "cpu_s": round(sum(seconds for _, seconds in self.seconds.values()), 1), "actors_cpu_s": round(actors, 1),
             "wall_s": round(time.monotonic() - self.started, 1),
         }  # fmt: skip
@@ -136,35 +139,75 @@ def cpu(options: argparse.Namespace, home: Path) -> dict[str, Any]:
 
 
 def kills(options: argparse.Namespace, home: Path) -> dict[str, Any]:
-    """The same command again must find all, each once."""
+    """The same command again, at once, must find all, each once. Kills are spread over the run, its start included;
+    where the run was over before, that round is tried again. Every fifth run starts Ray itself, the others join a
+    cluster that stays. ``--more`` adds to the rounds of the last result.
+    """
+    from ray.cluster_utils import Cluster
+
     photos = some(options.photos, options.files, home / "photos")
-    outcomes = []
-    for number in range(2 * options.rounds):
-        victim = ("actor", "driver")[number % 2]
-        index = home / f"index{number}"
-        run = Run(photos, index, "--engine", "ray")
-        killed = None
-        while run.process.poll() is None and killed is None:
-            time.sleep(0.05)
-            if (index / "catalogue.sqlite").exists() and committed(index) > options.files * (1 + number) // 30:
-                actors = [pid for pid, command, _ in marked(run.mark) if command.startswith("ray::_Actor")]
-                killed = run.process.pid if victim == "driver" else (actors or [None])[0]
-                if killed is not None:
-                    os.kill(killed, signal.SIGKILL)
-        at = committed(index)
-        first = run.wait()
-        run.clean()
-        second = Run(photos, index, "--engine", "ray").wait()
-        found = vectors(index)
-        outcomes.append(
-            {
-                "killed": victim if killed else None, "committed_then": at, "first_ended": first["ended"],
-                "second_ended": second["ended"] and second["code"] == 0, "found": len(found),
-                "lost": options.files - len(found), "segments_doubled": segments(index) - len(found),
-            }
-        )  # fmt: skip
-        print(outcomes[-1], flush=True)
-    return {"files": options.files, "rounds_each": options.rounds, "outcomes": outcomes}
+    os.environ |= {MARK: "cluster", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 200_000_000})
+    last = options.results / "scale_kills.json"
+    outcomes: list[dict[str, Any]] = json.loads(last.read_text())["outcomes"] if options.more else []
+    missed = 0
+    try:
+        for victim in ("actor", "driver"):
+            while (turn := sum(one["killed"] == victim for one in outcomes)) < options.rounds and missed < 20:
+                outcomes.append(kill(options, home, photos, victim, turn, cluster.address))
+                missed += outcomes[-1]["killed"] is None
+    finally:
+        cluster.shutdown()
+    totals = {
+        f"{victim}s": {
+            "killed": len(own := [one for one in outcomes if one["killed"] == victim]),
+            "lost": sum(one["lost"] for one in own), "doubled": sum(one["segments_doubled"] for one in own),
+            "first_ended_well": sum(one["first_code"] == 0 for one in own),
+            "second_ended_well": sum(one["second_ended"] for one in own),
+        }
+        for victim in ("actor", "driver")
+    }  # fmt: skip
+    return {
+        "files": options.files,
+        **totals,
+        "over_before_the_kill": sum(one["killed"] is None for one in outcomes),
+        "outcomes": outcomes,
+    }
+
+
+def kill(options: argparse.Namespace, home: Path, photos: Path, victim: str, turn: int, cluster: str) -> dict[str, Any]:
+    """One kill, and the same command again."""
+    index, engine = home / "index", "ray" if turn % 5 == 4 else cluster
+    run = Run(photos, index, "--engine", engine)
+    killed = kill_when(run, index, victim, options.files * turn // options.rounds * 3 // 5)
+    at = committed(index)
+    first = run.wait(300)
+    second = Run(photos, index, "--engine", engine).wait(300)
+    left = [command.split()[0] for _, command, _ in marked(run.mark)]
+    run.clean()
+    found = vectors(index)
+    outcome = {
+        "killed": killed, "own_cluster": engine == "ray", "committed_then": at, "first_ended": first["ended"],
+        "first_code": first["code"], "second_ended": second["ended"] and second["code"] == 0, "found": len(found),
+        "lost": options.files - len(found), "segments_doubled": segments(index) - len(found), "processes_left": left,
+        "wall_s": [first["wall_s"], second["wall_s"]],
+    }  # fmt: skip
+    print(turn, outcome, flush=True)
+    shutil.rmtree(index)
+    return outcome
+
+
+def kill_when(run: Run, index: Path, victim: str, from_: int) -> str | None:
+    """Kills once more than so many files are committed, and there is an actor; what was killed, if anything."""
+    while run.process.poll() is None:
+        time.sleep(0.05)
+        if from_ == 0 or committed(index) > from_:
+            there = (*marked(run.mark), *marked("cluster"))
+            actors = [pid for pid, command, _ in there if command.startswith("ray::_Actor")]
+            if actors:
+                os.kill(run.process.pid if victim == "driver" else actors[0], signal.SIGKILL)
+                return victim
+    return None
 
 
 def committed(index: Path) -> int:
@@ -188,50 +231,82 @@ def poison(options: argparse.Namespace, home: Path) -> dict[str, Any]:
     """The deadly file is one of the test suite's: no picture that we know ends our decoders."""
     from tests.support.colours import save_colour
 
-    photos = some(options.photos, 200, home / "photos")
-    for number in range(200):
-        data = bytearray((photos / f"{number:06}.jpg").read_bytes())
-        (photos / f"damaged-{number:06}.jpg").write_bytes(bytes(data[: len(data) // 3]) if number % 2 else b"JFIF" * 9)
-    local = Run(photos, home / "local", "--model", "tests.support.deadly:DeadlyEncoder").wait()
-    save_colour(photos / "deadly.png", "white")
-    with_deadly = Run(photos, home / "ray", "--engine", "ray", "--model", "tests.support.deadly:DeadlyEncoder").wait()
-    expected, found = local["report"] or {}, with_deadly["report"] or {}
-    reasons = [
-        {Path(skip["path"]).name: skip["reason"] for skip in report.get("skipped", [])} for report in (expected, found)
-    ]
-    deadly = reasons[1].pop("deadly.png", None)
-    return {
-        "good": 200, "damaged": 200, "indexed_threads": expected.get("indexed"), "indexed_ray": found.get("indexed"),
-        "deadly": deadly, "same_reasons": reasons[0] == reasons[1], "skipped": len(reasons[1]),
-        "wall_s": with_deadly["wall_s"], "same_vectors": vectors(home / "local") == vectors(home / "ray"),
+    deadly_model = ("--model", "tests.support.deadly:DeadlyEncoder")
+    photos = some(options.photos, 499, home / "with one")
+    save_colour(photos / "000250-deadly.png", "white")
+    found = Run(photos, home / "one", "--engine", "ray", *deadly_model).wait()
+    again = Run(photos, home / "one", "--engine", "ray", *deadly_model).wait()
+    report = found.pop("report") or {}
+    one = {
+        "files": 500, "indexed": report.get("indexed"), "skipped": reasons(report), **found,
+        "again": {"unchanged": (again["report"] or {}).get("unchanged"), "skipped": reasons(again["report"])},
     }  # fmt: skip
+
+    photos = some(options.photos, 200, home / "with many")
+    for number in range(200):
+        data = (photos / f"{number:06}.jpg").read_bytes()
+        (photos / f"damaged-{number:06}.jpg").write_bytes(damaged(data, number))
+    runs = {
+        name: Run(photos, home / name, *more, "--model", "tests.support.colours:ColourEncoder").wait()
+        for name, more in (("threads", ()), ("ray", ("--engine", "ray")))
+    }
+    known = {name: reasons(run["report"]) for name, run in runs.items()}
+    many = {
+        "good": 200, "damaged": 200, **{f"indexed_{name}": run["report"]["indexed"] for name, run in runs.items()},
+        "skipped": len(known["ray"]), "kinds_of_reasons": len({*known["ray"].values()}),
+        "same_reasons": known["threads"] == known["ray"],
+        "same_vectors": vectors(home / "threads") == vectors(home / "ray"),
+        "wall_s": {name: run["wall_s"] for name, run in runs.items()},
+    }  # fmt: skip
+    return {"one_deadly": one, "many_damaged": many}
+
+
+def damaged(data: bytes, number: int) -> bytes:
+    """A third cut off early, a third empty or without a picture's header, a third of which the tables are destroyed."""
+    match number % 3:
+        case 0:
+            return data[: 2 + number % 150]
+        case 1:
+            return b"" if number % 2 else b"JFIF%d" % number * 9
+    return data[:20] + bytes([number]) * 600 + data[620:]
+
+
+def reasons(report: dict[str, Any] | None) -> dict[str, str]:
+    """Of the skipped files, by name."""
+    return {Path(skip["path"]).name: skip["reason"] for skip in (report or {}).get("skipped", ())}
 
 
 def full(options: argparse.Namespace, home: Path) -> dict[str, Any]:
-    """Somebody else has every CPU."""
+    """A run is resumed while somebody else has every CPU, and while there is one left."""
     import ray
 
-    photos = some(options.photos, 20, home / "photos")
+    photos = some(options.photos, 40, home / "photos")
+    later = [path.rename(home / path.name) for path in sorted(photos.iterdir())[20:]]
     ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=200_000_000, log_to_driver=False)
 
-    @ray.remote(num_cpus=2)
+    @ray.remote
     class Busy:
         def here(self) -> bool:
             return True
 
+    outcomes = {}
     try:
-        busy = Busy.remote()
-        ray.get(busy.here.remote())
-        started = time.monotonic()
-        try:
-            with Index.open(home / "index", create=True, encoder="builtin") as index:
-                index.encoder()
-                started = time.monotonic()
-                index.add(photos, options=IngestOptions(engine="ray"))
-            said = None
-        except ResourceShortage as error:
-            said = str(error)
-        return {"seconds": round(time.monotonic() - started, 2), "said": said}
+        with Index.open(home / "index", create=True, encoder="builtin") as index:
+            index.add(photos, options=IngestOptions(engine="ray"))
+            for path in later:
+                path.rename(photos / path.name)
+            for cpus, name in ((2, "no CPU free"), (1, "one CPU free")):
+                busy = Busy.options(num_cpus=cpus).remote()
+                ray.get(busy.here.remote())
+                started, indexed, said = time.monotonic(), 0, None
+                try:
+                    indexed = index.add(photos, options=IngestOptions(engine="ray")).indexed
+                except ResourceShortage as error:
+                    said = str(error)
+                seconds = round(time.monotonic() - started, 2)
+                outcomes[name] = {"seconds": seconds, "indexed": indexed, "said": said}
+                ray.kill(busy)
+        return {"files": 40, "there_before": 20, "outcomes": outcomes, "lost": 40 - len(vectors(home / "index"))}
     finally:
         ray.shutdown()
 
@@ -244,6 +319,7 @@ def nodes(options: argparse.Namespace, home: Path) -> dict[str, Any]:
     from ray.cluster_utils import Cluster
 
     photos = some(options.photos, options.files, home / "photos")
+    os.environ |= {MARK: "cluster", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 200_000_000})
     second = cluster.add_node(num_cpus=1, object_store_memory=200_000_000)
     ray.init(cluster.address, log_to_driver=False)
@@ -305,6 +381,7 @@ if __name__ == "__main__":
     parser.add_argument("--photos", type=Path, help="a folder of real photos")
     parser.add_argument("--files", type=int, default=700)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--more", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mmsearch-scale-") as place:
         before = os.getloadavg()
