@@ -18,6 +18,8 @@ SAME_SCALED, OTHER_SCALE = 0.97, 1.25
 which an encoder sees a little less."""
 SAME_SHAPE = 0.02
 SAME_SECONDS = 3.0
+COMPARED = 64
+"""Places that are compared with those before them at once."""
 
 
 class Moment(NamedTuple):
@@ -68,20 +70,22 @@ def fold_duplicates(vectors: FloatArray, looks: Sequence[Look | None]) -> list[l
     ``vectors`` (n, dim), in the order of the ranking. ``looks``: what is known of each picture, ``None`` for what
     is never folded (videos, texts).
     """
-    groups: list[list[int]] = []
-    leaders: list[int] = []
-    for place, look in enumerate(looks):
-        match = None
-        if look is not None and leaders:
-            cosines = vectors[leaders] @ vectors[place]
-            similar = (int(i) for i in np.flatnonzero(cosines >= SAME_SCALED))
-            match = next((i for i in similar if are_same(float(cosines[i]), looks[leaders[i]], look)), None)
-        if match is None:
-            leaders.append(place)
-            groups.append([place])
-        else:
-            groups[match].append(place)
-    return groups
+    groups: dict[int, list[int]] = {}
+    for start in range(0, len(looks), COMPARED):
+        places = [*groups, *range(start, min(start + COMPARED, len(looks)))]
+        cosines = vectors[start : start + COMPARED] @ vectors[places].T
+        similar = np.tril(cosines >= SAME_SCALED, len(groups) - 1)  # a place with leaders, and with those before it
+        is_any = similar.any(axis=1).tolist()
+        for row, look in enumerate(looks[start : start + COMPARED]):
+            before = np.flatnonzero(similar[row]).tolist() if is_any[row] and look is not None else ()
+            leader = next(
+                (
+                    places[i] for i in before
+                    if places[i] in groups and are_same(float(cosines[row, i]), looks[places[i]], look)
+                ), start + row,
+            )  # fmt: skip
+            groups.setdefault(leader, []).append(start + row)
+    return list(groups.values())
 
 
 def are_same(cosine: float, one: Look | None, other: Look, same: float = SAME) -> bool:

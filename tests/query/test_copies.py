@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmsearch.query.moments import fold_duplicates
+from mmsearch.query.moments import are_same, fold_duplicates
 from mmsearch.store.base import Look
 
 LARGE, SMALL, ODD = Look(4000, 3000, None), Look(400, 300, None), Look(400, 320, None)
@@ -31,3 +31,24 @@ def vectors(cosine: float) -> np.ndarray:
 )
 def test_sizes_count(cosine: float, looks: tuple[Look | None, Look | None], folded: bool) -> None:
     assert len(fold_duplicates(vectors(cosine), looks)) == (1 if folded else 2)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_however_long_the_list_each_is_folded_into_the_first_that_is_the_same(seed: int) -> None:
+    """Against the definition, one place after another; lists longer than what is compared at once."""
+    random = np.random.default_rng(seed)
+    means = random.standard_normal((12, 16))
+    rows = means[random.integers(12, size=300)] + random.standard_normal((300, 16)) * 0.1
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    looks = [(LARGE, SMALL, ODD, None)[kind] for kind in random.integers(4, size=len(rows))]
+    groups: list[list[int]] = []
+    for place, look in enumerate(looks):
+        same = [
+            group for group in groups
+            if look is not None and are_same(float(rows[group[0]] @ rows[place]), looks[group[0]], look)
+        ]  # fmt: skip
+        if same:
+            same[0].append(place)
+        else:
+            groups.append([place])
+    assert fold_duplicates(rows, looks) == groups and 20 < len(groups) < 280
