@@ -9,6 +9,7 @@ exclusion    what shows, or may show, what must not show
 fuse         what file names, folders, captions and texts say, beside what vectors do
 rerank       the first candidates in a better order
 calibrate    how scores of this encoder are distributed here: hubness, relevance
+lists        pictures, passages and sounds as one list, in the order in which it is shown
 moments      frames of a video to one moment; near-duplicates to one hit
 searcher     all of it, one query at a time or many
 explain      why a document was found

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mmsearch.core.errors import UsageError
 from mmsearch.core.extras import install_hint
 from mmsearch.server import has_server
+from mmsearch.server.warming import lists_ready
 
 if TYPE_CHECKING:
     from mmsearch.api import Index
@@ -67,7 +68,7 @@ def serve(
             )
         )
         started(f"http://{_shown(host)}:{listener.getsockname()[1]}/?token={secret}")
-        with suppress(KeyboardInterrupt):  # that is how it is ended
+        with lists_ready(index.browse), suppress(KeyboardInterrupt):  # that is how it is ended
             server.run(sockets=[listener])
 
 

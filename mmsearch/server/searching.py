@@ -17,6 +17,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from mmsearch.core.errors import UsageError
 from mmsearch.core.modalities import spec_of
 from mmsearch.core.types import Hit
+from mmsearch.query.lists import weaker_behind
 from mmsearch.query.nothing import Hits
 from mmsearch.query.options import MATCH, SearchOptions
 from mmsearch.query.question import Question, opened_picture
@@ -117,7 +118,7 @@ def _continued(found: Hits, further: Sequence[Hit]) -> Hits:
         if hit.relevance is not None:
             hit = replace(hit, relevance=least, match=least >= MATCH)
         hits.append(replace(hit, rank=len(hits) + 1))
-    return Hits(hits, found.reason)
+    return Hits(weaker_behind(hits), found.reason)
 
 
 def _shown(hit: Hit) -> tuple[Any, ...]:
