@@ -5,7 +5,8 @@
 ``benchmarks/results/languages.json``.
 
 - R@k: share of captions, one a photo and source, whose photo is among the first k of the dev photos that have captions
-  in that language, by cosine alone; ``english``: taken for English, in %, of up to 500 captions.
+  in that language, by cosine alone; ``english``: taken for English, in %, of up to 500 captions; ``english words``: of
+  4,000 single words out of captions, two letters or more.
 - own captions: the same of ``photo_captions.tsv``, which was written for 32 of ``photos/`` in English and translated
   into nine languages (by the authors of this project, not by native speakers), among 1,000 photos: ``photos/`` and some
   of ``coco/``. Everyday scenes: bathrooms, buses, pizza, which Flickr8k hardly has.
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 import fit_relevance as fitting
 
 from mmsearch.models.encoders.builtin import BuiltinEncoder
+from mmsearch.models.encoders.language_guess import words_of
 from mmsearch.query.calibrate.calibration import fit_scale
 from mmsearch.query.fuse import content_words
 
@@ -123,6 +126,12 @@ def relevance(
     }  # fmt: skip
 
 
+def single_words(captions: list[str]) -> list[str]:
+    """Words of captions, drawn with a fixed seed."""
+    words = [word for caption in captions for word in words_of(caption) if len(word) > 1]
+    return random.Random(0).sample(words, 4000)
+
+
 def main() -> None:
     """Measures and publishes."""
     options = command_line(__doc__).parse_args()
@@ -132,6 +141,7 @@ def main() -> None:
     photos = encoded(encoder, [data / "flickr8k/images" / name for name in dev])
     captions: dict[str, list[tuple[int, str]]] = {}
     chosen: dict[str, float] = {}
+    chosen_words: dict[str, float] = {}
     for code, file in FILES.items():
         first: dict[tuple[str, int], str] = {}
         for row in rows(data / f"flickr8k/{file}.tsv"):
@@ -141,6 +151,9 @@ def main() -> None:
             captions.setdefault(f"{code} {source}".strip(), []).append((photo, caption))
         sample = list(first.values())[:500]
         chosen[code] = round(100 * sum(map(encoder.is_read_as_english, sample)) / len(sample), 1)
+        if code not in ("zh", "ar"):  # whose letters tell
+            words = single_words(list(first.values()))
+            chosen_words[code] = round(100 * sum(map(encoder.is_read_as_english, words)) / len(words), 2)
     labels = [json.loads(line) for line in (data / "photos/labels.jsonl").read_text(encoding="utf-8").splitlines()]
     pictures = encoded(encoder, [data / "photos/images" / label["image"] for label in labels])
     names = rows(Path(__file__).parent / "coco_names.tsv")
@@ -174,8 +187,8 @@ def main() -> None:
     publish(
         "languages",
         {
-            "captions": figures, "english": chosen, "own captions": outside, "relevance": held, "names": precision,
-            "pairs": pairs_of_names(encoder, names, relevant, pictures),
+            "captions": figures, "english": chosen, "english words": chosen_words, "own captions": outside,
+            "relevance": held, "names": precision, "pairs": pairs_of_names(encoder, names, relevant, pictures),
         },
         options,
     )  # fmt: skip

@@ -10,6 +10,9 @@ fuse         what file names, folders, captions and texts say, beside what vecto
 rerank       the first candidates in a better order
 calibrate    how scores of this encoder are distributed here: hubness, relevance
 lists        pictures, passages and sounds as one list, in the order in which it is shown
+looks        when two pictures show the same
+neighbours   all pairs of near vectors, of which most are never compared
+duplicates   all near-duplicates of a store, in groups
 moments      frames of a video to one moment; near-duplicates to one hit
 searcher     all of it, one query at a time or many
 explain      why a document was found

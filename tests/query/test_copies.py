@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmsearch.query.moments import are_same, fold_duplicates
+from mmsearch.query.looks import Looks
+from mmsearch.query.moments import fold_duplicates
 from mmsearch.store.base import Look
 
 LARGE, SMALL, ODD = Look(4000, 3000, None), Look(400, 300, None), Look(400, 320, None)
@@ -41,12 +42,11 @@ def test_however_long_the_list_each_is_folded_into_the_first_that_is_the_same(se
     rows = means[random.integers(12, size=300)] + random.standard_normal((300, 16)) * 0.1
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     looks = [(LARGE, SMALL, ODD, None)[kind] for kind in random.integers(4, size=len(rows))]
-    groups: list[list[int]] = []
-    for place, look in enumerate(looks):
-        same = [
-            group for group in groups
-            if look is not None and are_same(float(rows[group[0]] @ rows[place]), looks[group[0]], look)
-        ]  # fmt: skip
+    known, groups = Looks.of(looks), list[list[int]]()
+    for place in range(len(rows)):
+        leaders = np.array([group[0] for group in groups], dtype=np.intp)
+        are_same = known.same(leaders, np.full(len(leaders), place), rows[leaders] @ rows[place])
+        same = [group for group, is_same in zip(groups, are_same, strict=True) if is_same]
         if same:
             same[0].append(place)
         else:

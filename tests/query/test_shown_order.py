@@ -132,7 +132,7 @@ def test_relevance_never_rises_on_the_command_line(
         file.write_text("\n".join(asked))
 
         def lines(*form: str) -> list[str]:
-            words = ("query", "--index", Path(place) / "index", "--queries", file, "--all", *flags(chosen), *form)
+            words = ["query", "--index", f"{place}/index", "--queries", str(file), "--all", *flags(chosen), *form]
             return run_program(*words, code=None).stdout.splitlines()
 
         found = [json.loads(line) for line in lines("--json")]

@@ -2,8 +2,8 @@
 
 A text with a letter that is not Latin is not English; among Latin letters a linear model decides that looks at whole
 words and at groups of two to four letters (Cavnar and Trenkle, 1994, "N-Gram-Based Text Categorization"), each in one
-of ``BUCKETS`` buckets by its hash, and at how many of the words English knows. ``scripts/multilingual_guess.py`` fits
-it.
+of ``BUCKETS`` buckets by its hash, and at how many of the words English knows and how many are words of another
+language. ``scripts/multilingual_guess.py`` fits it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-BUCKETS, KNOWN_BUCKETS = 1 << 16, 1 << 19
+BUCKETS, WORD_BUCKETS = 1 << 16, 1 << 21
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _LATIN = re.compile(r"[A-Za-zªºÀ-ÖØ-öø-ɏḀ-ỿ]")
 
@@ -29,9 +29,9 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFC", text).lower())
 
 
-def known_bucket(word: str) -> int:
-    """The bucket of a word among those that English knows."""
-    return zlib.crc32(word.encode("utf-8", "replace")) % KNOWN_BUCKETS
+def word_bucket(word: str) -> int:
+    """The bucket of a word among those that English knows, or that another language has."""
+    return zlib.crc32(word.encode("utf-8", "replace")) % WORD_BUCKETS
 
 
 def buckets(words: Iterable[str]) -> npt.NDArray[np.int64]:
@@ -52,16 +52,18 @@ class _Model:
     weights: npt.NDArray[np.int8]
     scale: float
     known: npt.NDArray[np.bool_]
+    foreign: npt.NDArray[np.bool_]
     unknown_weight: float
+    foreign_weight: float
     offset: float
 
 
 @lru_cache(maxsize=2)
 def _model(path: Path) -> _Model:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        known = np.unpackbits(stored["known"]).astype(bool)
-        scale, unknown_weight, offset = stored["constants"].tolist()
-        return _Model(stored["weights"], scale, known, unknown_weight, offset)
+        known, foreign = (np.unpackbits(stored[name]).astype(bool) for name in ("known", "foreign"))
+        scale, unknown_weight, foreign_weight, offset = stored["constants"].tolist()
+        return _Model(stored["weights"], scale, known, foreign, unknown_weight, foreign_weight, offset)
 
 
 @lru_cache(maxsize=256)
@@ -85,5 +87,6 @@ def foreignness(text: str, path: Path) -> float:
         return model.offset
     places = buckets(words)
     letters = float(model.weights[places].sum(dtype=np.int64)) * model.scale / len(places) ** 0.5
-    unknown = sum(not model.known[known_bucket(word)] for word in words) / len(words)
-    return float(letters + model.unknown_weight * unknown + model.offset)
+    numbers = [word_bucket(word) for word in words]
+    unknown, foreign = 1 - float(model.known[numbers].mean()), float(model.foreign[numbers].mean())
+    return float(letters + model.unknown_weight * unknown + model.foreign_weight * foreign + model.offset)

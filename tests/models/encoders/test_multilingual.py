@@ -69,6 +69,18 @@ def test_english_is_told_from_other_languages(text: str, english: bool) -> None:
     assert is_english(text, GUESS) is english
 
 
+@pytest.mark.parametrize(
+    ("words", "english"),
+    [
+        # Letters alone take the first for English and some of the last for foreign.
+        ("persona tren banco mesa oiseau vache fourchette vogel schere", False),
+        ("desk giraffe Yosemite pyjamas bus train pizza festival obelisk mitten", True),
+    ],
+)  # fmt: skip
+def test_bare_words_are_told_by_where_they_are_frequent(words: str, english: bool) -> None:
+    assert {word: is_english(word, GUESS) for word in words.split()} == dict.fromkeys(words.split(), english)
+
+
 def test_a_word_in_any_language_lies_near_the_english_one(encoder: BuiltinEncoder) -> None:
     english = encoder.encode_texts(["dog", "train", "pizza", "mountain", "wedding"])
     for words in (
