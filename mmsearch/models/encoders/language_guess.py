@@ -85,4 +85,4 @@ def foreignness(text: str, path: Path) -> float:
     letters = float(model.weights[places].sum(dtype=np.int64)) * model.scale / len(places) ** 0.5
     numbers = [word_bucket(word) for word in words]
     unknown, foreign = 1 - float(model.known[numbers].mean()), float(model.foreign[numbers].mean())
-    return letters + model.unknown_weight * unknown + model.foreign_weight * foreign + model.offset
+    return float(letters + model.unknown_weight * unknown + model.foreign_weight * foreign + model.offset)
