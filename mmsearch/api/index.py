@@ -741,15 +741,19 @@ class Index:
 
         return Browsing(self._session.run)
 
-    def duplicates(self, filters: str = "", *, near: float | None = None) -> Iterator[Duplicates]:
+    def duplicates(
+        self, filters: str = "", *, near: float | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Iterator[Duplicates]:  # fmt: skip
         """Groups of documents that show the same, of those that ``filters`` allow, the best of each first; see
         `mmsearch.query.duplicates.duplicates`. ``near``: the least cosine of their vectors, 0.99 by default.
+        ``progress`` is told how many steps of how many are done before the first group comes.
         """
         from mmsearch.api.contents import where_of_text
         from mmsearch.query.duplicates import duplicates
-        from mmsearch.query.moments import SAME
+        from mmsearch.query.looks import SAME
 
-        return duplicates(self._session.store(), where_of_text(filters), SAME if near is None else near)
+        return duplicates(self._session.store(), where_of_text(filters), SAME if near is None else near, progress)
 
     def modality_of(self, path: PathLike) -> Modality | None:
         """Of the document at ``path``, also of a member of an archive; ``None`` where the index has none there."""

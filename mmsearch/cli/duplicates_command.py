@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmsearch.cli import completion
+from mmsearch.cli.bars import counting_bar
 from mmsearch.cli.options import IndexOption, JsonOption
 from mmsearch.cli.output import bytes_of, count_of, print_json, printable
 from mmsearch.core.errors import UsageError
@@ -45,7 +47,10 @@ def duplicates(
         raise UsageError("--json and --paths/-0 exclude each other")
     groups = copies = size = 0
     with Index.open(index) as opened:
-        for group in opened.duplicates(filters, near=near):
+        with counting_bar("comparing", hidden=json_) as seen:
+            found = opened.duplicates(filters, near=near, progress=seen)
+            first = [*islice(found, 1)]
+        for group in chain(first, found):
             groups, copies = groups + 1, copies + len(group.documents) - 1
             size += sum(one.size for one in group.documents[1:])
             if json_:

@@ -9,6 +9,9 @@ exclusion    what shows, or may show, what must not show
 fuse         what file names, folders, captions and texts say, beside what vectors do
 rerank       the first candidates in a better order
 calibrate    how scores of this encoder are distributed here: hubness, relevance
+looks        when two pictures show the same
+neighbours   all pairs of near vectors, of which most are never compared
+duplicates   all near-duplicates of a store, in groups
 moments      frames of a video to one moment; near-duplicates to one hit
 searcher     all of it, one query at a time or many
 explain      why a document was found

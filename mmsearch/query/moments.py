@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
 
 from mmsearch.models.encoders.base import FloatArray
+from mmsearch.query.looks import SAME, SCALED, Looks
 from mmsearch.store.base import Look, Segment
-
-SAME = 0.99
-"""Two pictures are near-duplicates if their vectors are at least so similar (and nothing known speaks against it)."""
-SAME_SCALED, OTHER_SCALE = 0.97, 1.25
-"""The same for two pictures of one shape whose sides differ by this factor at least: a photo and its smaller copy, of
-which an encoder sees a little less."""
-SAME_SHAPE = 0.02
-SAME_SECONDS = 3.0
 
 
 class Moment(NamedTuple):
@@ -68,52 +60,20 @@ def fold_duplicates(vectors: FloatArray, looks: Sequence[Look | None]) -> list[l
     ``vectors`` (n, dim), in the order of the ranking. ``looks``: what is known of each picture, ``None`` for what
     is never folded (videos, texts).
     """
+    known = Looks.of(looks)
     groups: list[list[int]] = []
     leaders: list[int] = []
     for place, look in enumerate(looks):
         match = None
         if look is not None and leaders:
             cosines = vectors[leaders] @ vectors[place]
-            similar = (int(i) for i in np.flatnonzero(cosines >= SAME_SCALED))
-            match = next((i for i in similar if are_same(float(cosines[i]), looks[leaders[i]], look)), None)
+            similar = np.flatnonzero(cosines >= SAME - SCALED)
+            if len(similar):
+                same = known.same(np.array(leaders)[similar], np.full(len(similar), place), cosines[similar])
+                match = next(iter(similar[same].tolist()), None)
         if match is None:
             leaders.append(place)
             groups.append([place])
         else:
             groups[match].append(place)
     return groups
-
-
-def are_same(cosine: float, one: Look | None, other: Look, same: float = SAME) -> bool:
-    """Whether two pictures whose vectors are so similar are near-duplicates: ``same`` in place of `SAME`, and as much
-    less for a smaller copy as `SAME_SCALED` is.
-    """
-    if not _could_be_same(one, other) or cosine < same - (SAME - SAME_SCALED):
-        return False
-    return cosine >= same or (one is not None and _is_scaled(one, other))
-
-
-def _is_scaled(one: Look, other: Look) -> bool:
-    if not (one.width and other.width and one.height and other.height):
-        return False
-    return max(one.width / other.width, other.width / one.width) >= OTHER_SCALE
-
-
-def _could_be_same(one: Look | None, other: Look) -> bool:
-    """Whether two pictures have the same shape, and were not taken at different times."""
-    if one is None:
-        return False
-    sizes = (one.width, one.height, other.width, other.height)
-    if all(sizes):
-        ratio = (one.width * other.height) / (one.height * other.width)  # type: ignore[operator]
-        if abs(ratio - 1) > SAME_SHAPE:
-            return False
-    times = [_time(look.taken_at) for look in (one, other)]
-    return None in times or abs((times[0] - times[1]).total_seconds()) <= SAME_SECONDS  # type: ignore[operator]
-
-
-def _time(iso: str | None) -> datetime | None:
-    try:
-        return None if iso is None else datetime.fromisoformat(iso).replace(tzinfo=None)
-    except ValueError:
-        return None

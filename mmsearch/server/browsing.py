@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from mmsearch.server.served import Served
 
 MOST_LISTED, MOST_GROUPS, MOST_PATHS = 1000, 500, 10_000
+WAIT_S = 1.0
+"""So long a request for duplicates waits until all are known; then it says how far that has got."""
 _FILTERS = "Filters of the query language, without words: type:image after:2021."
+_COMPARED = (
+    "Until all pictures are compared, `total` is null, there are no groups, and `compared` says how much is done, "
+    "0 to 1: ask again."
+)
 _OFFSET = 1 << 53
 
 
@@ -124,15 +130,20 @@ def router(served: Served) -> APIRouter:
         shown = [{"name": str(one), "latitude": one.latitude, "longitude": one.longitude} for one in found]
         return _json(places=shown)
 
-    @made.get("/duplicates", summary="Groups of documents that show the same, the best of each first")
+    @made.get(
+        "/duplicates", summary="Groups of documents that show the same, the best of each first", description=_COMPARED
+    )
     def duplicates(asked: Annotated[Compared, Query()]) -> JSONResponse:
-        groups = served.duplicates(asked.where, asked.near)
+        comparison = served.duplicates(asked.where, asked.near)
+        groups = comparison.groups(WAIT_S)
+        if groups is None:
+            return _json(total=None, groups=[], next_offset=asked.offset, compared=round(comparison.share, 3))
         end = asked.offset + asked.limit
         shown = [
             {"keep": group.keep.path, "documents": [one.as_json() for one in group.documents]}
             for group in groups[asked.offset : end]
         ]
-        return _json(total=len(groups), groups=shown, next_offset=end if end < len(groups) else None)
+        return _json(total=len(groups), groups=shown, next_offset=end if end < len(groups) else None, compared=1)
 
     @made.post("/remove", summary="Take documents out of the index, no file from the disk")
     def remove(asked: Paths) -> JSONResponse:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Hashable, Iterator
+from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmsearch.core.errors import MediaError, UsageError
 from mmsearch.server.access import is_in_place
@@ -16,8 +18,53 @@ if TYPE_CHECKING:
     from mmsearch.models.speech import SpeechRecogniser
     from mmsearch.query.duplicates import Duplicates
 
+COMPARISONS = 4
+"""So many lists of duplicates are kept: of the last filters that were asked for."""
 UPLOADS = 2
 """So many pictures are taken in and looked at at once, whoever sends them."""
+
+
+class Comparison:
+    """Looks for duplicates in a thread of its own, one at a time (``turn``); ``version``: of what the index lists."""
+
+    def __init__(self, index: Index, where: str, near: float | None, version: Hashable, turn: threading.Lock) -> None:
+        self.version = version
+        self.share = 0.0
+        """How much of it is done."""
+        self._turn, self._is_unwanted = turn, False
+        self._groups: Future[list[Duplicates]] = Future()
+        found = index.duplicates(where, near=near, progress=self._seen)
+        threading.Thread(target=self._run, args=(found,), name="duplicates", daemon=True).start()
+
+    def groups(self, wait_s: float) -> list[Duplicates] | None:
+        """All of them; ``None`` where they are not known in time, or nobody looks for them any more."""
+        wait([self._groups], wait_s)
+        return None if self._is_unwanted or not self._groups.done() else self._groups.result()
+
+    def holds(self, version: Hashable) -> bool:
+        """Whether its groups are those of a version: they are known, or will be."""
+        failed = self._groups.done() and self._groups.exception() is not None
+        return self.version == version and not failed
+
+    def stop(self) -> None:
+        """Nobody waits for its groups any more."""
+        self._is_unwanted = True
+
+    def _run(self, found: Iterator[Duplicates]) -> None:
+        try:
+            with self._turn:
+                self._groups.set_result(list(found))
+        except Exception as error:
+            self._groups.set_exception(error)
+
+    def _seen(self, done: int, total: int) -> None:
+        if self._is_unwanted:
+            raise _UnwantedError
+        self.share = done / total
+
+
+class _UnwantedError(Exception):
+    """Ends a comparison."""
 
 
 class Served:
@@ -28,7 +75,9 @@ class Served:
         self.uploads = asyncio.Semaphore(UPLOADS)
         self._recogniser: SpeechRecogniser | None = None
         self._listening, self._comparing, self._changing = threading.Lock(), threading.Lock(), threading.Lock()
-        self._duplicates: tuple[Any, list[Duplicates]] | None = None
+        self._comparisons: dict[tuple[str, float | None], Comparison] = {}
+        self.turn = threading.Lock()
+        """Whoever compares all documents has it."""
 
     def indexed(self, path: str) -> tuple[str, Modality]:
         """A path and its modality; nothing else than what the index holds is read from the disk.
@@ -43,13 +92,19 @@ class Served:
             raise UsageError(f"{path} leads to another file than the one that was indexed: index it again")
         return path, document.modality
 
-    def duplicates(self, where: str, near: float | None) -> list[Duplicates]:
-        """All groups; kept until others are asked for, or the index changes: a page asks for them in parts."""
+    def duplicates(self, where: str, near: float | None) -> Comparison:
+        """What looks for them; kept while the index does not change, since a page asks for groups in parts."""
         with self._comparing:
-            key = (self.index.browse.version, where, near)
-            if self._duplicates is None or self._duplicates[0] != key:
-                self._duplicates = (key, list(self.index.duplicates(where, near=near)))
-            return self._duplicates[1]
+            version, key = self.index.browse.version, (where, near)
+            known = self._comparisons.pop(key, None)
+            if known is None or not known.holds(version):
+                if known is not None:
+                    known.stop()
+                known = Comparison(self.index, where, near, version, self.turn)
+            self._comparisons[key] = known
+            if len(self._comparisons) > COMPARISONS:
+                self._comparisons.pop(next(iter(self._comparisons))).stop()
+            return known
 
     def remove(self, paths: list[str]) -> int:
         """Takes documents out of the index; returns how many."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from mmsearch.api import Index
 from mmsearch.core.errors import UsageError
 from mmsearch.core.types import EncoderSpec, MediaInfo
 from mmsearch.filters import OneOf
+from mmsearch.query import duplicates as module
 from mmsearch.query.duplicates import duplicates
-from mmsearch.query.moments import SAME, are_same
-from mmsearch.store.base import Look, NewDocument, NewSegment
+from mmsearch.query.looks import SAME
+from mmsearch.store.base import NewDocument, NewSegment
 from tests.support.colours import ColourEncoder, save_colour
 from tests.support.memory_store import MemoryStore
 
@@ -39,6 +41,21 @@ def store_of(documents: list[NewDocument], vectors: np.ndarray) -> MemoryStore:
 
 def names(store: MemoryStore, **chosen: object) -> list[list[str]]:
     return [[one.path.rpartition("/")[2] for one in group.documents] for group in duplicates(store, **chosen)]  # type: ignore[arg-type]
+
+
+def are_same(one: NewDocument, other: NewDocument, cosine: float, near: float) -> bool:
+    """The rule, of one pair."""
+    (width, height, taken), (other_width, other_height, other_taken) = (
+        (each.info.width or 0, each.info.height or 0, each.info.taken_at) for each in (one, other)
+    )
+    if abs(width * other_height / (height * other_width) - 1) > 0.02:
+        return False
+    if taken and other_taken:
+        apart = datetime.fromisoformat(taken) - datetime.fromisoformat(other_taken)
+        if abs(apart.total_seconds()) > 3:
+            return False
+    is_scaled = max(width, other_width) >= 1.25 * min(width, other_width)
+    return cosine >= near - (0.02 if is_scaled else 0)
 
 
 @settings(max_examples=60, deadline=None)
@@ -69,15 +86,36 @@ def test_every_pair_that_is_alike_is_found(seed: int, count: int, near: float) -
             continue
         group = [i]
         for j in order[order.index(i) + 1 :]:
-            looks = [Look(one.info.width, one.info.height, one.info.taken_at) for one in (documents[i], documents[j])]
             cosine = float(rows[documents[i].path] @ rows[documents[j].path])
-            if j not in taken and are_same(cosine, *looks, near):
+            if j not in taken and are_same(documents[i], documents[j], cosine, near):
                 group.append(j)
         if len(group) > 1:
             taken.update(group)
             expected.append({documents[j].path for j in group})
     found = names(store, near=near)
     assert sorted(map(sorted, map(set, found))) == sorted(map(sorted, expected))
+
+
+def test_of_very_many_copies_few_pairs_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 copies of two pictures come together in the ranking, after 100 others: of these 44,850 pairs the best copy
+    takes part in those that are needed.
+    """
+    looked_at = []
+    monkeypatch.setattr("mmsearch.query.duplicates.MOST_PAIRS", 2000)
+    verified = module._verified
+    monkeypatch.setattr(
+        module, "_verified", lambda store, rows, looks, pairs, near: looked_at.append(len(pairs[0]))
+        or verified(store, rows, looks, pairs, near),
+    )  # fmt: skip
+    random = np.random.default_rng(0)
+    vectors = random.standard_normal((400, SPEC.dim))
+    vectors[100:] = vectors[random.integers(2, size=300)] + 0.01 * random.standard_normal((300, SPEC.dim))
+    store = store_of([picture(f"{n}.jpg", 1000 - n, b"%d" % n) for n in range(400)], vectors)
+    progress: list[tuple[int, int]] = []
+    groups = [len(group.documents) for group in duplicates(store, progress=lambda *step: progress.append(step))]
+    assert len(groups) == 2 and sum(groups) == 302
+    assert sum(looked_at) < 2000
+    assert progress == sorted(progress) and progress[-1] == (800, 800)
 
 
 def test_the_best_comes_first() -> None:

@@ -23,7 +23,8 @@ from mmsearch.query.calibrate.caption_bank import generic_captions
 from mmsearch.query.calibrate.fit import CURVE, GENERIC, PRIOR
 from mmsearch.query.fuse import content_words, find_evidence
 from mmsearch.query.language import QueryError, parse_query
-from mmsearch.query.moments import SAME, fold_duplicates, moment_around
+from mmsearch.query.looks import SAME
+from mmsearch.query.moments import fold_duplicates, moment_around
 from mmsearch.query.options import ALPHA, MATCH
 from mmsearch.store.base import Look, Segment
 from mmsearch.store.local import searching

@@ -19,9 +19,12 @@ from tests.support.colours import COLOURS, ColourEncoder, save_colour
 from tests.support.sound import save_video, srt
 
 pytest.importorskip("fastapi")
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from mmsearch.server.app import create_app
+from mmsearch.server.browsing import router
+from mmsearch.server.served import Served
 
 HOST = "http://127.0.0.1:8642"
 API = "/api/v1"
@@ -136,6 +139,45 @@ def test_duplicates_come_in_parts(client: TestClient, files: Path) -> None:
     assert [part["groups"][0] for part in parts] == wide["groups"]
     assert [part["next_offset"] for part in parts] == [*range(1, wide["total"]), None]
     assert get(client, "/duplicates", where="folder:even")["groups"] == []
+
+
+def test_duplicates_are_asked_for_until_all_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmsearch.server.browsing.WAIT_S", 0.01)
+    for name in ("red", "again"):
+        save_colour(tmp_path / "files" / f"{name}.png", "red")
+    with Index.open(tmp_path / "index", create=True, encoder=ColourEncoder()) as made:
+        made.add(tmp_path / "files")
+        served = Served(made)
+        app = FastAPI()
+        app.include_router(router(served))
+        client = TestClient(app)
+        with served.turn:  # another comparison is not done yet
+            waiting = client.get("/duplicates").json()
+            assert waiting == {"schema": 3, "total": None, "groups": [], "next_offset": 0, "compared": 0.0}
+            first = served.duplicates("", None)
+            assert served.duplicates("", None) is first, "which goes on"
+            for near in (0.9, 0.8, 0.7, 0.6):
+                served.duplicates("", near)
+            assert served.duplicates("", None) is not first, "only a few are kept"
+            assert first.groups(0) is None
+        assert served.duplicates("", None).groups(30)
+        found = client.get("/duplicates").json()
+        assert (found["total"], found["compared"], found["next_offset"]) == (1, 1, None)
+        known = served.duplicates("", None)
+        made.remove([tmp_path / "files" / "again.png"])
+        assert served.duplicates("", None) is not known and served.duplicates("", None).groups(30) == []
+
+
+def test_a_comparison_that_failed_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_colour(tmp_path / "files" / "red.png", "red")
+    with Index.open(tmp_path / "index", create=True, encoder=ColourEncoder()) as made:
+        made.add(tmp_path / "files")
+        served = Served(made)
+        with monkeypatch.context() as patch:
+            patch.setattr("mmsearch.query.duplicates.Neighbours", None)
+            with pytest.raises(TypeError):
+                served.duplicates("", None).groups(30)
+        assert served.duplicates("", None).groups(30) == []
 
 
 def test_places_by_name(client: TestClient) -> None:

@@ -31,14 +31,17 @@ export class Duplicates {
   async load() {
     if (this.asking || this.nextOffset === null) return;
     this.asking = true;
-    if (!this.groups) this.said("Comparing all pictures with each other: of very many this takes a minute, the first time …");
+    if (!this.groups) this.said("Comparing all pictures with each other …");
     try {
-      const found = await ask("/duplicates", { offset: this.nextOffset || null }, { signal: this.ended.signal });
+      let found;
+      do { // each answer comes after a second at most
+        found = await ask("/duplicates", { offset: this.nextOffset || null }, { signal: this.ended.signal });
+        if (found.total === null) this.said(`Comparing all pictures with each other: ${Math.floor(100 * found.compared)} % …`);
+      } while (found.total === null);
       if (!this.groups) this.swap();
       this.nextOffset = found.next_offset ?? null;
       for (const group of found.groups) this.draw(group);
-      const more = this.nextOffset === null ? "" : " so far";
-      if (this.groups) this.said(`${counted(this.groups, "group")} of near-duplicates${more}. The best of each is marked; nothing is deleted.`);
+      if (this.groups) this.said(`${counted(found.total, "group")} of near-duplicates. The best of each is marked; nothing is deleted.`);
       else this.empty();
     } catch (problem) {
       this.nextOffset = null;
