@@ -85,7 +85,7 @@ class _Ranked:
 
     def __init__(self, store: Store, ids: Sequence[int], steps: _Steps) -> None:
         documents, segments = store.segments(ids)
-        order = np.lexsort((segments, documents))
+        order = np.argsort(documents, kind="stable")  # parts stay in their order, which that of ids need not be
         self.segments = segments[order]
         owners, firsts, counts = np.unique(documents[order], return_index=True, return_counts=True)
         places, pixels, sizes, dates, looks = [], [], [], [], []

@@ -367,7 +367,9 @@ class Store(ABC):
     def segments(
         self, documents: Sequence[int], modalities: Sequence[Modality] | None = None
     ) -> tuple[IdArray, IdArray]:
-        """The segments of some documents, of some kinds: ids of documents and of segments, side by side."""
+        """The segments of some documents, of some kinds: ids of documents and of segments, side by side, those of a
+        document in their order in it.
+        """
 
     @abstractmethod
     def matching(self, documents: Sequence[int], where: Where) -> set[int]:
