@@ -218,10 +218,26 @@ def _connected(address: str | None) -> Iterator[None]:
     except Exception as error:  # of many kinds, ConnectionError among them
         where = "on this machine" if address is None else f"at {address}"
         raise ResourceShortage(f"there is no Ray cluster {where} to be had ({_line(error)})") from error
+    with _unheard():
+        try:
+            yield
+        finally:
+            ray.shutdown()  # waits for the thread that prints
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Without what Ray prints of processes that died: it goes to standard output, where results belong, whatever
+    `ray.init` is told, and Ray has no public switch for it. What it means for files is in the report.
+    """
+    from ray._private import worker
+
+    before = worker._worker_logs_enabled
+    worker._worker_logs_enabled = False
     try:
         yield
     finally:
-        ray.shutdown()
+        worker._worker_logs_enabled = before
 
 
 class _Pool:

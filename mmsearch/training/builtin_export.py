@@ -119,8 +119,8 @@ def _write_description(directory: Path, source: dict[str, Any], network: Builtin
     for name in files:
         digest.update((directory / name).read_bytes())
     joint = network.image.head.straight.out_features
-    # The multilingual encoder reads into the space of the weights that it was learned for.
-    kept = {name: value for name, value in source.items() if name != "multilingual"}
+    # The multilingual encoder and what names know were learned for the space of the weights that were.
+    kept = {name: value for name, value in source.items() if name not in ("multilingual", "names")}
     description = {
         **kept,
         "digest": digest.hexdigest(),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +111,26 @@ class TestOnRay:
                 index.add(photos, options=OPTIONS)
             ray.kill(busy)
             assert index.add(photos, options=OPTIONS).indexed == len(COLOURS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_standard_output_is_json_alone_where_processes_die(tmp_path: Path) -> None:
+    """Ray prints what it thinks of each on standard output; a program that reads the report must not meet that."""
+    pytest.importorskip("ray")
+    photos = tmp_path / "photos"
+    for number in range(5):
+        save_colour(photos / f"{number}.png", "red", seed=number)
+    save_colour(photos / "deadly.png", "white")
+    arguments = ["index", photos, "--index", tmp_path / "index", "--json", "--engine", "ray", "--model", DEADLY]
+    done = subprocess.run(
+        [sys.executable, "-m", "mmsearch", *map(str, arguments)], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    [report] = map(json.loads, done.stdout.splitlines())
+    [skipped] = report["skipped"]
+    assert report["indexed"] == 5 and skipped["path"].endswith("deadly.png")
+    assert "ended the process" in skipped["reason"]
 
 
 def test_a_cluster_that_is_not_there_is_said(photos: Path, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ Other weights in another folder of this layout are another encoder; the code is 
 ``attention_mask`` (n, length) int64 to ``vector``. Both give rows of length 1. Where a reranker is to be used, the
 image graph also gives ``grid`` and the text graph ``tokens``. ``multilingual`` names what reads queries in other
 languages than English: ``{"file": …, "pieces": …, "guess": …, "max_tokens": 96}``, see
-`mmsearch.models.encoders.multilingual`. What else ``encoder.json`` holds is for training.
+`mmsearch.models.encoders.multilingual`; ``names`` a file of what queries know of named things, see
+`mmsearch.models.encoders.name_directions`. What else ``encoder.json`` holds is for training.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,7 @@ from mmsearch.models.encoders.base import Encoder, EncoderFamily, EncoderOptions
 from mmsearch.models.encoders.builtin_description import BuiltinDescription
 from mmsearch.models.encoders.language_guess import is_english
 from mmsearch.models.encoders.multilingual import MultilingualTokens, means_something
+from mmsearch.models.encoders.name_directions import NameDirections
 from mmsearch.models.encoders.registry import BUILTIN, DIRECTORY_PREFIX
 
 if TYPE_CHECKING:
@@ -73,6 +76,11 @@ class BuiltinEncoder(Encoder):
         self.input_size = round(self._description.framing.size / self._description.framing.zoom)
         self.batch_size = self._options.batch_size or self._description.batch_size
         self.max_text_tokens = self._description.max_tokens
+
+    @cached_property
+    def _names(self) -> NameDirections | None:
+        name = self._description.names_file
+        return None if name is None else NameDirections.read(self.directory / name, self.spec.digest)
 
     @property
     def graph_files(self) -> tuple[str, str]:
@@ -148,7 +156,13 @@ class BuiltinEncoder(Encoder):
         return rows
 
     def encode_queries(self, texts: Sequence[str], language: str | None = None) -> FloatArray:
-        """As ``encode_texts``; what is not English, by ``language`` or its letters, the multilingual encoder reads."""
+        """As ``encode_texts``; what is not English, by ``language`` or its letters, the multilingual encoder reads.
+        Names of common things know where pictures of these lie.
+        """
+        rows = self._read_queries(texts, language)
+        return rows if self._names is None else self._names.added_to(rows)
+
+    def _read_queries(self, texts: Sequence[str], language: str | None) -> FloatArray:
         foreign = [i for i, text in enumerate(texts) if not self.is_read_as_english(text, language)]
         if self._pieces is None or self._description.multilingual is None or not foreign:
             return self.encode_texts(texts)

@@ -69,6 +69,7 @@ class BuiltinDescription:
     max_tokens: int
     prompt: str
     multilingual: MultilingualDescription | None = None
+    names_file: str | None = None
 
     @classmethod
     def read(cls, directory: Path) -> BuiltinDescription:
@@ -93,6 +94,8 @@ class BuiltinDescription:
             ) from error
         foreign = description.multilingual
         more = () if foreign is None else (foreign.graph_file, foreign.pieces_file, foreign.guess_file)
+        if description.names_file is not None:
+            more = (*more, description.names_file)
         for name in (description.image_file, description.text_file, description.tokenizer_file, *more):
             if not (directory / name).is_file():
                 raise ModelMissing(f"{path} names {name}, which is not in that folder; copy the whole folder")
@@ -132,6 +135,7 @@ class BuiltinDescription:
             max_tokens=int(text["max_tokens"]),
             prompt=prompt,
             multilingual=_multilingual(fields.get("multilingual")),
+            names_file=str(fields["names"]["file"]) if "names" in fields else None,
         )
 
 

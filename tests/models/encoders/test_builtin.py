@@ -56,7 +56,7 @@ def test_digest_is_that_of_the_files(encoder: BuiltinEncoder) -> None:
 
 
 def test_weights_stay_small() -> None:
-    assert sum(file.stat().st_size for file in SHIPPED_WEIGHTS.iterdir()) <= 80e6
+    assert sum(file.stat().st_size for file in SHIPPED_WEIGHTS.iterdir()) <= 90e6
 
 
 def test_model_card_names_sources_and_licences() -> None:
