@@ -372,7 +372,7 @@ def serve(
         if open_:
             typer.launch(address)
 
-    with Index.open(index, options=encoder) as opened:
+    with Index.open(index, options=replace(encoder, single_texts=True)) as opened:
         run(opened, port, token, started, host=host, allow_changes=allow_changes, cors_origins=cors_origin or ())
 
 

@@ -159,8 +159,9 @@ def _router(served: Served) -> APIRouter:
     made, index = APIRouter(route_class=QueryRoute), served.index
 
     @made.get("/search", tags=["Search"], summary="Hits for texts, and for what is like indexed files")
-    def search_by_address(asked: Annotated[SearchParameters, Query()]) -> Response:
-        return search(served, asked, [as_query(asked)], [None])
+    async def search_by_address(asked: Annotated[SearchParameters, Query()]) -> Response:
+        async with served.searches:
+            return await run_in_threadpool(search, served, asked, [as_query(asked)], [None])
 
     @made.post(
         "/search", tags=["Search"], summary="The same for pictures that are sent, and for many queries at once",

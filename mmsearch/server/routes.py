@@ -31,19 +31,20 @@ class QueryRoute(APIRoute):
         endpoint, model = self.endpoint, _only_model(self.endpoint)
         if model is None:
             return super().get_route_handler()
+        waits = inspect.iscoroutinefunction(endpoint)
 
         async def handled(request: Request) -> Response:
             asked = read(model, request.query_params.multi_items())
-            answer: Response = await run_in_threadpool(endpoint, asked)
+            answer: Response = await (endpoint(asked) if waits else run_in_threadpool(endpoint, asked))
             return answer
 
         return handled
 
 
 def _only_model(endpoint: Callable[..., Any]) -> type[BaseModel] | None:
-    """The model of the address that a function takes, if it is no coroutine and takes nothing else."""
+    """The model of the address that a function takes, if it takes nothing else."""
     names = list(inspect.signature(endpoint).parameters)
-    if len(names) != 1 or inspect.iscoroutinefunction(endpoint):
+    if len(names) != 1:
         return None
     annotation = get_type_hints(endpoint, include_extras=True)[names[0]]
     if get_origin(annotation) is not Annotated:

@@ -262,7 +262,8 @@ class BuiltinEncoder(Encoder):
         # The fusions of the higher levels open later and run no faster on a text encoder.
         is_text = graph != self._description.image_file
         widen = not (is_text and self._options.few_texts)
-        return open_session(self.directory / graph, self._options.threads, fuse=not is_text, widen=widen)
+        threads = self._options.threads or (1 if is_text and self._options.single_texts else None)
+        return open_session(self.directory / graph, threads, fuse=not is_text, widen=widen)
 
 
 class BuiltinFamily(EncoderFamily):
