@@ -299,15 +299,17 @@ class IndexEncoder:
         is_of_index = self._texts is not None and same_encoder(self._texts.spec, self._live.spec)
         return self._texts if is_of_index else None
 
-    def get(self, *, texts_only: bool = False) -> Encoder:
-        """The encoder, opened at first need; with ``texts_only`` maybe one whose text encoder alone is ready.
+    def get(self, *, texts_only: bool = False, refresh: bool = True) -> Encoder:
+        """The encoder, opened at first need; with ``texts_only`` maybe one whose text encoder alone is ready. Without
+        ``refresh``, of the state that was looked at last: to look is a request where the index is a server's.
 
         Raises:
             EncoderMismatch: the index was switched to one that cannot be opened.
             EncoderError: it cannot be opened.
         """
         with self._lock:
-            self._live.refresh()
+            if refresh:
+                self._live.refresh()
             ready = self._texts if texts_only else self._whole
             if ready is None or not same_encoder(ready.spec, self._live.spec):
                 ready = self._open(ready, texts_only=texts_only)

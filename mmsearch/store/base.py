@@ -627,7 +627,7 @@ def month_of(date: str | None) -> str | None:
 def scores_of(store: Store, ids: IdArray, vectors: Sequence[FloatArray]) -> list[FloatArray]:
     """Cosines of some segments with each of a few vectors, (n,) each, a part of the segments at a time."""
     scores = [np.zeros(len(ids), dtype=np.float32) for _ in vectors]
-    for start in range(0, len(ids), 8192):
+    for start in range(0, len(ids) if scores else 0, 8192):
         block = store.vectors(ids[start : start + 8192])
         for each, vector in zip(scores, vectors, strict=True):
             each[start : start + 8192] = block @ vector

@@ -20,6 +20,7 @@ from mmsearch.models.encoders import open_encoder
 from mmsearch.pipeline.file_batches import FileBatches, Settings
 from tests.ingest.test_archives import samples, write_tar
 from tests.support.colours import COLOURS, save_colour
+from tests.support.program import run_program
 
 ROOT = Path(__file__).parents[2]
 COLOUR = "tests.support.colours:ColourEncoder"
@@ -111,6 +112,30 @@ class TestOnRay:
                 index.add(photos, options=OPTIONS)
             ray.kill(busy)
             assert index.add(photos, options=OPTIONS).indexed == len(COLOURS)
+
+    def test_it_fills_a_milvus_store(self, ray: Any, photos: Path, tmp_path: Path) -> None:
+        """By the command line: the process that runs the command is the only one that opens the store."""
+        pytest.importorskip("pymilvus", reason="pymilvus is not installed")
+        pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
+        address = f"milvus:{tmp_path}/photos.db"
+        command = ["index", str(photos), "--store", address, "--engine", "ray", "--model", COLOUR, "--json"]
+        (photos / "bad.png").write_bytes(b"no picture")
+        (photos / "copy.png").write_bytes((photos / "sub" / "red.png").read_bytes())
+        reports = []
+        for _ in range(2):
+            written = run_program(*command).stdout
+            reports.append(json.loads(written[written.index("{") :]))
+        first, second = reports
+        assert (first["indexed"], second["indexed"], second["unchanged"]) == (len(COLOURS) + 1, 0, len(COLOURS) + 1)
+        assert [Path(skip["path"]).name for skip in first["skipped"]] == ["bad.png"]
+        with (
+            Index.open(address, encoder=COLOUR) as stored,
+            Index.open(tmp_path / "threads", create=True, encoder=COLOUR) as threads,
+        ):
+            assert reasons(threads.add(photos)) == {skip["path"]: skip["reason"] for skip in first["skipped"]}
+            assert vectors(stored) == vectors(threads)
+            assert stored.verify(read_bytes=True).clean
+            assert {Path(hit.path).name for hit in stored.search("red", k=2)} == {"red.png", "copy.png"}
 
 
 @pytest.mark.slow

@@ -207,6 +207,15 @@ class Contract:
             ids = np.concatenate([block.ids for block in mine])
             np.testing.assert_array_equal(store.vectors(ids), np.concatenate([block.vectors for block in mine]))
 
+    def test_what_is_said_in_a_video_is_a_passage_for_calibration(self, store: Store) -> None:
+        segments = [NewSegment(0.0, 2.0), NewSegment(0.0, 2.0, "good morning", "speech"), NewSegment(2.0, 4.0)]
+        store.upsert([NewDocument("film.mp4", "video", b"film", segments, "/photos")], queries(3))
+        blocks = list(store.blocks())
+        ids, is_text = (np.concatenate([block[place] for block in blocks]) for place in (0, 2))
+        kinds = {one.id: one.modality for one in store.fetch(ids.tolist())}
+        assert {kinds[id_] for id_ in ids[is_text].tolist()} == {"speech"}
+        assert {kinds[id_] for id_ in ids[~is_text].tolist()} == {"video"}
+
     def test_documents_are_found_by_their_paths(self, filled: tuple[Store, MemoryStore]) -> None:
         store, oracle = filled
         for prefix in ("", "/photos", "/photos/a", "/photos/a/", "/photos/a/3.jpg", "/pho"):

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mmsearch.api import Index
 from mmsearch.core.errors import IndexMissing, UsageError
 from mmsearch.query.calibrate.calibration import refresh_calibration, segments_without_calibration
 from mmsearch.store.base import Columns, NewDocument, NewSegment, Store
 from mmsearch.store.registry import family_of, open_store
 from tests.store.contract import FILTERS, SPEC, Contract, documents, queries
-from tests.support.colours import ColourEncoder
+from tests.support.colours import COLOURS, ColourEncoder
 
 pytest.importorskip("pymilvus", reason="pymilvus is not installed")
 
@@ -211,9 +212,43 @@ def test_calibration_that_has_come_since_the_size_was_asked(tmp_path: Path) -> N
     store.close()
 
 
+def test_what_a_reader_writes_counts_for_whom_it_was_made_of(tmp_path: Path) -> None:
+    """Commands write through readers; whether calibration is worth while is asked of the other one then."""
+    pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
+    address, (made, vectors) = f"milvus:{tmp_path}/store.db", documents(20)
+    store = family_of(address).create(address, SPEC.name, SPEC)
+    assert (store.count(), store.size) == (0, 0)
+    reader = store.reader()
+    reader.upsert(made, vectors)
+    assert (store.count(), store.size) == (20, len(vectors)) == (reader.count(), reader.size)
+    reader.close()
+    store.close()
+
+
 def test_where_nothing_is_there_is_no_index(tmp_path: Path) -> None:
     address = f"milvus:{tmp_path}/none.db"
     assert not family_of(address).exists(address)
     with pytest.raises(IndexMissing):
         open_store(address)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_query_in_words_takes_four_requests(tmp_path: Path) -> None:
+    """The version, the vectors, the words, parts of names: what the first three have brought is not asked for again."""
+    pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
+    encoder = ColourEncoder()
+    names = list(COLOURS)
+    made = [
+        NewDocument(f"{names[number % 8]}/{number}.jpg", "image", number.to_bytes(2, "big"), [NewSegment()], "/photos")
+        for number in range(400)
+    ]
+    vectors = np.random.default_rng(0).standard_normal((400, 4)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    with Index.open(f"milvus:{tmp_path}/store.db", create=True, encoder=encoder) as index:
+        store = index._session.store()
+        store.upsert(made, vectors)
+        found = index.search("red harbour", k=5)  # samples and calibration are read once
+        before = store.round_trips  # type: ignore[attr-defined]
+        assert index.search("red harbour", k=5) == found and len(found) == 5
+        assert store.round_trips - before <= 4  # type: ignore[attr-defined]
+        store.close()

@@ -12,6 +12,7 @@ import numpy as np
 
 from mmsearch.core.errors import UsageError, VectorError
 from mmsearch.core.letters import has_tokens, part_of_name, tokens_of
+from mmsearch.core.modalities import group_of
 from mmsearch.core.types import DocumentInfo, EncoderSpec, Modality
 from mmsearch.filters import Where, holds
 from mmsearch.filters.tree import value_of
@@ -44,7 +45,9 @@ class MemoryStore(Store):
     spec = property(lambda self: self.encoder)  # type: ignore[assignment]
     version = property(lambda self: self.changes)  # type: ignore[assignment]
     size = property(lambda self: len(self.stored))  # type: ignore[assignment]
-    modalities = property(lambda self: frozenset(one.modality for one in self.documents.values()))  # type: ignore[assignment]
+    modalities = property(  # type: ignore[assignment]
+        lambda self: frozenset(kind for one in self.documents.values() for kind in self.kinds(one))
+    )
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -79,8 +82,13 @@ class MemoryStore(Store):
         owner = self.documents[document]
         new = owner.segments[one.ordinal]
         return Segment(
-            one.id, document, owner.place, owner.modality, one.ordinal, new.start_s, new.end_s, new.text, date
-        )
+            one.id, document, owner.place, self.kinds(owner)[one.ordinal], one.ordinal, new.start_s, new.end_s,
+            new.text, date,
+        )  # fmt: skip
+
+    def kinds(self, document: NewDocument) -> list[Modality]:
+        """Of its segments."""
+        return [one.kind or document.modality for one in document.segments]
 
     def satisfies(self, id_: int, where: Where | None) -> bool:
         one = self.documents[id_]
@@ -107,17 +115,18 @@ class MemoryStore(Store):
         return ids if len(ids) <= n else np.sort(np.random.default_rng(seed).choice(ids, n, replace=False))
 
     def blocks(self, start: int = 0) -> Iterator[Block]:
-        kinds = {one.hash: one.modality for one in self.documents.values()}
+        kinds = {one.hash: self.kinds(one) for one in self.documents.values()}
         for one in self.stored[start:]:
-            is_text, is_dead = np.array([kinds.get(one.hash) == "text"]), np.array([one.hash not in kinds])
-            yield Block(np.array([one.id]), one.vector[None], is_text, is_dead)
+            is_text = one.hash in kinds and group_of(kinds[one.hash][one.ordinal]) == "text"
+            yield Block(np.array([one.id]), one.vector[None], np.array([is_text]), np.array([one.hash not in kinds]))
 
     def segments(
         self, documents: Sequence[int], modalities: Sequence[Modality] | None = None
     ) -> tuple[base.IdArray, base.IdArray]:
         pairs = [
             (id_, one.id) for id_ in documents if (owner := self.documents.get(id_)) is not None
-            and (modalities is None or owner.modality in modalities) for one in self.stored if one.hash == owner.hash
+            for one in self.stored if one.hash == owner.hash
+            and (modalities is None or self.kinds(owner)[one.ordinal] in modalities)
         ]  # fmt: skip
         documents, ids = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         return documents, ids

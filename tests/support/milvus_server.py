@@ -15,6 +15,7 @@ from pathlib import Path
 PACKAGES = ["milvus==2.3.5", "setuptools<81"]
 _STARTS = 5
 """Milvus 2.3.5 now and then panics on a loaded machine while it starts; the package then waits minutes for it."""
+_READY_S = 90.0
 _START = """
 import os, sys, threading, time
 from milvus import MilvusServer
@@ -96,7 +97,28 @@ class MilvusServer:
             self.stop()
             return False
         self.pid = int(line)
-        return True
+        return self._answers()
+
+    def _answers(self) -> bool:
+        """Waits for it: of a folder in which one has run before, the package reads in the old log that it is ready."""
+        from mmsearch.core.errors import StoreUnreachable
+        from mmsearch.store.milvus.address import parse
+        from mmsearch.store.milvus.server import Server
+
+        until = time.monotonic() + _READY_S
+        while time.monotonic() < until and self._process is not None and self._process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                server = Server(parse(f"{self.address}/any"))
+                try:
+                    server.has("any")
+                    return True
+                finally:
+                    server.close()
+            except (OSError, StoreUnreachable):
+                time.sleep(0.3)
+        self.stop()
+        return False
 
     def kill(self) -> None:
         """Ends it at once, as ``kill -9`` does."""

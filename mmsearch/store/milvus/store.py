@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from mmsearch.core.errors import IndexDamaged, IndexMissing, IndexTooNew, StoreUnreachable, UsageError, VectorError
 from mmsearch.core.letters import has_digit, has_tokens, part_of_name, tokens_of
+from mmsearch.core.modalities import group_of
 from mmsearch.core.types import DocumentInfo, EncoderSpec, Modality
 from mmsearch.filters import Compare, Phrase, Spoken, Where, holds
 from mmsearch.filters.tree import value_of
@@ -70,6 +71,7 @@ from mmsearch.store.milvus.where import (
     ALWAYS,
     any_of,
     beginning_with,
+    has_any_token,
     joined,
     quoted,
     render,
@@ -224,6 +226,7 @@ class MilvusStore(Store):
         """Tells everybody that there is another version."""
         self._notes.write({f"version:{self.collection}": uuid.uuid4().hex})
         self._token = self._read_token()
+        self._cache.clear()  # in place: what this one was made of, or was made of it, must not count as before
         self._lasts()
 
     def reader(self) -> MilvusStore:
@@ -387,15 +390,16 @@ class MilvusStore(Store):
         last = -np.inf if is_all or not rows else rows[-1][0]
         scores: dict[int, float] = {}
         holders: dict[int, list[Row]] = {}
+        others: list[Row] = []
         for score, row in rows:
             if check is None or check(row):
                 scores.setdefault(row.segment, score)
-                if score > last:
-                    holders.setdefault(row.segment, []).append(row)
+                (holders.setdefault(row.segment, []) if score > last else others).append(row)
         ids = np.fromiter(scores, np.int64, len(scores))
         values = np.fromiter(scores.values(), np.float32, len(scores))
         order = np.lexsort((ids, -values))
         self._cache.known.keep(where, holders)
+        self._cache.known.keep_documents(others)  # what was measured of them need not be asked for
         told = {id_: [row.as_segment() for row in own] for id_, own in holders.items()}
         return Nearest(ids[order], values[order], is_all, told)
 
@@ -471,7 +475,7 @@ class MilvusStore(Store):
             kinds = {
                 row.segment: row.kind for rows in self._cache.known.of(None, part.tolist()).values() for row in rows
             }
-            is_text = np.array([kinds[id_] == "text" for id_ in part.tolist()], dtype=bool)
+            is_text = np.array([group_of(kinds[id_]) == "text" for id_ in part.tolist()], dtype=bool)
             yield Block(part, vectors, is_text, np.zeros(len(part), dtype=bool))
 
     def _in_order(self, start: int) -> IdArray:
@@ -670,13 +674,21 @@ class MilvusStore(Store):
     # Words
 
     def words(self, terms: Sequence[Sequence[str]], limit: int) -> list[Holders]:
-        """See `Store.words`: at most two requests where few documents have them."""
-        written = self._documents_with([[tokens_of(form) for form in forms] for forms in terms], limit)
-        parts = [None if held else part_of_name(forms[0]) for held, forms in zip(written, terms, strict=True)]
-        if any(parts):
-            rows = self._rows(any_of([self._with_part(part) for part in dict.fromkeys(filter(None, parts))]))
+        """See `Store.words`: one request where few documents have them. Parts of names without digits are asked for
+        along with the words, as most queries have some word that is written nowhere; those with digits, of which many
+        names may have one, only where the word is not written.
+        """
+        parts = [part_of_name(forms[0]) for forms in terms]
+        early = [None if part is None or has_digit(part) else part for part in parts]
+        written, is_whole = self._documents_with([[tokens_of(form) for form in forms] for forms in terms], early, limit)
+        late = [
+            None if held or (is_whole and part == asked) else part
+            for held, part, asked in zip(written, parts, early, strict=True)
+        ]
+        if any(late):
+            rows = self._rows(any_of([self._with_part(part) for part in dict.fromkeys(filter(None, late))]))
             self._cache.known.keep_documents(rows)
-            for place, part in enumerate(parts):
+            for place, part in enumerate(late):
                 if part is not None:
                     written[place] = {row.document for row in rows if _has_part(row, part)}
         return [
@@ -684,22 +696,32 @@ class MilvusStore(Store):
             for held in written
         ]
 
-    def _documents_with(self, terms: Sequence[Sequence[list[str]]], limit: int) -> list[set[int]]:
-        """The documents that have any form of each term; more than ``limit`` of them, where these are not all."""
+    def _documents_with(
+        self, terms: Sequence[Sequence[list[str]]], parts: Sequence[str | None], limit: int
+    ) -> tuple[list[set[int]], bool]:
+        """The documents that have any form of each term; more than ``limit`` of them, where these are not all. With
+        true, those of a term that is not written are the documents of which the name has its part.
+        """
 
         def expression(forms: Sequence[list[str]]) -> str:
-            return any_of([having_tokens([f"w{token}" for token in form]) for form in forms if form])
+            single = [f"w{form[0]}" for form in forms if len(form) == 1]
+            several = [having_tokens([f"w{token}" for token in form]) for form in forms if len(form) > 1]
+            return any_of([*([has_any_token(single)] if single else []), *several])
 
         said = [[form for form in forms if form] for forms in terms]
         most = min(LIMIT, 2 * (limit + 1) * max(1, len(terms)))
-        everything = [expression(forms) for forms in said if forms]
-        if not everything:
-            return [set() for _ in terms]
+        if not any(said):
+            return [set() for _ in terms], False
+        everything = [expression([form for forms in said for form in forms])]
+        everything += [self._with_part(part) for part in dict.fromkeys(filter(None, parts))]
         found = self._server.query(self.collection, self._mine(any_of(everything)), READ, most)
         if len(found) < most:
             rows = [row_of(one) for one in found]
             self._cache.known.keep_documents(rows)
-            return [_having_any(rows, forms) for forms in said]
+            return [
+                _having_any(rows, forms) or {row.document for row in rows if part is not None and _has_part(row, part)}
+                for forms, part in zip(said, parts, strict=True)
+            ], True
         held = []
         for forms in said:
             documents: set[int] = set()
@@ -708,7 +730,7 @@ class MilvusStore(Store):
                 if len(documents) > limit:
                     break
             held.append(documents)
-        return held
+        return held, False
 
     def written(self, document: int) -> dict[str, str]:
         """See `Store.written`."""
@@ -779,7 +801,7 @@ class MilvusStore(Store):
                 rows = self._server.query(self.collection, named, ["*"])
                 self._server.upsert(self.collection, [{**one, **changed[one["id"]]} for one in rows])
         self._notes.keep_arrays("calibration", self._calibrated, values)
-        self._cache.clear()  # in place: `reader` and what it was made of share it
+        self._cache.clear()  # in place, as in `_changed`
         self._cache.arrays = dict(values)
 
     # Changes

@@ -206,6 +206,11 @@ def has_tokens(tokens: Sequence[str]) -> str:
     return f"array_contains_all(tokens, {_list(tuple(dict.fromkeys(tokens)))})"
 
 
+def has_any_token(tokens: Sequence[str]) -> str:
+    """A row has one of some tokens at least: one look at each row, where as many alternatives are as many looks."""
+    return f"array_contains_any(tokens, {_list(tuple(dict.fromkeys(tokens)))})"
+
+
 def beginning_with(field: str, beginning: str) -> str:
     """A text begins so. As bounds: ``like`` gives meaning to characters that paths have, and not every server can take
     it away from them.
