@@ -358,8 +358,10 @@ def serve(
     devices too: a QR code of the address is shown for their cameras.
     """
     from mmsearch.api import Index
-    from mmsearch.server.run import PORT, is_loopback, qr_code
+    from mmsearch.server.run import PORT, check_server, is_loopback, qr_code
     from mmsearch.server.run import serve as run
+
+    check_server()  # before an index is asked for: without the extra, having one does not help
 
     def started(address: str) -> None:
         if port is None and f":{PORT}/" not in address:

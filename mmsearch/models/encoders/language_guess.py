@@ -66,8 +66,12 @@ def _model(path: Path) -> _Model:
         return _Model(stored["weights"], scale, known, foreign, unknown_weight, foreign_weight, offset)
 
 
+@lru_cache(maxsize=256)
 def is_english(text: str, path: Path) -> bool:
-    """Whether the English text encoder should read a text; ``path``: the fitted weights. One without letters is."""
+    """Whether the English text encoder should read a text; ``path``: the fitted weights. One without letters is.
+
+    Kept for a while, as several steps of a search ask for it.
+    """
     letters = [character for character in text if character.isalpha()]
     if not letters:
         return True
