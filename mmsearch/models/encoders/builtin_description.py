@@ -94,7 +94,7 @@ class BuiltinDescription:
                 f"{path} does not describe an encoder ({type(error).__name__}: {error}); export the encoder again"
             ) from error
         foreign = description.multilingual
-        more = () if foreign is None else (foreign.graph_file, foreign.pieces_file, foreign.guess_file)
+        more: tuple[str, ...] = () if foreign is None else (foreign.graph_file, foreign.pieces_file, foreign.guess_file)
         more += tuple(name for name in (description.names_file, description.int8_file) if name is not None)
         for name in (description.image_file, description.text_file, description.tokenizer_file, *more):
             if not (directory / name).is_file():
