@@ -237,8 +237,8 @@ class EncoderOptions(Options):
     batch_size: int | None = option(None, "Images in one batch of the encoder.", flag="--batch-size", least=1)
     precision: Precision | None = option(
         None,
-        "Of images of open_clip and transformers models on a CPU: fp32, int8 (about twice as fast; only if the first 64"
-        " photos show that it does no harm) or auto (the faster of both). An index remembers it; fp32 at first.",
+        "Of images on a CPU: fp32, int8 (about twice as fast; with models of open_clip and transformers only if the"
+        " first 64 photos show that it does no harm) or auto (the faster). An index remembers it; fp32 at first.",
         flag="--precision",
     )
     compile: bool = option(False, "Use torch.compile (open_clip models).", flag="--compile")
