@@ -8,7 +8,8 @@ captions.tsv, dev.txt). FOLDER is another encoder of the same layout. Prints one
 - R@k text to image: share of captions whose own image is among the first k of all dev images.
 - R@k image to text: share of images with at least one of their captions among the first k of all captions.
 
-``with several views`` is the same of ``builtin+views``, which looks at each picture three times.
+Texts that look for something are encoded as queries, texts that are found as texts. ``with several views`` is the same
+of ``builtin+views``, which looks at each picture three times.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def object_map(encoder: Encoder, photos: Path) -> tuple[float, float, int]:
     labels = [json.loads(line) for line in (photos / "labels.jsonl").read_text().splitlines()]
     images = encode_files(encoder, [photos / "images" / label["image"] for label in labels])
     names = sorted({name for label in labels for name in label["objects"]})
-    scores = encoder.encode_texts([f"a photo of a {name}." for name in names]) @ images.T
+    scores = encoder.encode_queries([f"a photo of a {name}." for name in names], "en") @ images.T
     relevant = np.array([[name in label["objects"] for label in labels] for name in names])
     shuffled = np.random.default_rng(0).random((20, *scores.shape))
     chance = [average_precision(s, r) for draw in shuffled for s, r in zip(draw, relevant, strict=True)]
@@ -65,12 +66,12 @@ def caption_recall(encoder: Encoder, flickr: Path) -> dict[str, dict[str, float]
     pairs = [line.split("\t", 1) for line in lines if line.split("\t", 1)[0] in position]
     owner = np.array([position[image] for image, _ in pairs])
     images = encode_files(encoder, [flickr / "images" / name for name in names])
-    scores = encoder.encode_texts([caption for _, caption in pairs]) @ images.T
-
-    own = scores[np.arange(len(owner)), owner]
-    image_rank = (scores > own[:, None]).sum(1)
+    captions = [caption for _, caption in pairs]
+    scores = encoder.encode_queries(captions, "en") @ images.T
+    image_rank = (scores > scores[np.arange(len(owner)), owner][:, None]).sum(1)
+    scores = encoder.encode_texts(captions) @ images.T
     best_own = np.full(len(names), -np.inf, dtype=np.float32)
-    np.maximum.at(best_own, owner, own)
+    np.maximum.at(best_own, owner, scores[np.arange(len(owner)), owner])
     caption_rank = (scores > best_own).sum(0)
     return {
         direction: {f"R@{k}": round(100 * float((rank < k).mean()), 2) for k in (1, 5, 10)}

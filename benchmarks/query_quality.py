@@ -155,10 +155,10 @@ def corrections(
     texts, owner = captions[1], captions[2]
     bank = encoder.encode_texts(generic_captions())
     names = list(of_name)
-    plain = encoder.encode_texts(names)
+    plain = encoder.encode_queries(names, "en")
     prompts = ("a photo of a {}.", "a picture of a {}.", "a {} in a scene.", "a close-up photo of a {}.")
-    ensemble = _unit(np.mean([encoder.encode_texts([p.format(n) for n in names]) for p in prompts], axis=0))
-    prompted = encoder.encode_texts([prompts[0].format(name) for name in names])
+    ensemble = _unit(np.mean([encoder.encode_queries([p.format(n) for n in names], "en") for p in prompts], axis=0))
+    prompted = encoder.encode_queries([prompts[0].format(name) for name in names], "en")
     nearness = hubness_of_passages(texts, encoder.photo_sample(), fit_scale(encoder.spec).reference)
     means = (bank.mean(axis=0), images.mean(axis=0), photos.mean(axis=0))
 

@@ -97,6 +97,10 @@ class Browsing:
         """Changes with what the lists may give."""
         return self._ask(lambda store: store.version)
 
+    def prepare(self) -> None:
+        """Makes what lists without filters need, where that takes long, so that the first of them is quick too."""
+        self._ask(lambda store: store.prepare_lists())
+
     def count(self, filters: str = "") -> int:
         """How many documents there are."""
         where = where_of_text(filters)

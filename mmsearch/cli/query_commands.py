@@ -358,8 +358,10 @@ def serve(
     devices too: a QR code of the address is shown for their cameras.
     """
     from mmsearch.api import Index
-    from mmsearch.server.run import PORT, is_loopback, qr_code
+    from mmsearch.server.run import PORT, check_server, is_loopback, qr_code
     from mmsearch.server.run import serve as run
+
+    check_server()  # before an index is asked for: without the extra, having one does not help
 
     def started(address: str) -> None:
         if port is None and f":{PORT}/" not in address:
@@ -370,7 +372,7 @@ def serve(
         if open_:
             typer.launch(address)
 
-    with Index.open(index, options=encoder) as opened:
+    with Index.open(index, options=replace(encoder, single_texts=True)) as opened:
         run(opened, port, token, started, host=host, allow_changes=allow_changes, cors_origins=cors_origin or ())
 
 

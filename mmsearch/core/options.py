@@ -229,17 +229,19 @@ class EncoderOptions(Options):
     ``batch_size`` ``None`` lets the encoder choose. ``compile`` asks for torch.compile where torch runs. ``threads``
     limits the CPU threads of the encoder (``None``: all cores that this process may use). ``few_texts`` is for a
     process that encodes one query: the built-in text encoder opens in a fifth of the time and takes 200 MB less, but 5
-    to 10 ms more a text.
+    to 10 ms more a text. ``single_texts`` is for a server, whose texts come one at a time: one thread of the built-in
+    text encoder takes each. Several would take more of the processor for a short text, and hardly less time.
     """
 
     device: Device = option("auto", "Where open_clip models run: auto, cpu, cuda or mps.", flag="--device")
     batch_size: int | None = option(None, "Images in one batch of the encoder.", flag="--batch-size", least=1)
     precision: Precision | None = option(
         None,
-        "Of images of open_clip and transformers models on a CPU: fp32, int8 (about twice as fast; only if the first 64"
-        " photos show that it does no harm) or auto (the faster of both). An index remembers it; fp32 at first.",
+        "Of images on a CPU: fp32, int8 (about twice as fast; with models of open_clip and transformers only if the"
+        " first 64 photos show that it does no harm) or auto (the faster). An index remembers it; fp32 at first.",
         flag="--precision",
     )
     compile: bool = option(False, "Use torch.compile (open_clip models).", flag="--compile")
     threads: int | None = option(None, "CPU threads.", least=1)
     few_texts: bool = option(False, "Open the built-in text encoder quickly.")
+    single_texts: bool = option(False, "One thread for a text of the built-in text encoder.")

@@ -228,7 +228,7 @@ class Hit:
     ``relevance``, 0 to 1, is the calibrated number: of pictures found by a text the chance that the hit is right (1
     where all words of the text are written there), of others see `mmsearch.query.calibrate.calibration`; ``None``
     where too little is known. It never rises from one hit to the next. ``match``: whether it is high enough, or not
-    known; the other hits are the weaker matches, and stand behind.
+    known and no weaker hit stands before; the other hits are the weaker matches, and stand behind.
     ``duplicates``: paths of near-duplicates folded into this hit. ``read``: the lines read in the picture or frame
     (OCR) that have words of the query, where those made it rise. ``language``: of a spoken passage, ISO 639-1; its
     ``text`` is what is said from ``start_s`` to ``end_s``. ``document``: what is known of the file.

@@ -9,6 +9,7 @@ exclusion    what shows, or may show, what must not show
 fuse         what file names, folders, captions and texts say, beside what vectors do
 rerank       the first candidates in a better order
 calibrate    how scores of this encoder are distributed here: hubness, relevance
+lists        pictures, passages and sounds as one list, in the order in which it is shown
 looks        when two pictures show the same
 neighbours   all pairs of near vectors, of which most are never compared
 duplicates   all near-duplicates of a store, in groups

@@ -45,7 +45,8 @@ def duplicates(
     differences joins what is unlike.
 
     The result is that of comparing all pairs. Before the first group comes, all are known; ``progress`` is told how
-    many steps of how many are done. Of each document a few hundred bytes are held.
+    many steps of how many are done. What is known of documents is held in columns, about 2 kB each with their vectors
+    in the subspace, and read in full only for the groups that are asked for.
 
     Raises:
         UsageError: ``near`` is no cosine above 0.5.
@@ -84,7 +85,7 @@ class _Ranked:
 
     def __init__(self, store: Store, ids: Sequence[int], steps: _Steps) -> None:
         documents, segments = store.segments(ids)
-        order = np.lexsort((segments, documents))
+        order = np.argsort(documents, kind="stable")  # parts stay in their order, which that of ids need not be
         self.segments = segments[order]
         owners, firsts, counts = np.unique(documents[order], return_index=True, return_counts=True)
         places, pixels, sizes, dates, looks = [], [], [], [], []

@@ -69,20 +69,26 @@ def shared_words(words: Iterable[str], text: str) -> tuple[str, ...]:
     return tuple(word for word in words if any(has_tokens(tokens, tokens_of(form)) for form in _forms(word)))
 
 
-def fuse(context: Context, ranked: Sequence[Candidate], need: int, known: Words | None = None) -> list[Candidate]:
-    """Candidates with the documents that words speak for, best first; of the latter, the best ``need``.
+def fuse(
+    context: Context, ranked: Sequence[Candidate], need: int, known: Words | None = None
+) -> tuple[list[Candidate], float]:
+    """Candidates with the documents that words speak for, best first; of the latter, the best ``need``. And down to
+    which total none is missing: below it there may be others between them.
 
-    ``known``: what many queries share, see `find_evidence`.
+    ``ranked``: the ``need`` best for the vector, or all there are. ``known``: what many queries share, see
+    `find_evidence`.
     """
-    if not context.options.words:
-        return list(ranked)
-    evidence = find_evidence(context.store, context.query.question.texts, known)
-    if not evidence.shares:
-        return list(ranked)
+    floor = ranked[-1].total if len(ranked) >= need else -math.inf
+    evidence = find_evidence(context.store, context.query.question.texts, known) if context.options.words else None
+    if evidence is None or not evidence.shares:
+        return list(ranked), floor
     strongest = sorted(evidence.shares, key=lambda document: -evidence.shares[document])[:COMPARED]
     theirs = set(strongest)
     others = [one for one in ranked if one.segment.document not in theirs]
-    return best_segments([*others, *compared(context, strongest, evidence, context.full_bonus, need)])
+    with_words = compared(context, strongest, evidence, context.full_bonus, need)
+    if len(with_words) >= need:
+        floor = max(floor, with_words[-1].total)
+    return best_segments([*others, *with_words]), floor
 
 
 def compared(

@@ -11,6 +11,9 @@ from mmsearch.models.encoders.base import FloatArray
 from mmsearch.query.looks import SAME, SCALED, Looks
 from mmsearch.store.base import Look, Segment
 
+COMPARED = 64
+"""Places that are compared with those before them at once."""
+
 
 class Moment(NamedTuple):
     """A stretch of a video, in seconds, and the time of its best frame."""
@@ -61,19 +64,18 @@ def fold_duplicates(vectors: FloatArray, looks: Sequence[Look | None]) -> list[l
     is never folded (videos, texts).
     """
     known = Looks.of(looks)
-    groups: list[list[int]] = []
-    leaders: list[int] = []
-    for place, look in enumerate(looks):
-        match = None
-        if look is not None and leaders:
-            cosines = vectors[leaders] @ vectors[place]
-            similar = np.flatnonzero(cosines >= SAME - SCALED)
-            if len(similar):
-                same = known.same(np.array(leaders)[similar], np.full(len(similar), place), cosines[similar])
-                match = next(iter(similar[same].tolist()), None)
-        if match is None:
-            leaders.append(place)
-            groups.append([place])
-        else:
-            groups[match].append(place)
-    return groups
+    groups: dict[int, list[int]] = {}
+    for start in range(0, len(looks), COMPARED):
+        end = min(start + COMPARED, len(looks))
+        places = np.array([*groups, *range(start, end)])
+        cosines = vectors[start:end] @ vectors[places].T
+        before = np.tril(cosines >= SAME - SCALED, len(groups) - 1)  # of each, the leaders and those before it
+        rows, columns = np.nonzero(before)
+        same = known.same(places[columns], start + rows, cosines[rows, columns]) if len(rows) else rows
+        leader: dict[int, int] = {}
+        for place, other in zip((start + rows[same]).tolist(), places[columns[same]].tolist(), strict=True):
+            if place not in leader and other not in leader:
+                leader[place] = other
+        for place in range(start, end):
+            groups.setdefault(leader.get(place, place), []).append(place)
+    return list(groups.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -27,6 +28,7 @@ from mmsearch.query.fuse import (
     lines_read,
     parts_compared,
 )
+from mmsearch.query.lists import merged, weaker_behind
 from mmsearch.query.moments import Moment, fold_duplicates, moment_around, moments_of
 from mmsearch.query.nothing import UNREAD, Hits
 from mmsearch.query.options import MATCH, SearchOptions
@@ -38,7 +40,6 @@ from mmsearch.query.spoken import (
     FITS,
     SPEECH,
     is_speech_beside,
-    merged,
     passages_wanted,
     relevance_of_speech,
     time_of_words,
@@ -162,7 +163,7 @@ class Searcher:
         said = self._moments(context, passages, None)
         is_all_there_is = not seen  # of a recording, the nearest passages too
         fitting = [hit for hit in said if is_all_there_is or hit.relevance is None or hit.relevance >= FITS]
-        return merged(seen, fitting, options.k)
+        return weaker_behind(merged(seen, fitting, options.k))
 
     def _moments(self, context: Context, ranked: list[Candidate], moments: Sequence[Moment] | None) -> list[Hit]:
         relevance = never_rising(self._relevance(context, ranked))
@@ -192,7 +193,7 @@ class Searcher:
         found = self._seen_or_said(
             context if others is options else self._context(context.query, others), first, words, reranking
         )
-        return merged(found, sounds, options.k) if sounds else found
+        return weaker_behind(merged(found, sounds, options.k) if sounds else found)
 
     def _seen_or_said(
         self, context: Context, first: Nearest | None, words: Words, reranking: Reranking | None
@@ -278,12 +279,18 @@ class Searcher:
     def _ranked(
         self, context: Context, first: Nearest | None, words: Words, need: int
     ) -> tuple[list[Candidate], list[list[int]]]:
-        """Candidates, and the places that become one hit each: enough of them, as far as there are enough."""
+        """Candidates, and the places that become one hit each: enough of them before which none is missing, as far as
+        there are enough.
+
+        Where many of the nearest are near-duplicates of each other, others that are further away, but nearer than what
+        words speak for, have yet to be looked for.
+        """
         while True:
             near = [] if context.query.is_words_only else retrieve(context, need, first)
-            ranked = fuse(context, near, need, words)
+            ranked, floor = fuse(context, near, need, words)
             groups = self._groups(ranked, context.options)
-            if len(groups) >= context.options.k or len(ranked) < need:
+            sure = sum(ranked[members[0]].total >= floor for members in groups)
+            if sure >= context.options.k or floor == -math.inf:
                 return ranked, groups
             need, first = need * 4, None
 

@@ -1,9 +1,9 @@
-"""Spoken moments beside pictures: which queries look for them, how relevant they are, and both lists as one.
+"""Spoken moments beside pictures: which queries look for them, and how relevant they are.
 
 Two texts always lie closer than a text and a picture, so spoken passages are searched for by themselves, and only their
-relevance is compared with that of pictures. Most queries are about what can be seen: a passage that only means
-something alike comes before pictures that hardly fit, and before others only where it fits better than what nearly all
-generic queries find among the passages of the index.
+relevance is compared with that of pictures, by `mmsearch.query.lists`. Most queries are about what can be seen: a
+passage that only means something alike comes before pictures that hardly fit, and before others only where it fits
+better than what nearly all generic queries find among the passages of the index.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mmsearch.core.modalities import names_in
-from mmsearch.core.types import Hit
 from mmsearch.filters import Not, OneOf, Spoken
 from mmsearch.query.options import SearchOptions
 from mmsearch.query.question import Question
@@ -67,25 +66,6 @@ def relevance_of_speech(share: float | None, words_found: float, words: int) -> 
     by_meaning = 0.0 if share is None else MOST * (HINT * share**HINT_POWER + (1 - HINT) * share**SURE_POWER)
     doubt = float(WORD ** (1 + (words - 1) ** 2 / PHRASE))
     return max(by_meaning, words_found**4 * (1 - doubt))
-
-
-def merged(first: Sequence[Hit], second: Sequence[Hit], k: int) -> list[Hit]:
-    """Both lists as one, by relevance, in the order that each has; at equal relevance the first one comes first. Where
-    it is not known, the lists take turns.
-    """
-    taken: list[Hit] = []
-    left, right = list(first), list(second)
-    source = right
-    while len(taken) < k and (left or right):
-        known = [each[0].relevance if each else None for each in (left, right)]
-        if not left or not right:
-            source = left or right
-        elif known[0] is None or known[1] is None:
-            source = left if source is right else right
-        else:
-            source = right if known[1] > known[0] else left
-        taken.append(replace(source.pop(0), rank=len(taken) + 1))
-    return taken
 
 
 def time_of_words(speech: Speech | None, wanted: Sequence[str], otherwise: float | None) -> float | None:

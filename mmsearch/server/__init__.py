@@ -6,9 +6,11 @@ browsing    lists of what the index holds         served      the open index, an
 parameters  models of requests, from the fields of options
 problems    what went wrong, as problem+json      reference   the page that documents the interface
 mcp         tools for assistants (MCP), of the same index
+routes      how a request reaches its function, and JSON
 access      who may use it: whoever has the token, of this machine unless others were let in
 pictures    small pictures of indexed files, kept for a while
 zipping     many files as one zip                 run         listens until it is stopped
+warming     lists that the page shows first, made ahead
 page.*, page/*.js   what the browser shows       static      the addresses of these files
 """
 

@@ -17,7 +17,6 @@ from starlette.middleware.cors import CORSMiddleware
 
 from mmsearch import __version__
 from mmsearch.core.modalities import has_pictures
-from mmsearch.core.types import SCHEMA
 from mmsearch.query.explain import drawn_heat
 from mmsearch.server.access import LOOPBACK, Guard
 from mmsearch.server.browsing import OnePath, Paths
@@ -26,6 +25,7 @@ from mmsearch.server.parameters import Strict, number
 from mmsearch.server.pictures import as_jpeg, small_picture
 from mmsearch.server.problems import MEDIA_TYPE, NotThereError, Problem, add_handlers
 from mmsearch.server.reference import reference_page
+from mmsearch.server.routes import QueryRoute, json_answer
 from mmsearch.server.searching import SearchBody, SearchParameters, arrived, as_query, posted, search
 from mmsearch.server.served import Served
 from mmsearch.server.static import file_route, page_routes
@@ -156,11 +156,12 @@ _BODY = {
 
 
 def _router(served: Served) -> APIRouter:
-    made, index = APIRouter(), served.index
+    made, index = APIRouter(route_class=QueryRoute), served.index
 
     @made.get("/search", tags=["Search"], summary="Hits for texts, and for what is like indexed files")
-    def search_by_address(asked: Annotated[SearchParameters, Query()]) -> JSONResponse:
-        return search(served, asked, [as_query(asked)], [None])
+    async def search_by_address(asked: Annotated[SearchParameters, Query()]) -> Response:
+        async with served.searches:
+            return await run_in_threadpool(search, served, asked, [as_query(asked)], [None])
 
     @made.post(
         "/search", tags=["Search"], summary="The same for pictures that are sent, and for many queries at once",
@@ -172,25 +173,25 @@ def _router(served: Served) -> APIRouter:
             return await run_in_threadpool(search, served, *given)
 
     @made.get("/moments", tags=["Search"], summary="Where in a video or recording a query matches, by time")
-    def moments(asked: Annotated[Explained, Query()]) -> JSONResponse:
+    def moments(asked: Annotated[Explained, Query()]) -> Response:
         path, _ = served.indexed(asked.path)
         found = index.moments(path, asked.q, raw=asked.raw, k=MOST_MOMENTS)
-        return _json(moments=[hit.as_json() for hit in sorted(found, key=lambda hit: hit.start_s or 0.0)])
+        return json_answer(moments=[hit.as_json() for hit in sorted(found, key=lambda hit: hit.start_s or 0.0)])
 
     @made.post(
         "/voice", tags=["Search"], summary="The words of a spoken query, a recording as browsers make it",
         openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
     )  # fmt: skip
-    async def voice(request: Request) -> JSONResponse:
+    async def voice(request: Request) -> Response:
         async with served.uploads:
             text = await run_in_threadpool(served.understood, await arrived(request, "recording"))
-        return _json(text=text)
+        return json_answer(text=text)
 
     @made.get("/complete", tags=["Search"], summary="How a query that is being typed could go on")
-    def complete(asked: Annotated[Typed, Query()]) -> JSONResponse:
+    def complete(asked: Annotated[Typed, Query()]) -> Response:
         from mmsearch.query.language import complete
 
-        return _json(completions=complete(asked.q)[:20])
+        return json_answer(completions=complete(asked.q)[:20])
 
     @made.get(
         "/heat",
@@ -237,9 +238,9 @@ def _router(served: Served) -> APIRouter:
         return StreamingResponse(zipped(paths), media_type="application/zip", headers=named)
 
     @made.get("/status", tags=["Server"], summary="What the index holds, and what this server can do")
-    def status() -> JSONResponse:
+    def status() -> Response:
         values = index.status()
-        return _json(**values, features={**_features(values), "allow_changes": served.allow_changes})
+        return json_answer(**values, features={**_features(values), "allow_changes": served.allow_changes})
 
     return made
 
@@ -256,7 +257,3 @@ def _features(status: dict[str, Any]) -> dict[str, bool]:
 
 def _jpeg(data: bytes) -> Response:
     return Response(data, media_type="image/jpeg", headers=_KEPT_BY_BROWSER)
-
-
-def _json(**values: Any) -> JSONResponse:
-    return JSONResponse({"schema": SCHEMA, **values})

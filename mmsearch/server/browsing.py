@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from pydantic import Field
 
 from mmsearch.api.browsing import FIELDS, SPANS
 from mmsearch.core.errors import UsageError
-from mmsearch.core.types import SCHEMA
 from mmsearch.server.parameters import Strict, number
 from mmsearch.server.problems import ForbiddenError
+from mmsearch.server.routes import QueryRoute, json_answer
 
 if TYPE_CHECKING:
     from mmsearch.server.served import Served
@@ -81,15 +81,15 @@ class Paths(Strict):
 
 def router(served: Served) -> APIRouter:
     """The addresses, for what is served."""
-    made, browse = APIRouter(tags=["Browse"]), served.index.browse
+    made, browse = APIRouter(tags=["Browse"], route_class=QueryRoute), served.index.browse
 
     @made.get("/documents", summary="A page of the documents")
-    def documents(asked: Annotated[Listed, Query()]) -> JSONResponse:
+    def documents(asked: Annotated[Listed, Query()]) -> Response:
         found = browse.documents(asked.where, order=asked.order, limit=asked.limit, offset=asked.offset)
-        return _json(total=browse.count(asked.where), documents=[one.as_json() for one in found])
+        return json_answer(total=browse.count(asked.where), documents=[one.as_json() for one in found])
 
     @made.get("/documents/info", summary="Everything known of one document")
-    def info(asked: Annotated[OnePath, Query()]) -> JSONResponse:
+    def info(asked: Annotated[OnePath, Query()]) -> Response:
         from mmsearch.filters.places import place_near
 
         details = browse.details(Path(asked.path)) if "\0" not in asked.path and asked.path else None
@@ -98,18 +98,18 @@ def router(served: Served) -> APIRouter:
         at = details.document.info
         known = at.latitude is not None and at.longitude is not None
         place = place_near(at.latitude, at.longitude) if known else None
-        return _json(**details.as_json(), **({} if place is None else {"place": str(place)}))
+        return json_answer(**details.as_json(), **({} if place is None else {"place": str(place)}))
 
     @made.get("/timeline", summary="How many documents there are of each month")
-    def timeline(asked: Annotated[Filtered, Query()]) -> JSONResponse:
-        return _json(months=[{"month": month, "count": count} for month, count in browse.months(asked.where)])
+    def timeline(asked: Annotated[Filtered, Query()]) -> Response:
+        return json_answer(months=[{"month": month, "count": count} for month, count in browse.months(asked.where)])
 
     @made.get("/folders", summary="How many documents lie in each folder itself")
-    def folders(asked: Annotated[Filtered, Query()]) -> JSONResponse:
-        return _json(folders=[{"path": path, "count": count} for path, count in browse.folders(asked.where)])
+    def folders(asked: Annotated[Filtered, Query()]) -> Response:
+        return json_answer(folders=[{"path": path, "count": count} for path, count in browse.folders(asked.where)])
 
     @made.get("/values", summary="The most frequent values of a field, and its span")
-    def values(asked: Annotated[Valued, Query()]) -> JSONResponse:
+    def values(asked: Annotated[Valued, Query()]) -> Response:
         answer: dict[str, Any] = {}
         if asked.field in FIELDS or asked.field == "folder":
             found = browse.values(asked.field, asked.limit)
@@ -117,42 +117,38 @@ def router(served: Served) -> APIRouter:
         if asked.field in SPANS:
             span = browse.span(asked.field)
             answer["span"] = None if span is None else {"least": span[0], "greatest": span[1]}
-        return _json(**answer)
+        return json_answer(**answer)
 
     @made.get("/places", summary="Places by the beginning of a name")
-    def places(asked: Annotated[Named, Query()]) -> JSONResponse:
+    def places(asked: Annotated[Named, Query()]) -> Response:
         from mmsearch.filters.places import places_called
 
         try:
             found = places_called(asked.q, asked.limit)
         except UsageError as error:
-            return _json(places=[], reason=str(error))
+            return json_answer(places=[], reason=str(error))
         shown = [{"name": str(one), "latitude": one.latitude, "longitude": one.longitude} for one in found]
-        return _json(places=shown)
+        return json_answer(places=shown)
 
     @made.get(
         "/duplicates", summary="Groups of documents that show the same, the best of each first", description=_COMPARED
     )
-    def duplicates(asked: Annotated[Compared, Query()]) -> JSONResponse:
+    def duplicates(asked: Annotated[Compared, Query()]) -> Response:
         comparison = served.duplicates(asked.where, asked.near)
         groups = comparison.groups(WAIT_S)
         if groups is None:
-            return _json(total=None, groups=[], next_offset=asked.offset, compared=round(comparison.share, 3))
+            return json_answer(total=None, groups=[], next_offset=asked.offset, compared=round(comparison.share, 3))
         end = asked.offset + asked.limit
         shown = [
             {"keep": group.keep.path, "documents": [one.as_json() for one in group.documents]}
             for group in groups[asked.offset : end]
         ]
-        return _json(total=len(groups), groups=shown, next_offset=end if end < len(groups) else None, compared=1)
+        return json_answer(total=len(groups), groups=shown, next_offset=end if end < len(groups) else None, compared=1)
 
     @made.post("/remove", summary="Take documents out of the index, no file from the disk")
-    def remove(asked: Paths) -> JSONResponse:
+    def remove(asked: Paths) -> Response:
         if not served.allow_changes:
             raise ForbiddenError("this server was started without --allow-changes: nothing can be removed through it")
-        return _json(removed=served.remove(asked.paths))
+        return json_answer(removed=served.remove(asked.paths))
 
     return made
-
-
-def _json(**values: Any) -> JSONResponse:
-    return JSONResponse({"schema": SCHEMA, **values})

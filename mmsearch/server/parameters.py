@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import (
@@ -126,7 +127,7 @@ def read(model: type[Model], fields: Iterable[tuple[str, Any]]) -> Model:
     Raises:
         UsageError: with the first thing that is wrong.
     """
-    lists = {_alias(name, each): "list" in str(each.annotation) for name, each in model.model_fields.items()}
+    lists = _lists(model)
     values: dict[str, Any] = {}
     for name, value in fields:
         if lists.get(name):
@@ -137,6 +138,12 @@ def read(model: type[Model], fields: Iterable[tuple[str, Any]]) -> Model:
         return model.model_validate(values)
     except ValidationError as error:
         raise wrong(error.errors(), lists) from error
+
+
+@lru_cache(maxsize=64)
+def _lists(model: type[BaseModel]) -> dict[str, bool]:
+    """The names of the fields of a model, and whether each may come several times."""
+    return {_alias(name, each): "list" in str(each.annotation) for name, each in model.model_fields.items()}
 
 
 def read_json(model: type[Model], data: bytes) -> Model:

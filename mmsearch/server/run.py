@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mmsearch.core.errors import UsageError
 from mmsearch.core.extras import install_hint
 from mmsearch.server import has_server
+from mmsearch.server.warming import lists_ready
 
 if TYPE_CHECKING:
     from mmsearch.api import Index
@@ -41,8 +42,7 @@ def serve(
     Raises:
         UsageError: the extra is not installed, or the address or port cannot be used.
     """
-    if not has_server():
-        raise UsageError(f"serving needs an extra that is not installed: {install_hint('serve')}")
+    check_server()
     import uvicorn
 
     from mmsearch.server.access import LOOPBACK
@@ -68,8 +68,14 @@ def serve(
             )
         )
         started(f"http://{_shown(host)}:{listener.getsockname()[1]}/?token={secret}")
-        with suppress(KeyboardInterrupt):  # that is how it is ended
+        with lists_ready(index.browse), suppress(KeyboardInterrupt):  # that is how it is ended
             server.run(sockets=[listener])
+
+
+def check_server() -> None:
+    """Raises a UsageError that says what to install where the extra is missing."""
+    if not has_server():
+        raise UsageError(f"serving needs an extra that is not installed: {install_hint('serve')}")
 
 
 def _listening(host: str, port: int | None) -> socket.socket:

@@ -10,21 +10,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.modalities import spec_of
-from mmsearch.core.types import SCHEMA, Hit
+from mmsearch.core.types import Hit
+from mmsearch.query.lists import weaker_behind
 from mmsearch.query.nothing import Hits
 from mmsearch.query.options import MATCH, SearchOptions
 from mmsearch.query.question import Question, opened_picture
 from mmsearch.server.parameters import Limit, Strict, Texts, model_of, number, options_from, read, read_json
+from mmsearch.server.routes import json_answer
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from mmsearch.server.served import Served
 
@@ -73,9 +75,7 @@ else:
     SearchBody = model_of(SearchOptions, LIMITS, "SearchBody", _Json)
 
 
-def search(
-    served: Served, asked: BaseModel, queries: Sequence[Query], pictures: Sequence[bytes | None]
-) -> JSONResponse:
+def search(served: Served, asked: BaseModel, queries: Sequence[Query], pictures: Sequence[bytes | None]) -> Response:
     """The hits of one query, or ``results`` of several. ``asked``: offset and options; ``pictures``: of each query one
     that was sent beside it.
     """
@@ -87,8 +87,8 @@ def search(
     found = _listed(served, questions, options, offset, notes.append)
     results = [_result(hits, query.like, offset, k) for hits, query in zip(found, queries, strict=True)]
     if getattr(asked, "queries", None) is None:
-        return JSONResponse({"schema": SCHEMA, **results[0], "notes": notes})
-    return JSONResponse({"schema": SCHEMA, "results": results, "notes": notes})
+        return json_answer(**{**results[0], "notes": notes})
+    return json_answer(results=results, notes=notes)
 
 
 def _listed(
@@ -118,7 +118,7 @@ def _continued(found: Hits, further: Sequence[Hit]) -> Hits:
         if hit.relevance is not None:
             hit = replace(hit, relevance=least, match=least >= MATCH)
         hits.append(replace(hit, rank=len(hits) + 1))
-    return Hits(hits, found.reason)
+    return Hits(weaker_behind(hits), found.reason)
 
 
 def _shown(hit: Hit) -> tuple[Any, ...]:

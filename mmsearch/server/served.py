@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.core.errors import MediaError, UsageError
+from mmsearch.core.system import usable_cores
 from mmsearch.server.access import is_in_place
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class Served:
     def __init__(self, index: Index, *, allow_changes: bool = False) -> None:
         self.index, self.allow_changes = index, allow_changes
         self.uploads = asyncio.Semaphore(UPLOADS)
+        self.searches = asyncio.Semaphore(usable_cores() + 1)
+        """More at once only take the processor from each other, and all of them come later."""
         self._recogniser: SpeechRecogniser | None = None
         self._listening, self._comparing, self._changing = threading.Lock(), threading.Lock(), threading.Lock()
         self._comparisons: dict[tuple[str, float | None], Comparison] = {}

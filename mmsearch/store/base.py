@@ -322,6 +322,9 @@ class Store(ABC):
     def prepare(self) -> None:  # noqa: B027  (what opens quickly need not do anything)
         """Starts to open what the first search needs, where that takes long; returns at once."""
 
+    def prepare_lists(self) -> None:  # noqa: B027  (what keeps none has none to make)
+        """Makes those lists of everything that are kept (`listed`, `months`, `folders`), where that takes long."""
+
     # Vectors
 
     @abstractmethod
@@ -364,7 +367,9 @@ class Store(ABC):
     def segments(
         self, documents: Sequence[int], modalities: Sequence[Modality] | None = None
     ) -> tuple[IdArray, IdArray]:
-        """The segments of some documents, of some kinds: ids of documents and of segments, side by side."""
+        """The segments of some documents, of some kinds: ids of documents and of segments, side by side, those of a
+        document in their order in it.
+        """
 
     @abstractmethod
     def matching(self, documents: Sequence[int], where: Where) -> set[int]:

@@ -119,15 +119,16 @@ def _write_description(directory: Path, source: dict[str, Any], network: Builtin
     for name in files:
         digest.update((directory / name).read_bytes())
     joint = network.image.head.straight.out_features
-    # The multilingual encoder reads into the space of the weights that it was learned for.
-    kept = {name: value for name, value in source.items() if name != "multilingual"}
+    # The multilingual encoder and what names know were learned for the space of the weights that were; the same
+    # holds for the graph in int8.
+    kept = {name: value for name, value in source.items() if name not in ("multilingual", "names")}
     description = {
         **kept,
         "digest": digest.hexdigest(),
         "digest_files": list(files),
         "dim": joint + network.image.classes.shape[1],
         "joint_shares": list(network.text.shares),
-        "image": {**source["image"], "file": IMAGE_FILE},
+        "image": {name: value for name, value in source["image"].items() if name != "int8"} | {"file": IMAGE_FILE},
         "text": {**source["text"], "file": TEXT_FILE, "tokenizer": TOKENIZER_FILE},
     }
     (directory / "encoder.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")

@@ -19,6 +19,7 @@ from mmsearch.query import duplicates as module
 from mmsearch.query.duplicates import duplicates
 from mmsearch.query.looks import SAME
 from mmsearch.store.base import NewDocument, NewSegment
+from mmsearch.store.registry import family_of
 from tests.support.colours import ColourEncoder, save_colour
 from tests.support.memory_store import MemoryStore
 
@@ -150,6 +151,32 @@ def test_equal_files_of_any_kind_and_pictures_in_parts() -> None:
 def test_near_is_a_cosine(near: float) -> None:
     with pytest.raises(UsageError, match="near is"):
         list(duplicates(MemoryStore(SPEC), near=near))
+
+
+@pytest.mark.parametrize("address", ["local:{}/index", "milvus:{}/store.db"])
+def test_every_store_has_the_same_groups(tmp_path: Path, address: str) -> None:
+    """Pictures, pictures in parts and equal files, as in the store of plain lists."""
+    if address.startswith("milvus"):
+        pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
+    random = np.random.default_rng(1)
+    documents, rows = [], []
+    for number in range(120):
+        parts, picture_ = (1 if number % 5 else 2), number % 40
+        origin = np.random.default_rng(picture_).standard_normal((parts, SPEC.dim))
+        is_equal = number >= 100
+        rows.append(origin + (0.0 if is_equal else 0.03) * random.standard_normal(origin.shape))
+        hash_ = b"same%d" % picture_ if is_equal else b"%d" % number
+        documents.append(picture(f"{number}.jpg", 1000 - number % 7, hash_, parts=parts))
+    documents += [replace(one, path=f"copy of {one.path}") for one in documents[100:]]
+    vectors = np.concatenate([*rows, *rows[100:]])
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16).astype(np.float32)
+    where = address.format(tmp_path)
+    store = family_of(where).create(where, SPEC.name, SPEC)
+    store.upsert(documents, vectors)
+    expected = names(store_of(documents, vectors))
+    assert len(expected) > 20 and sum(map(len, expected)) > 100
+    assert names(store) == expected  # type: ignore[arg-type]
+    store.close()
 
 
 def test_of_an_index(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,8 @@ def browser() -> Iterator[Any]:
         launched.close()
 
 
-@pytest.fixture
-def page(browser: Any, address: str, width: int) -> Iterator[Any]:
+@contextmanager
+def opened_page(browser: Any, address: str, width: int) -> Iterator[Any]:
     """The page as it opens. At the end: no fault in a script, and nothing was asked of another machine."""
     context = browser.new_context(
         viewport={"width": width, "height": 800}, has_touch=width == PHONE, is_mobile=width == PHONE,
@@ -124,6 +125,12 @@ def page(browser: Any, address: str, width: int) -> Iterator[Any]:
     assert not [url for url in asked if not url.startswith((here, f"blob:{here}", "data:"))]
     assert not faults
     context.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str, width: int) -> Iterator[Any]:
+    with opened_page(browser, address, width) as opened:
+        yield opened
 
 
 def is_sound(page: Any) -> None:
@@ -369,6 +376,40 @@ def test_12_copies_a_path(page: Any, library: Path, width: int) -> None:
 
 
 # What else must hold
+
+
+def test_files_are_left_out_of_the_index_where_the_server_allows_it(browser: Any, tmp_path: Path, width: int) -> None:
+    files = tmp_path / "Pictures"
+    for name in ("cat.jpg", "coffee.jpg"):
+        save_photo(files / name, photo("chelsea" if name == "cat.jpg" else "coffee"), "2021:03:04 10:00:00", "Canon R6")
+    with Index.open(tmp_path / "index", create=True, encoder="builtin") as index:
+        index.add(files)
+        with (
+            served_page(index, allow_changes=True) as address,
+            opened_page(browser, address, width) as page,
+        ):
+            ask(page, "a cat")
+            assert names(page) == ["cat.jpg"]
+            page.locator(".hits .cell .open").first.focus()
+            page.keyboard.press("x")
+            leave = page.get_by_role("button", name="Leave out of the index")
+            leave.click()
+            box = page.get_by_role("dialog", name="Leave 1 file out of the index?")
+            box.wait_for()
+            assert "No file is deleted" in box.inner_text()
+            is_sound(page)
+            box.get_by_role("button", name="Cancel").click()
+            box.wait_for(state="hidden")
+            assert "1 selected" in page.inner_text("#selection") and index.browse.count() == 2
+            leave.click()
+            box.get_by_role("button", name="Leave out").click()
+            page.wait_for_selector("#toast:has-text('1 file left out of the index')")
+            page.wait_for_selector("#selection", state="hidden")
+            until(page, "![...document.querySelectorAll('.hits .name')].some((one) => one.textContent === 'cat.jpg')")
+            assert index.browse.count() == 1 and (files / "cat.jpg").is_file()
+            page.goto(page.url.split("#")[0] + "#")
+            page.wait_for_selector(".library .cell img")
+            until(page, "document.querySelectorAll('.library .cell').length === 1")
 
 
 def test_a_mistake_is_told_in_plain_words_with_its_place(page: Any, width: int) -> None:

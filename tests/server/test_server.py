@@ -31,6 +31,7 @@ from mmsearch.server.run import serve
 from mmsearch.server.static import PAGE
 from tests.media.video.test_reader import write_clip
 from tests.support.colours import COLOURS, ColourEncoder, save_colour
+from tests.support.program import run_program
 from tests.support.sound import save_sound, save_video, silence, spoken, srt
 from tests.support.whisper_model import whisper_base
 
@@ -283,6 +284,14 @@ def test_without_the_extra_it_says_how_to_get_it(index: Index, monkeypatch: pyte
     monkeypatch.setattr("mmsearch.server.run.has_server", lambda: False)
     with pytest.raises(UsageError, match=re.escape(install_hint("serve"))):
         serve(index, 0, None, lambda address: None)
+
+
+def test_the_command_says_what_to_install_before_it_asks_for_an_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmsearch.server.run.has_server", lambda: False)
+    ended = run_program("serve", "--index", tmp_path / "none", code=2)
+    assert install_hint("serve") in ended.stderr and "no index" not in ended.stderr
 
 
 def test_the_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:

@@ -111,6 +111,63 @@ def test_a_file_is_opened_again(tmp_path: Path) -> None:
     store.close()
 
 
+def test_lists_are_whole_whatever_was_sealed_between(tmp_path: Path) -> None:
+    """A file has several segments then, and gives rows in their order unless it is told otherwise."""
+    pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
+    address, (made, vectors) = f"milvus:{tmp_path}/store.db", documents(60)
+    store = family_of(address).create(address, SPEC.name, SPEC)
+    start = 0
+    for first in range(0, 60, 20):
+        part = made[first : first + 20]
+        count = sum(len(one.segments) for one in part)
+        store.upsert(part, vectors[start : start + count])
+        store._server.flush(store.collection)
+        start += count
+    every = store._server.query(store.collection, "id >= 0", ["id"])
+    for size in (1, 7, 1000):
+        pages = [[one["id"] for one in page] for page in store._server.pages(store.collection, "id >= 0", ["id"], size)]
+        assert [id_ for page in pages for id_ in page] == sorted(one["id"] for one in every), size
+    assert len({one.path for one in store.scan()}) == 60
+    store.close()
+
+
+def test_calibration_writes_only_rows_in_which_something_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
+    monkeypatch.setattr("mmsearch.store.milvus.store.WRITTEN", 7)
+    address, (made, vectors) = f"milvus:{tmp_path}/store.db", documents(30)
+    store = family_of(address).create(address, SPEC.name, SPEC)
+    store.upsert(made, vectors)
+    written: list[int] = []
+    upsert = type(store._server).upsert
+    monkeypatch.setattr(
+        type(store._server), "upsert",
+        lambda server, name, rows: written.append(len(rows) if name == store.collection else 0)
+        or upsert(server, name, rows),
+    )  # fmt: skip
+    hubness = np.linspace(0.1, 0.9, store.size).astype(np.float32)
+    is_text = np.arange(store.size) % 2 == 0
+
+    def rows_written() -> int:
+        written.clear()
+        store.keep_calibration({"x": np.arange(3)}, Columns(hubness, is_text), 0)
+        assert max(written) <= 7
+        found = store.columns(np.concatenate([block.ids for block in store.blocks()]))
+        assert np.allclose(found.hubness, hubness, atol=1e-6) and (found.is_text == is_text).all()
+        return sum(written)
+
+    before = {block.ids.tobytes(): block.vectors for block in store.blocks()}
+    assert rows_written() == store._count("")
+    hubness += np.float32(1e-7)
+    assert rows_written() == 0
+    hubness[3] += 0.1
+    is_text[8] = ~is_text[8]
+    assert 2 <= rows_written() < 10, "equal files have a row each"
+    assert all((before[block.ids.tobytes()] == block.vectors).all() for block in store.blocks())
+    store.close()
+
+
 def test_a_tenant_sees_nothing_of_another(tmp_path: Path) -> None:
     pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
     address, (made, vectors) = f"milvus:{tmp_path}/store.db", documents(30)

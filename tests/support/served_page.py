@@ -12,7 +12,7 @@ from mmsearch.api import Index
 
 
 @contextmanager
-def served_page(index: Index) -> Iterator[str]:
+def served_page(index: Index, *, allow_changes: bool = False) -> Iterator[str]:
     """The address of the page with its token, as long as the block lasts."""
     import uvicorn
 
@@ -20,7 +20,8 @@ def served_page(index: Index) -> Iterator[str]:
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(create_app(index, "secret"), log_level="warning", lifespan="off"))
+        app = create_app(index, "secret", allow_changes=allow_changes)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         while not server.started:

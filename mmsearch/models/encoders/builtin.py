@@ -10,16 +10,23 @@ Its folder holds ``encoder.json``, which names everything else in it::
 Other weights in another folder of this layout are another encoder; the code is the same. The image graph maps
 ``pixels`` (n, size, size, 3) uint8 to ``vector`` (n, dim) float32; the text graph maps ``input_ids`` and
 ``attention_mask`` (n, length) int64 to ``vector``. Both give rows of length 1. Where a reranker is to be used, the
-image graph also gives ``grid`` and the text graph ``tokens``. ``multilingual`` names what reads queries in other
-languages than English: ``{"file": …, "pieces": …, "guess": …, "max_tokens": 96}``, see
-`mmsearch.models.encoders.multilingual`. What else ``encoder.json`` holds is for training.
+image graph also gives ``grid`` and the text graph ``tokens``.
+
+``int8`` beside the image's ``file`` names the same graph with convolutions in int8, for the precision of that name
+(``scripts/quantise_builtin.py``): about 2.5 times as fast. Its vectors hardly differ, so an index may hold both kinds,
+and the digest is the same. ``multilingual`` names what reads queries in other languages than English: ``{"file": …,
+"pieces": …, "guess": …, "max_tokens": 96}``, see `mmsearch.models.encoders.multilingual`; ``names`` a file of what
+queries know of named things, see `mmsearch.models.encoders.name_directions`. What else ``encoder.json`` holds is for
+training.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +38,9 @@ from mmsearch.core.system import session_settings
 from mmsearch.models.encoders.base import Encoder, EncoderFamily, EncoderOptions, FloatArray
 from mmsearch.models.encoders.builtin_description import BuiltinDescription
 from mmsearch.models.encoders.language_guess import is_english
+from mmsearch.models.encoders.machine_plan import machine
 from mmsearch.models.encoders.multilingual import MultilingualTokens, means_something
+from mmsearch.models.encoders.name_directions import NameDirections
 from mmsearch.models.encoders.registry import BUILTIN, DIRECTORY_PREFIX
 
 if TYPE_CHECKING:
@@ -39,6 +48,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from tokenizers import Tokenizer
 
+_log = logging.getLogger(__name__)
 SHIPPED_WEIGHTS = Path(__file__).parent / "builtin_weights"
 TOKENS_PER_RUN = 2048
 """Padded tokens that one run of the text encoder gets at most: it bounds memory, whatever the texts are."""
@@ -67,6 +77,12 @@ class BuiltinEncoder(Encoder):
         self._opening = threading.Lock()
         self._sessions: dict[str, InferenceSession] = {}
         self._tokenizers: dict[int | None, Tokenizer] = {}
+        self._image_file, self.has_int8 = self._description.image_file, self._description.int8_file is not None
+        if self._description.int8_file is not None and self._options.precision in ("int8", "auto"):
+            if "vnni" in machine(1):
+                self._image_file = self._description.int8_file
+            else:  # two products would be added in 16 bits, where these weights overflow
+                _log.info("%s stays in float32: this processor has no VNNI, without which int8 goes wrong", directory)
         foreign = self._description.multilingual
         self._pieces = None if foreign is None else MultilingualTokens(directory, foreign)
         self.spec = self._description.spec
@@ -74,10 +90,15 @@ class BuiltinEncoder(Encoder):
         self.batch_size = self._options.batch_size or self._description.batch_size
         self.max_text_tokens = self._description.max_tokens
 
+    @cached_property
+    def _names(self) -> NameDirections | None:
+        name = self._description.names_file
+        return None if name is None else NameDirections.read(self.directory / name, self.spec.digest)
+
     @property
     def graph_files(self) -> tuple[str, str]:
-        """The names of the image and the text graph in ``directory``."""
-        return self._description.image_file, self._description.text_file
+        """The names of the image graph, as it runs, and the text graph in ``directory``."""
+        return self._image_file, self._description.text_file
 
     def prepare_image(self, image: Image) -> npt.NDArray[np.uint8]:
         """A picture of any mode, upright, to (size, size, 3) uint8."""
@@ -92,7 +113,7 @@ class BuiltinEncoder(Encoder):
         self._check_inputs(inputs)
         if len(inputs) == 0:
             return np.zeros((0, self.spec.dim), dtype=np.float32)
-        return self._vectors(self._description.image_file, {"pixels": inputs})
+        return self._vectors(self._image_file, {"pixels": inputs})
 
     def image_grid(self, inputs: npt.NDArray[np.generic]) -> FloatArray:
         """(n, size, size, 3) uint8, n of 1 or more, to the last features that still have a place, (n, 352, h, w).
@@ -102,18 +123,18 @@ class BuiltinEncoder(Encoder):
             EncoderError: these weights do not give a grid.
         """
         self._check_inputs(inputs)
-        return self._run(self._description.image_file, ["grid"], {"pixels": inputs})[0]
+        return self._run(self._image_file, ["grid"], {"pixels": inputs})[0]
 
     def vectors_and_grids(self, inputs: npt.NDArray[np.generic]) -> tuple[FloatArray, FloatArray]:
         """``encode_prepared`` and ``image_grid`` of the same pictures, for the price of one."""
         self._check_inputs(inputs)
-        vectors, grids = self._run(self._description.image_file, ["vector", "grid"], {"pixels": inputs})
+        vectors, grids = self._run(self._image_file, ["vector", "grid"], {"pixels": inputs})
         return vectors, grids
 
     def vectors_and_logits(self, inputs: npt.NDArray[np.generic]) -> tuple[FloatArray, FloatArray]:
         """``encode_prepared`` of n pictures, 1 or more, and the logits of their classes (n, classes), for one price."""
         self._check_inputs(inputs)
-        vectors, logits = self._run(self._description.image_file, ["vector", "logits"], {"pixels": inputs})
+        vectors, logits = self._run(self._image_file, ["vector", "logits"], {"pixels": inputs})
         return vectors, logits
 
     def text_tokens(self, text: str) -> FloatArray:
@@ -148,7 +169,13 @@ class BuiltinEncoder(Encoder):
         return rows
 
     def encode_queries(self, texts: Sequence[str], language: str | None = None) -> FloatArray:
-        """As ``encode_texts``; what is not English, by ``language`` or its letters, the multilingual encoder reads."""
+        """As ``encode_texts``; what is not English, by ``language`` or its letters, the multilingual encoder reads.
+        Names of common things know where pictures of these lie.
+        """
+        rows = self._read_queries(texts, language)
+        return rows if self._names is None else self._names.added_to(rows)
+
+    def _read_queries(self, texts: Sequence[str], language: str | None) -> FloatArray:
         foreign = [i for i, text in enumerate(texts) if not self.is_read_as_english(text, language)]
         if self._pieces is None or self._description.multilingual is None or not foreign:
             return self.encode_texts(texts)
@@ -246,9 +273,10 @@ class BuiltinEncoder(Encoder):
 
     def _open(self, graph: str) -> InferenceSession:
         # The fusions of the higher levels open later and run no faster on a text encoder.
-        is_text = graph != self._description.image_file
+        is_text = graph != self._image_file
         widen = not (is_text and self._options.few_texts)
-        return open_session(self.directory / graph, self._options.threads, fuse=not is_text, widen=widen)
+        threads = self._options.threads or (1 if is_text and self._options.single_texts else None)
+        return open_session(self.directory / graph, threads, fuse=not is_text, widen=widen)
 
 
 class BuiltinFamily(EncoderFamily):

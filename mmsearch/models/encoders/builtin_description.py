@@ -69,6 +69,8 @@ class BuiltinDescription:
     max_tokens: int
     prompt: str
     multilingual: MultilingualDescription | None = None
+    names_file: str | None = None
+    int8_file: str | None = None
 
     @classmethod
     def read(cls, directory: Path) -> BuiltinDescription:
@@ -92,7 +94,8 @@ class BuiltinDescription:
                 f"{path} does not describe an encoder ({type(error).__name__}: {error}); export the encoder again"
             ) from error
         foreign = description.multilingual
-        more = () if foreign is None else (foreign.graph_file, foreign.pieces_file, foreign.guess_file)
+        more: tuple[str, ...] = () if foreign is None else (foreign.graph_file, foreign.pieces_file, foreign.guess_file)
+        more += tuple(name for name in (description.names_file, description.int8_file) if name is not None)
         for name in (description.image_file, description.text_file, description.tokenizer_file, *more):
             if not (directory / name).is_file():
                 raise ModelMissing(f"{path} names {name}, which is not in that folder; copy the whole folder")
@@ -126,12 +129,14 @@ class BuiltinDescription:
             digest_files=tuple(fields["digest_files"]),
             framing=framing,
             image_file=image["file"],
+            int8_file=image.get("int8"),
             batch_size=int(image.get("batch_size", 8)),
             text_file=text["file"],
             tokenizer_file=text["tokenizer"],
             max_tokens=int(text["max_tokens"]),
             prompt=prompt,
             multilingual=_multilingual(fields.get("multilingual")),
+            names_file=str(fields["names"]["file"]) if "names" in fields else None,
         )
 
 

@@ -66,8 +66,12 @@ def _model(path: Path) -> _Model:
         return _Model(stored["weights"], scale, known, foreign, unknown_weight, foreign_weight, offset)
 
 
+@lru_cache(maxsize=256)
 def is_english(text: str, path: Path) -> bool:
-    """Whether the English text encoder should read a text; ``path``: the fitted weights. One without letters is."""
+    """Whether the English text encoder should read a text; ``path``: the fitted weights. One without letters is.
+
+    Kept for a while, as several steps of a search ask for it.
+    """
     letters = [character for character in text if character.isalpha()]
     if not letters:
         return True
@@ -85,4 +89,4 @@ def foreignness(text: str, path: Path) -> float:
     letters = float(model.weights[places].sum(dtype=np.int64)) * model.scale / len(places) ** 0.5
     numbers = [word_bucket(word) for word in words]
     unknown, foreign = 1 - float(model.known[numbers].mean()), float(model.foreign[numbers].mean())
-    return letters + model.unknown_weight * unknown + model.foreign_weight * foreign + model.offset
+    return float(letters + model.unknown_weight * unknown + model.foreign_weight * foreign + model.offset)

@@ -8,7 +8,7 @@
     module:Class               a class of the user's own
     NAME, NAME:…               what an installed package brings as an entry point NAME in ``mmsearch.encoders``
 
-With ``+int8`` or ``+auto`` after a model of open_clip or transformers, images are encoded in that precision on a CPU.
+With ``+int8`` or ``+auto`` after any of the first four, images are encoded in that precision on a CPU.
 With ``+views`` after any of these, the encoder looks at each picture three times. The object of an entry point is an
 `Encoder` class or an `EncoderFamily`.
 """

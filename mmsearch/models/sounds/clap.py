@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mmsearch.core.errors import EncoderError, ModelMissing
+from mmsearch.core.extras import install_hint
 from mmsearch.core.types import EncoderSpec
 from mmsearch.models.encoders.base import EncoderOptions
 from mmsearch.models.encoders.torch_encoder import choose_device, offline
@@ -95,7 +96,7 @@ def _load(directory: Path, name: str) -> tuple[Any, Any, Any]:
     try:
         import transformers as library
     except ImportError as error:
-        raise ModelMissing(f'{name} needs the package transformers: pip install "mmsearch[hf]"') from error
+        raise ModelMissing(f"{name} needs the package transformers: {install_hint('hf')}") from error
     transformers: Any = library
     with offline(), quiet(transformers):
         try:

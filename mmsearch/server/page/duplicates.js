@@ -36,7 +36,9 @@ export class Duplicates {
       let found;
       do { // each answer comes after a second at most
         found = await ask("/duplicates", { offset: this.nextOffset || null }, { signal: this.ended.signal });
-        if (found.total === null) this.said(`Comparing all pictures with each other: ${Math.floor(100 * found.compared)} % …`);
+        if (found.total !== null) continue;
+        this.swap();  // what was there before would pass for duplicates
+        this.said(`Comparing all pictures with each other: ${Math.floor(100 * found.compared)} % …`);
       } while (found.total === null);
       if (!this.groups) this.swap();
       this.nextOffset = found.next_offset ?? null;

@@ -194,7 +194,7 @@ function buildPlace(body, parts, done) {
       names.replaceChildren(...places.map((place) => make("option", { value: typeof place === "string" ? place : place.name })));
     }, 150);
   };
-  if (!features.places) body.append(make("p", { class: "quiet" }, "Names of places need the extra mmsearch[places]; coordinates work without it."));
+  if (!features.places) body.append(make("p", { class: "quiet" }, "Names of places need the extra “places” where mmsearch is installed; coordinates work without it."));
   form(body, () => {
     const text = field.value.trim().replace(/\s*,\s*/g, ", ");
     const spot = /^[+-]?[\d.]+, [+-]?[\d.]+$/.test(text) ? text.replace(" ", "") : text;

@@ -98,6 +98,14 @@ NOT_BESIDE: dict[str, Any] = dict.fromkeys(BESIDE_COLUMNS)
 """Of contents whose segments were given, not read from a file."""
 
 
+class _Kept:
+    """A list that is made at first need, by one thread."""
+
+    def __init__(self) -> None:
+        self.making = threading.Lock()
+        self.value: Any = None
+
+
 class LocalStore(Store):
     """The vectors of one space of an index directory (by default of the one that is searched), with the catalogue."""
 
@@ -131,7 +139,7 @@ class LocalStore(Store):
         self._owned: RowOwners | None = None
         self._matrix = self.directory.matrix(self.space)
         self._calibration: tuple[dict[str, Any], Columns] | None = None
-        self._lists: dict[str, Any] = {}
+        self._lists: dict[str, _Kept] = {}
         self._sounds: LocalSounds | None = None
 
     def _committed(self) -> Hashable:
@@ -405,7 +413,7 @@ class LocalStore(Store):
     def listed(self, where: Where | None, order: Order, limit: int, offset: int = 0) -> list[DocumentInfo]:
         """See `Store.listed`."""
         if where is None:
-            everything = self._once(order, lambda: np.array(self._ids(None, order, -1, 0), dtype=np.int64))
+            everything = self._every_id(order)
             ids = everything[offset : offset + limit].tolist()
         else:
             ids = self._ids(where, order, limit, offset)
@@ -420,12 +428,27 @@ class LocalStore(Store):
         every = ids_by_path(catalogue, condition, [root.id for root in roots])
         return every[offset:] if limit < 0 else every[offset : offset + limit]
 
+    def _every_id(self, order: Order) -> IdArray:
+        return self._once(order, lambda: np.array(self._ids(None, order, -1, 0), dtype=np.int64))
+
+    def prepare_lists(self) -> None:
+        """See `Store.prepare_lists`."""
+        self._every_id("newest")
+        self.months()
+        self.folders()
+        self._every_id("path")
+
     def _once(self, name: str, make: Callable[[], Result]) -> Result:
-        """A list of everything, kept as long as this object reads one version: a page asks for it again and again."""
-        if name not in self._lists:
-            self._lists[name] = make()
-        kept: Result = self._lists[name]
-        return kept
+        """A list of everything, kept as long as this object reads one version: a page asks for it again and again.
+
+        Whoever asks for it while another thread makes it gets the same one.
+        """
+        kept = self._lists.setdefault(name, _Kept())
+        with kept.making:
+            if kept.value is None:
+                kept.value = make()
+        made: Result = kept.value
+        return made
 
     def months(self, where: Where | None = None) -> list[tuple[str | None, int]]:
         """See `Store.months`."""

@@ -163,7 +163,9 @@ class Server:
         self, name: str, expression: str, columns: Sequence[str], limit: int | None = None, *, strong: bool = False
     ) -> list[Entity]:
         """Rows of which an expression is true, at most ``limit``: those with the least ids."""
-        more = {} if limit is None else {"limit": min(limit, LIMIT)}
+        more: dict[str, Any] = {} if limit is None else {"limit": min(limit, LIMIT)}
+        if more and self.is_lite:
+            more["iterator"] = "True"  # servers sort by id; a file with several segments only does if it is told so
         level = "Strong" if strong else "Session"
         found = self._call(
             "query", "query", name, filter=expression, output_fields=list(columns), consistency_level=level, **more

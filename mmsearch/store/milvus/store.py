@@ -85,6 +85,8 @@ IDS = 1000
 """Ids named in one expression."""
 WRITTEN = 1000
 """Rows written at once."""
+UNFELT = 1e-6
+"""Hubness that changes less orders no hits anew."""
 REMEMBERED = 20_000
 """Rows that are kept in mind while a version lasts."""
 SCANNED = 200_000
@@ -778,21 +780,26 @@ class MilvusStore(Store):
 
     def keep_calibration(self, values: Mapping[str, npt.NDArray[Any]], columns: Columns, start: int) -> None:
         """See `Store.keep_calibration`. Servers before 2.6 change no column without the vector, so rows are written
-        again, whole.
+        again, whole: a thousand at once, and only those in which something is new.
         """
-        ids = self._in_order(start)[: len(columns.hubness)].tolist()
-        numbers = {
-            id_: (float(hubness), bool(is_text))
-            for id_, hubness, is_text in zip(ids, columns.hubness, columns.is_text, strict=False)
-        }
-        for first in range(0, len(ids), VECTORS):
-            named = f"segment in {json.dumps(ids[first : first + VECTORS])}"
-            for page in self._entities(named, ["*"], WRITTEN):
-                changed = []
-                for one in page:
-                    hubness, is_text = numbers[one["segment"]]
-                    changed.append({**one, "hubness": hubness, "is_text": is_text, "is_measured": True})
-                self._server.upsert(self.collection, changed)
+        is_rest = 0 < start == self._covered()
+        segments = self._in_order(start)[: len(columns.hubness)]
+        order = np.argsort(segments)
+        segments, hubness, is_text = segments[order], columns.hubness[order], columns.is_text[order]
+        numbers = ("segment", "hubness", "is_text", "is_measured")
+        for page in self._entities("is_measured == false" if is_rest else "", numbers, LIMIT):
+            places = np.searchsorted(segments, [one["segment"] for one in page]).tolist()
+            changed = {
+                one["id"]: {"hubness": float(hubness[place]), "is_text": bool(is_text[place]), "is_measured": True}
+                for one, place in zip(page, places, strict=True)
+                if place < len(segments) and segments[place] == one["segment"]
+                and not _is_measured(one, hubness[place], is_text[place])
+            }  # fmt: skip
+            ids = [*changed]
+            for first in range(0, len(ids), WRITTEN):
+                named = f"id in {json.dumps(ids[first : first + WRITTEN])}"
+                rows = self._server.query(self.collection, named, ["*"])
+                self._server.upsert(self.collection, [{**one, **changed[one["id"]]} for one in rows])
         self._notes.keep_arrays("calibration", self._calibrated, values)
         self._cache.clear()  # in place, as in `_changed`
         self._cache.arrays = dict(values)
@@ -1099,6 +1106,12 @@ _PLACES = ("document", "segment", "count", "is_copy", "arrival")
 _SHARED = ("vector", "hubness", "is_text", "is_measured")
 """What rows of one segment have in common."""
 _last_arrival: dict[str, int] = {}
+
+
+def _is_measured(row: Entity, hubness: np.float32, is_text: np.bool_) -> bool:
+    """Whether a row says that already."""
+    same = abs(row["hubness"] - float(hubness)) <= UNFELT and row["is_text"] == bool(is_text)
+    return bool(row["is_measured"] and same)
 
 
 def _kept(near: Nearest, adjust: Adjust) -> Nearest:

@@ -10,7 +10,7 @@ import pytest
 
 from mmsearch.api import Index
 from mmsearch.core.errors import UsageError
-from mmsearch.query.spoken import MOST, merged, relevance_of_speech, time_of_words
+from mmsearch.query.spoken import MOST, relevance_of_speech, time_of_words
 from mmsearch.store.base import Speech
 from tests.cli.test_query import run
 from tests.support.colours import ColourEncoder, die_at, save_colour
@@ -202,17 +202,7 @@ def test_json_csv_and_the_command_line(tmp_path: Path, library: Path) -> None:
     assert "2 passages in 1 of 3 videos and recordings" in run("status", "--index", place, home=tmp_path).stdout
 
 
-def test_lists_become_one_by_relevance() -> None:
-    from mmsearch.core.types import Hit
-
-    def hits(kind: str, *values: float | None) -> list[Hit]:
-        return [Hit(n, 0.1, f"{kind}{n}", kind, 0, relevance=value) for n, value in enumerate(values, 1)]
-
-    both = merged(hits("image", 0.9, 0.5, 0.2), hits("speech", 0.9, 0.3), 4)
-    assert [hit.path for hit in both] == ["image1", "speech1", "image2", "speech2"]
-    assert [hit.rank for hit in both] == [1, 2, 3, 4]
-    turns = merged(hits("image", None, None), hits("speech", None), 9)
-    assert [hit.path for hit in turns] == ["image1", "speech1", "image2"]
+def test_words_that_are_said_make_a_passage_relevant() -> None:
     assert relevance_of_speech(None, 0.0, 3) is None and relevance_of_speech(1.0, 0.0, 3) == pytest.approx(MOST)
     one, many = relevance_of_speech(0.5, 1.0, 1) or 0, relevance_of_speech(0.5, 1.0, 12) or 0
     assert one < 0.1 < 0.5 < many < 1

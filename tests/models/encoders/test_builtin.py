@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mmsearch.core.errors import EncoderError, ModelMissing, VectorError
+from mmsearch.core.system import usable_cores
 from mmsearch.models.encoders.base import EncoderOptions
 from mmsearch.models.encoders.builtin import (
     SHIPPED_WEIGHTS,
@@ -55,7 +56,7 @@ def test_digest_is_that_of_the_files(encoder: BuiltinEncoder) -> None:
 
 
 def test_weights_stay_small() -> None:
-    assert sum(file.stat().st_size for file in SHIPPED_WEIGHTS.iterdir()) <= 80e6
+    assert sum(file.stat().st_size for file in SHIPPED_WEIGHTS.iterdir()) <= 90e6
 
 
 def test_model_card_names_sources_and_licences() -> None:
@@ -289,6 +290,13 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 """
     once, often = (int(run_python(code.format(few_texts))) for few_texts in (True, False))
     assert often - once > 80_000, "the widened weights alone are 81 MB"
+
+
+def test_a_server_takes_one_thread_for_a_text_and_all_for_a_picture(encoder: BuiltinEncoder) -> None:
+    single = BuiltinEncoder(options=EncoderOptions(single_texts=True))
+    np.testing.assert_allclose(single.encode_texts(["a dog"]), encoder.encode_texts(["a dog"]), atol=1e-6)
+    image, text = (single._session(graph).get_session_options().intra_op_num_threads for graph in single.graph_files)
+    assert (image, text) == (usable_cores(), 1)
 
 
 def test_an_image_opens_the_image_encoder_only_and_never_torch() -> None:

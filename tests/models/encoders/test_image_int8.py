@@ -135,4 +135,4 @@ def test_an_index_remembers_its_precision(model: Path, tmp_path: Path) -> None:
         assert index.add(folder).unchanged == 3
     assert open_encoder(name)._options.precision == "int8"  # type: ignore[attr-defined]
     with Index.open(tmp_path / "plain", create=True, encoder="builtin", options=INT8) as index:
-        assert json.loads((tmp_path / "plain" / "manifest.json").read_text())["model"] == "builtin"
+        assert json.loads((tmp_path / "plain" / "manifest.json").read_text())["model"] == "builtin+int8"

@@ -17,8 +17,9 @@ from mmsearch.store.local.catalogue.bulk import INFO_COLUMNS
 from mmsearch.store.local.catalogue.catalogue import BESIDE_COLUMNS, Catalogue
 from mmsearch.store.local.catalogue.row_owners import RowArray
 from mmsearch.store.local.catalogue.rows import FOUND, Found
+from mmsearch.store.local.catalogue.space_tables import marks
 
-_MANY = 10_000
+_FEW, _MANY = 200, 10_000
 _ASKED_AFTER, _STEPS_PER_FOUND = 200, 64
 """Steps of SQLite's machine."""
 CHANGED = "d.mtime_ns / 1000000000, 'unixepoch', 'localtime'"
@@ -42,9 +43,9 @@ def documents_where(catalogue: Catalogue, condition: Condition, among: Iterable[
     wanted = sorted(set(among))
     found: set[int] = set()
     for start in range(0, len(wanted), _MANY):
-        marks = ", ".join(map(str, wanted[start : start + _MANY]))  # whole numbers from the catalogue itself
+        numbers = ", ".join(map(str, wanted[start : start + _MANY]))  # whole numbers from the catalogue itself
         rows = catalogue.sql.execute(
-            f"SELECT d.id FROM documents d JOIN contents c ON c.id = d.content_id WHERE d.id IN ({marks}) "
+            f"SELECT d.id FROM documents d JOIN contents c ON c.id = d.content_id WHERE d.id IN ({numbers}) "
             f"AND ({condition.sql})",
             dict(condition.parameters),
         )
@@ -56,13 +57,13 @@ def find_rows_where(catalogue: Catalogue, space_id: int, rows: Sequence[int], co
     """`Catalogue.find_rows` of those documents alone for which the condition holds."""
     found: list[Found] = []
     for start in range(0, len(rows), _MANY):
-        marks = ",".join(map(str, map(int, rows[start : start + _MANY])))
+        numbers = ",".join(map(str, map(int, rows[start : start + _MANY])))
         cursor = catalogue.sql.execute(
             f"""SELECT {FOUND}
                 FROM vectors v CROSS JOIN segments s ON s.id = v.segment_id
                 CROSS JOIN documents d ON d.content_id = s.content_id CROSS JOIN contents c ON c.id = d.content_id
                 CROSS JOIN roots r ON r.id = d.root_id
-                WHERE v.space_id = :space AND v.row IN ({marks}) AND ({condition.sql})""",
+                WHERE v.space_id = :space AND v.row IN ({numbers}) AND ({condition.sql})""",
             {"space": space_id, **condition.parameters},
         )
         found.extend(map(Found.of, cursor))
@@ -116,8 +117,8 @@ def contents_of_documents(catalogue: Catalogue, documents: Sequence[int]) -> tup
     """Those of some documents that are still there, and their contents: two int64 (documents,), side by side."""
     pairs: list[tuple[int, int]] = []
     for start in range(0, len(documents), _MANY):
-        marks = ", ".join(str(int(document)) for document in documents[start : start + _MANY])
-        pairs += catalogue.sql.execute(f"SELECT id, content_id FROM documents WHERE id IN ({marks})")
+        numbers = ", ".join(str(int(document)) for document in documents[start : start + _MANY])
+        pairs += catalogue.sql.execute(f"SELECT id, content_id FROM documents WHERE id IN ({numbers})")
     array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     return array[:, 0], array[:, 1]
 
@@ -163,8 +164,9 @@ def described(catalogue: Catalogue, documents: Sequence[int]) -> list[Described]
     """Some documents, in no order."""
     found: list[Described] = []
     for start in range(0, len(documents), _MANY):
-        marks = ",".join(str(int(one)) for one in documents[start : start + _MANY])
-        rows = catalogue.sql.execute(f"SELECT {_DESCRIBED} FROM {_SOURCES} WHERE d.id IN ({marks})")
+        part = [int(one) for one in documents[start : start + _MANY]]
+        # As parameters: SQLite then knows the statement for so many documents, which takes as long to read as to run.
+        rows = catalogue.sql.execute(f"SELECT {_DESCRIBED} FROM {_SOURCES} WHERE d.id IN ({marks(part)})", part)
         found += (Described._make((*row[:7], MediaInfo(*row[7:]))) for row in rows)
     return found
 
@@ -241,16 +243,20 @@ its pictures; ``{0}``: the query, ``{1}``: what else may stand inside of a line 
 def documents_with_words(catalogue: Catalogue, match: str, limit: int) -> list[int] | None:
     """Documents of which a text matches the FTS5 query, by id; ``None`` where they are more than ``limit``.
 
-    Counting comes first, as it needs no list: common words are common in questions too.
+    Where they are not few, counting comes first, as it needs no list: common words are common in questions too.
     """
     about = "SELECT rowid FROM document_words WHERE document_words MATCH :match LIMIT :limit"
     inside = """SELECT d.id FROM segment_words w JOIN segments s ON s.id = w.rowid
                 JOIN documents d ON d.content_id = s.content_id
                 WHERE segment_words MATCH :match AND s.id NOT IN (SELECT segment_id FROM spoken)"""
     asked = {"match": match, "limit": limit + 1}
-    if catalogue.sql.execute(f"SELECT count(*) FROM ({about})", asked).fetchone()[0] > limit:
+    rows = catalogue.sql.execute(about, asked)
+    few = min(_FEW, limit + 1)
+    first = rows.fetchmany(few)
+    if len(first) == few and catalogue.sql.execute(f"SELECT count(*) FROM ({about})", asked).fetchone()[0] > limit:
+        rows.close()
         return None
-    found = {row[0] for row in catalogue.sql.execute(about, asked)}
+    found = {row[0] for row in chain(first, rows)}
     for row in catalogue.sql.execute(inside, {"match": match}):
         found.add(row[0])
         if len(found) > limit:
@@ -322,12 +328,12 @@ def segments_of_contents(
     catalogue: Catalogue, space_id: int, contents: Iterable[int]
 ) -> Iterator[tuple[int, NewSegment, int | None]]:
     """Content id, segment and row (``None``: it has no vector in the space), in the order of segments."""
-    marks = ", ".join(str(int(content)) for content in contents)
+    numbers = ", ".join(str(int(content)) for content in contents)
     rows = catalogue.sql.execute(
         f"""SELECT s.content_id, s.start_s, s.end_s, s.text,
                    iif(s.id IN (SELECT segment_id FROM spoken), 'speech', NULL), v.row
             FROM segments s LEFT JOIN vectors v ON v.segment_id = s.id AND v.space_id = ?
-            WHERE s.content_id IN ({marks}) ORDER BY s.content_id, s.ordinal""",
+            WHERE s.content_id IN ({numbers}) ORDER BY s.content_id, s.ordinal""",
         [space_id],
     )
     return ((content, NewSegment(*segment), row) for content, *segment, row in rows)
@@ -356,10 +362,13 @@ def words_of_document(catalogue: Catalogue, document_id: int) -> dict[str, str]:
 
 def looks_of_documents(catalogue: Catalogue, documents: Sequence[int]) -> dict[int, Look]:
     """The sizes and dates of documents."""
-    marks = ", ".join(str(int(document)) for document in documents)
-    rows = catalogue.sql.execute(
-        f"""SELECT d.id, c.width, c.height, COALESCE(c.taken_at, d.taken_at)
-            FROM documents d JOIN contents c ON c.id = d.content_id
-            WHERE d.id IN ({marks})"""
-    )
-    return {document: Look(width, height, taken_at) for document, width, height, taken_at in rows}
+    found: dict[int, Look] = {}
+    for start in range(0, len(documents), _MANY):
+        part = [int(one) for one in documents[start : start + _MANY]]
+        rows = catalogue.sql.execute(
+            f"""SELECT d.id, c.width, c.height, COALESCE(c.taken_at, d.taken_at)
+                FROM documents d JOIN contents c ON c.id = d.content_id WHERE d.id IN ({marks(part)})""",
+            part,
+        )
+        found.update((document, Look(width, height, taken_at)) for document, width, height, taken_at in rows)
+    return found

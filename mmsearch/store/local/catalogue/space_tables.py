@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class SpaceTables(ScopeTables):
     def spaces(self) -> list[Space]:
         """All encoders of the index, in the order of their arrival."""
         rows = self.sql.execute("SELECT id, spec, file, row_count FROM spaces ORDER BY id")
-        return [Space(id_, EncoderSpec(**json.loads(spec)), file, count) for id_, spec, file, count in rows]
+        return [Space(id_, _spec_of(spec), file, count) for id_, spec, file, count in rows]
 
     def row_count(self, space_id: int) -> int:
         """Committed rows of a space's vector file."""
@@ -153,6 +154,12 @@ class SpaceTables(ScopeTables):
         """Takes what `row_owners` reads from the tables anew."""
         self.sql.execute("DELETE FROM row_blocks WHERE space_id = ?", [space.id])
         seal_blocks(self.sql, space.id, space.row_count)
+
+
+@lru_cache(maxsize=64)
+def _spec_of(text: str) -> EncoderSpec:
+    """Of a row of ``spaces``, which a search reads several times."""
+    return EncoderSpec(**json.loads(text))
 
 
 def marks(values: Sequence[Any]) -> str:
