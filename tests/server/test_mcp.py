@@ -231,8 +231,8 @@ def test_over_stdio(builtin: Path, files: Path) -> None:
     async def run() -> None:
         async with Client(server, read_timeout_seconds=60) as client:
             assert len((await client.list_tools()).tools) == 5
-            values, [picture] = await call(client, "search", text="something blue", k=1, pictures=1)
-            assert Path(values["hits"][0]["path"]).name == "blue.png" and picture.size == (320, 240)
+            values, [picture] = await call(client, "search", text="something red", k=1, pictures=1)
+            assert Path(values["hits"][0]["path"]).name == "red.png" and picture.size == (320, 240)
             assert "not in the index" in await refused(client, "show", path=str(files / "green.png"))
 
     asyncio.run(run())
@@ -258,8 +258,8 @@ def test_over_http(builtin: Path) -> None:
 
         async def run() -> None:
             async with over_http(address, token) as client:
-                values, pictures = await call(client, "search", text="something blue", k=1, pictures=1)
-                assert Path(values["hits"][0]["path"]).name == "blue.png" and len(pictures) == 1
+                values, pictures = await call(client, "search", text="something red", k=1, pictures=1)
+                assert Path(values["hits"][0]["path"]).name == "red.png" and len(pictures) == 1
             async with httpx2.AsyncClient() as http:
                 assert (await http.post(address, json={})).status_code == 401
                 bad = {"Authorization": f"Bearer {token}", "Host": "example.org"}
