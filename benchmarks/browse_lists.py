@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 from common.output import command_line, publish
+from common.photos import invented_photo
 
 from mmsearch.api.browsing import Browsing
-from mmsearch.core.types import EncoderSpec, MediaInfo
+from mmsearch.core.types import EncoderSpec
 from mmsearch.filters import OneOf
 from mmsearch.query.duplicates import duplicates
-from mmsearch.store.base import NewDocument
 from mmsearch.store.local.directory import IndexDirectory
 from mmsearch.store.local.store import LocalStore
 
@@ -41,15 +41,7 @@ def made(folder: Path, count: int) -> LocalStore:
         documents = []
         for number in range(start, start + size):
             day = int(random.integers(7300))
-            date = None if number % 10 == 0 else str(np.datetime64("2004-01-01T10:00:00") + np.timedelta64(day, "D"))
-            info = MediaInfo(4000, 3000, taken_at=date, camera=f"Camera {number % 12}")
-            path = f"{2004 + day // 365}/{number % 25}/IMG_{number}.jpg"
-            mtime = (1_072_915_200 + day * 86_400) * 10**9
-            documents.append(
-                NewDocument(
-                    path, "image", number.to_bytes(4, "big"), root="/photos", info=info, size=number, mtime_ns=mtime
-                )
-            )
+            documents.append(invented_photo(number, day, is_dated=number % 10 != 0))
         store.upsert(documents, vectors)
     return store
 

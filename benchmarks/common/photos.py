@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mmsearch.core.types import MediaInfo
+from mmsearch.store.base import NewDocument
+
 
 def real_photos() -> list[Path]:
     """Photos of ``$MMSEARCH_TEST_DATA/photos/images``; else those that scikit-image carries; may be none."""
@@ -74,3 +77,14 @@ def write_jpegs(folder: Path, count: int, size: tuple[int, int], seed: int = 0, 
         paths.append(folder / f"{number:05d}.jpg")
         picture.save(paths[-1], quality=quality)
     return paths
+
+
+def invented_photo(number: int, day: int, *, is_dated: bool) -> NewDocument:
+    """What a catalogue knows of a photo that no file has: taken ``day`` days after 2004-01-01, if it says so."""
+    date = str(np.datetime64("2004-01-01T10:00:00") + np.timedelta64(day, "D")) if is_dated else None
+    info = MediaInfo(4000, 3000, taken_at=date, camera=f"Camera {number % 12}")
+    path = f"{2004 + day // 365}/{number % 25}/IMG_{number}.jpg"
+    mtime = (1_072_915_200 + day * 86_400) * 10**9
+    return NewDocument(
+        path, "image", number.to_bytes(4, "big"), root="/photos", info=info, size=number, mtime_ns=mtime
+    )  # fmt: skip
