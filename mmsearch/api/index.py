@@ -521,7 +521,7 @@ class Index:
             lambda encoder, searcher: with_reasons(
                 searcher.store, parsed, search, run_queries(searcher, encoder, parsed, search, reranking, note)
             ),
-            (lambda: self._session.encoder.get(texts_only=not has_images, refresh=False)) if needs_encoder else None,
+            self._opening(texts_only=not has_images) if needs_encoder else None,
         )
 
     def _search_vectors(
@@ -596,7 +596,7 @@ class Index:
                 reranker=None if reranking is None else reranking.reranker,
             )  # fmt: skip
 
-        return self._session.run(task, lambda: self._session.encoder.get(texts_only=not heat_map, refresh=False))
+        return self._session.run(task, self._opening(texts_only=not heat_map))
 
     def moments(
         self,
@@ -633,7 +633,7 @@ class Index:
             [query] = encode_questions(encoder, [question], language=search.language)
             return Hits(searcher.moments(query, search, document.id))
 
-        return self._session.run(task, lambda: self._session.encoder.get(texts_only=not question.images, refresh=False))
+        return self._session.run(task, self._opening(texts_only=not question.images))
 
     def transcript(self, path: PathLike) -> list[Cue]:
         """What the index knows to be said in a video or recording: passages with times, by time; empty where it knows
@@ -691,7 +691,7 @@ class Index:
             figures = evaluate(self._session.store(), encoder, judged, chosen, rank, progress)
             return Run.of(figures, searcher.store.spec.describe())
 
-        return self._session.run(task, lambda: self._session.encoder.get(texts_only=True, refresh=False))
+        return self._session.run(task, self._opening(texts_only=True))
 
     def _ranking(self, reranker: Any, depth: int, alpha: float) -> Callable[[str, bool], list[int]]:
         """Finds ids of documents, without or with a reranker: pictures and hubness count, words do not."""
@@ -716,7 +716,7 @@ class Index:
         def task(encoder: Any, searcher: Searcher) -> dict[str, float]:
             return agreement(self._session.store(), encoder, path_given(judgements), file)
 
-        return self._session.run(task, lambda: self._session.encoder.get(texts_only=True, refresh=False))
+        return self._session.run(task, self._opening(texts_only=True))
 
     # State
 
@@ -811,6 +811,10 @@ class Index:
         ready, which is quicker to open.
         """
         return self._session.encoder.get(texts_only=texts_only)
+
+    def _opening(self, *, texts_only: bool) -> Callable[[], Encoder]:
+        """Opens the encoder of the state at which a search has just looked."""
+        return lambda: self._session.encoder.get(texts_only=texts_only, refresh=False)
 
     def close(self) -> None:
         """Closes the index; it cannot be used afterwards."""
