@@ -34,7 +34,7 @@ FILE = "names.npz"
 PICTURES = 30
 RIDGES = {"objects": 4_000.0, "words": 20_000.0}
 """Penalties on the squared weights, for vectors of spread 1. Captions say less of a photo than a detector does."""
-LENGTHS = {"objects": 1.5, "words": 0.3}
+LENGTHS = {"objects": 1.1, "words": 0.3}
 """How much a direction counts beside a query of length 1; captions were written for one kind of photos."""
 MIXED = 0.3
 """What of a word's direction an object of the same name gets."""

@@ -23,10 +23,10 @@ from mmsearch.training.builtin_modules import (
     TextNet,
     Vocabulary,
     pooled,
-    side_by_side,
     unit,
 )
 from mmsearch.training.dual_encoder import DualEncoder, ImageRows, Pixels, TextRows, Tokens
+from mmsearch.training.hubness import FEWEST, groups_of
 from mmsearch.training.onnx_weights import Array, read_tensors
 from mmsearch.training.options import BuiltinModelOptions, Freezing
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 LAYERS = 6
 TEXTS_A_GROUP = 96
 PROTOTYPE_SCALE = 15.0
+SETTLED = 384
+"""Captions that are encoded at once."""
 LONGEST_CAPTION = 64
 """Word pieces of a caption that training reads; the exported encoder reads as many as before."""
 
@@ -111,14 +113,14 @@ class BuiltinModel(DualEncoder):
             joint = self.image.head(features)
             with torch.no_grad():
                 conse = self.image.conse(self.image.network.classifier(features), features)
-            return ImageRows(joint, side_by_side(joint, conse), self._forgotten_names(features))
+            return ImageRows(joint, self.image.vectors(joint, conse), self._forgotten_names(features))
         out = self.image.rest(kept[0].float().contiguous(memory_format=torch.channels_last), self.stages)
         old, old_objects = kept[1].float().tensor_split([CLASSES], dim=1)
         change = functional.kl_div((out.logits / 1.5).log_softmax(1), (old / 1.5).softmax(1), reduction="batchmean")
         if self.image.objects is not None:
             # Its layer never learns, but what it reads does.
             change = change + functional.mse_loss(self.image.objects(out.features), old_objects)
-        vectors = side_by_side(out.joint, out.conse)
+        vectors = self.image.vectors(out.joint, out.conse)
         return ImageRows(out.joint, vectors, self.options.keep_classes * change + self._forgotten_names(out.features))
 
     def _forgotten_names(self, features: Tensor) -> Tensor:
@@ -236,6 +238,22 @@ class BuiltinModel(DualEncoder):
         """The learned space, which comes first."""
         return int(self.image.head.straight.out_features)
 
+    def settle(self, captions: Sequence[str]) -> None:
+        """Where captions in general lie is learned anew, since the space has moved; few captions do not say it."""
+        if self.image.captions is None or len(captions) < FEWEST:
+            return
+        self.eval()
+        with torch.no_grad():
+            parts = [
+                self.texts(torch.from_numpy(self.tokenize(captions[start : start + SETTLED]))).learned
+                for start in range(0, len(captions), SETTLED)
+            ]
+        groups = unit(torch.from_numpy(groups_of(torch.cat(parts).float().numpy())))
+        usual = self.image.captions.bias[:1]
+        self.image.captions = nn.Linear(groups.shape[1], len(groups)).requires_grad_(False)
+        self.image.captions.weight.copy_(groups)
+        self.image.captions.bias.copy_(usual.expand(len(groups)))
+
     def export(self, directory: Path) -> None:
         """Writes a folder of the built-in layout; see ``builtin_export``."""
         from mmsearch.training.builtin_export import export_builtin
@@ -288,7 +306,8 @@ def _image_net(tensors: dict[str, Array], options: BuiltinModelOptions) -> Image
     hidden, joint = options.image_hidden, options.joint
     if "head.straight.weight" in tensors:
         hidden, joint = len(tensors["head.up.weight"]), len(tensors["head.straight.weight"])
-    net = ImageNet(hidden, joint, options.dropout, len(tensors.get("objects.weight", ())))
+    found = (len(tensors.get(name, ())) for name in ("objects.weight", "captions.weight"))
+    net = ImageNet(hidden, joint, options.dropout, *found)
     _load(net, tensors, new=("head.",))
     return net
 

@@ -79,6 +79,9 @@ class DualEncoder(nn.Module, ABC):
     def begin(self, kept: tuple[Tensor, ...], texts: Tensor) -> None:
         """Called once before training with a sample: what ``image_start`` gave, and token ids."""
 
+    def settle(self, captions: Sequence[str]) -> None:
+        """Called once after training, before ``export``, with captions that it learned from."""
+
     @abstractmethod
     def export(self, directory: Path) -> None:
         """Writes an encoder that ``open_encoder`` opens; ``directory`` exists."""

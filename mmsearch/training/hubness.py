@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mmsearch.models.encoders import open_encoder
+from mmsearch.models.encoders.base import FloatArray
 from mmsearch.models.encoders.caption_centroids import write_caption_centroids, write_photo_sample
 from mmsearch.store.local.vector_index.ann_building import centroids_of_groups
 from mmsearch.training.pairs import Pairs, image_vectors
@@ -31,15 +32,23 @@ def write_hubness_samples(directory: Path, pairs: Pairs, learned: int | None) ->
     ``learned``: so many numbers of a vector, from the first, tell captions apart; ``None``: all of them.
     """
     encoder = open_encoder(os.fspath(directory))
-    captions = list(dict.fromkeys(text for texts in pairs.captions for text in texts))
-    captions = [captions[place] for place in _spread(len(captions), CAPTIONS)]
+    captions = captions_of(pairs)
     if len(captions) >= FEWEST:
-        vectors = encoder.encode_texts(captions)[:, :learned]
-        centroids = centroids_of_groups(vectors, min(GROUPS, len(captions) // A_GROUP))
-        write_caption_centroids(directory, encoder.spec.digest, centroids)
+        write_caption_centroids(directory, encoder.spec.digest, groups_of(encoder.encode_texts(captions)[:, :learned]))
     if len(pairs) >= FEWEST:
         photos = image_vectors(encoder, [pairs.images[place] for place in _spread(len(pairs), PHOTOS)])
         write_photo_sample(directory, encoder.spec.digest, photos)
+
+
+def captions_of(pairs: Pairs) -> list[str]:
+    """Different captions, `CAPTIONS` at most."""
+    captions = list(dict.fromkeys(text for texts in pairs.captions for text in texts))
+    return [captions[place] for place in _spread(len(captions), CAPTIONS)]
+
+
+def groups_of(vectors: FloatArray) -> FloatArray:
+    """The centroids of groups of captions, (groups, dim), from their vectors (`FEWEST` or more, dim)."""
+    return centroids_of_groups(vectors, min(GROUPS, len(vectors) // A_GROUP))
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -23,7 +23,7 @@ from mmsearch.models.encoders.registry import BUILTIN, without_views
 from mmsearch.training.builtin_model import BuiltinModel
 from mmsearch.training.dual_encoder import DualEncoder
 from mmsearch.training.fit import fit
-from mmsearch.training.hubness import write_hubness_samples
+from mmsearch.training.hubness import captions_of, write_hubness_samples
 from mmsearch.training.options import BuiltinModelOptions, Fitted, Freezing, RerankerOptions, Stage, TrainOptions
 from mmsearch.training.pair_sources import read_pairs, vectors_of_index
 from mmsearch.training.pairs import Pairs, image_vectors, without_unreadable
@@ -99,7 +99,8 @@ def train(
     network = open_network(request.model, request.learns, request.builtin, options.seed)
     fitted = fit(network, learning, held_out, options, run, resume=resume, mined=mined, progress=progress)
     progress(Stage("export", 0, 1))
-    network.cpu().export(request.output)
+    network.cpu().settle(captions_of(learning))
+    network.export(request.output)
     progress(Stage("export", 1, 1))
     progress(Stage("hubness", 0, 1))
     write_hubness_samples(request.output, learning, network.caption_numbers)

@@ -17,13 +17,23 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from mmsearch.training.builtin_model import BuiltinModel  # noqa: E402
-from mmsearch.training.builtin_modules import Convolution, pooled, side_by_side, unit  # noqa: E402
+from mmsearch.training.builtin_modules import (  # noqa: E402
+    HUBNESS,
+    LONGEST,
+    SHORTEST,
+    Convolution,
+    ImageNet,
+    pooled,
+    side_by_side,
+    unit,
+)
 from mmsearch.training.fit import fit  # noqa: E402
 from mmsearch.training.onnx_weights import read_tensors  # noqa: E402
 from mmsearch.training.options import BuiltinModelOptions, Freezing, TrainOptions, ViewOptions  # noqa: E402
 from mmsearch.training.pairs import ImageSource, Pairs  # noqa: E402
 from tests.support.colours import COLOURS, save_colour  # noqa: E402
 
+THINGS, PLACES = ["dogs", "cars", "cats", "birds", "cups"], ["beach", "road", "table", "roof", "field"]
 TEXTS = ["dog", "two dogs play in the snow near a house", "a photo of a red car."]
 
 
@@ -148,6 +158,56 @@ def test_shares_are_what_an_inner_product_says() -> None:
     joint, conse = (unit(torch.randn(3, size, generator=random)) for size in (5, 4))
     both = side_by_side(joint, conse)
     np.testing.assert_allclose(both @ both.T, (joint @ joint.T + conse @ conse.T) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_the_joint_half_of_a_picture_near_to_captions_in_general_is_shorter(count: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    image = ImageNet(8, 16, captions=count)
+    assert image.captions is not None
+    places = unit(torch.randn(count, 16, generator=random))
+    usual = 0.3
+    with torch.no_grad():
+        image.captions.weight.copy_(places)
+        image.captions.bias.fill_(-usual)
+        joint = torch.cat([unit(torch.randn(50, 16, generator=random)), places[:1], -places[:1]])
+        conse = unit(torch.randn(52, 384, generator=random))
+        rows = image.vectors(joint, conse).numpy()
+    for row, ours, theirs in zip(rows, joint.numpy(), conse.numpy(), strict=True):
+        nearest = sorted(float(ours @ place) for place in places.numpy())[-8:]
+        factor = min(max(1 - HUBNESS * (np.mean(nearest) - usual), SHORTEST), LONGEST)
+        length = factor * 0.5**0.5
+        np.testing.assert_allclose(row, np.concatenate([ours * length, theirs * (1 - length**2) ** 0.5]), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+    hub, stranger = (np.linalg.norm(rows[place, :16]) for place in (50, 51))
+    assert hub < stranger
+
+
+def test_captions_in_general_are_known_by_the_names_that_training_reads(network: BuiltinModel) -> None:
+    stored = read_tensors(SHIPPED_WEIGHTS / "image.onnx")
+    places = stored["captions.weight"]
+    assert places.shape == (1000, 512) and len(set(stored["captions.bias"].tolist())) == 1
+    np.testing.assert_allclose(np.linalg.norm(places, axis=1), 1, atol=1e-2)
+    assert network.image.captions is not None
+    np.testing.assert_array_equal(network.image.captions.weight.numpy(), places)
+
+
+def test_after_training_captions_in_general_are_those_that_it_learned_from() -> None:
+    network = BuiltinModel(SHIPPED_WEIGHTS, Freezing(0), BuiltinModelOptions())
+    before = network.image.captions
+    network.settle([f"{number} red cars" for number in range(20)])
+    assert network.image.captions is before  # so few do not say where others lie
+    network.settle([f"{number} {thing} on a {place}" for number in range(4) for thing in THINGS for place in PLACES])
+    after = network.image.captions
+    assert before is not None and after is not None and after is not before
+    assert after.weight.shape == (4 * len(THINGS) * len(PLACES) // 8, 512)
+    np.testing.assert_allclose(after.weight.norm(dim=1).numpy(), 1, atol=1e-5)
+    assert set(after.bias.tolist()) == set(before.bias.tolist())
+    own, others = (network.texts(torch.from_numpy(network.tokenize(texts))).learned for texts in (
+        ["2 dogs on a beach", "3 cars on a table"], ["a woman climbs a steep rock", "the crowd cheers for the singer"],
+    ))  # fmt: skip
+    with torch.no_grad():
+        assert network.image.hubness(own).min() > network.image.hubness(others).max()
 
 
 @pytest.mark.parametrize(("side", "kernel", "stride"), [(9, 3, 1), (9, 3, 2), (10, 3, 2), (17, 5, 2), (16, 5, 2)])

@@ -22,7 +22,7 @@ from mmsearch.models.encoders.base import FloatArray
 
 CAPTION, NAME = 0.95, 0.55
 """A text whose first half has this share of its length, squared, is a caption and gets nothing; is a name, all."""
-NEAR, SHARPNESS, ENOUGH = 0.5, 3, 0.05
+NEAR, SHARPNESS, ENOUGH = 0.5, 3, 0.2
 """A name counts from this cosine on, by that power of what is above it; from this sum on a query gets all."""
 
 
