@@ -646,8 +646,10 @@ def check_encoder(place: str, spec: EncoderSpec, given: EncoderSpec) -> None:
         EncoderMismatch: naming both.
     """
     if not same_encoder(spec, given):
+        # Of a name that stands for other weights by now, the first ones are not at hand.
+        advice = "change to these" if spec.name == given.name else "use the first one, change to the other"
         raise EncoderMismatch(
             f"the index {place} was made with {spec.describe()}; the encoder given is {given.describe()}. "
-            "Vectors of two encoders cannot be compared: use the first one, change to the other with "
-            "`mmsearch switch`, or give another --index"
+            f"Vectors of two encoders cannot be compared: {advice} with `mmsearch switch {given.name}`, or give "
+            "another --index"
         )
