@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from mmsearch.training.builtin_export import export_graph
 from mmsearch.training.builtin_modules import WIDTH, Layer, attention_bias, pooled, unit
-from mmsearch.training.onnx_weights import narrow_convolutions, narrow_matrices, store_half
+from mmsearch.training.onnx_weights import narrow_convolutions, narrow_matrices, read_tensors, store_half
 
 POSITIONS = 96
 OPEN = 4
@@ -218,3 +218,24 @@ def export(net: MultilingualNet, source: Source, vocabulary: list[tuple[str, flo
     pieces = np.frombuffer("\n".join(piece for piece, _ in vocabulary).encode("utf-8"), dtype=np.uint8)
     scores = np.array([score for _, score in vocabulary], dtype=np.float32)
     np.savez_compressed(directory / "multilingual_pieces.npz", allow_pickle=False, pieces=pieces, scores=scores)
+
+
+def read_learned(net: MultilingualNet, path: Path) -> None:
+    """Gives the net what was learned, out of a file that `export` wrote, to go on from: as rounded as it is there."""
+    graph = onnx.load(str(path)).graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    products = {node.output[0]: node.input for node in graph.node if node.op_type == "MatMulNBits"}
+    found = read_tensors(path)
+    for node in graph.node:
+        product = next((products[name] for name in node.input if name in products), None)
+        bias = next((name for name in node.input if name.startswith("head.") and name.endswith(".bias")), None)
+        if product is not None and bias is not None:
+            pairs, scale = numpy_helper.to_array(stored[product[1]]), found[product[2]]
+            steps = np.stack([pairs & 15, pairs >> 4], axis=-1).reshape(len(pairs), -1, BLOCK).astype(np.float32) - 8
+            matrix = steps * scale.reshape(len(pairs), -1, 1)
+            found[bias.removesuffix("bias") + "weight"] = matrix.reshape(len(pairs), -1)
+    learned = [f"layers.{number}." for number in range(len(net.layers) - OPEN, len(net.layers))]
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.startswith(("head.", *learned)):
+                parameter.copy_(torch.from_numpy(found[name]))

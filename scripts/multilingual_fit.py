@@ -1,5 +1,5 @@
-"""How the multilingual text encoder learns: a start in closed form, then by gradient, the last layers as well, at last
-names once more in closed form.
+"""How the multilingual text encoder learns: a start in closed form, then by gradient, the last layers as well, in three
+stages, at last names once more in closed form.
 
 All but the last `OPEN` layers stay as they are. What they give of a text is worked out when it is first needed and
 kept, so that later epochs cost the open layers only. Photos do not move: all of them are negatives of every caption.
@@ -19,16 +19,14 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmsearch.training.builtin_modules import WIDTH
+from mmsearch.training.builtin_modules import WIDTH, unit
 
 HIDDEN = 1536
 SCALE = 20.0
 """1 / temperature of the scores of photos; what `mmsearch train` found for the English text encoder."""
 NAME_SCALE = 15.0
-PHOTO_SHARE = 0.5
-"""How much of a caption's target is its own photo; the rest is spread as its English captions say."""
 DECAY, WARM_UP = 0.01, 60
-BATCH, PART = 256, 64
+BATCH, PART = 256, 128
 """Texts of a step, and of one pass through the layers: texts of similar length, so that little is padded."""
 AVERAGE = 0.995
 NAME_WEIGHT, STRAIGHT_PENALTY, HIDDEN_PENALTY = 3.0, 100.0, 30.0
@@ -37,15 +35,28 @@ STRAIGHT_REFIT, HIDDEN_REFIT = 30.0, 10.0
 
 @dataclass(frozen=True)
 class Stage:
-    """So many ``epochs``, with rates that fall along a cosine as if there were ``planned``."""
+    """So many ``epochs``, with rates that fall along a cosine as if there were ``planned``.
+
+    ``photo_share``: how much of a caption's target is its own photo, the rest being spread as its English captions say;
+    ``drawn``: the weight of the cosines to those; ``hidden``: so many of the tokens are not seen, at random; ``blur``:
+    how much of what is special about another photo is added to each, drawn anew at every step, since the space was
+    learned from these photos and tells them apart better than others.
+    """
 
     epochs: int
     planned: int
     rate: float
     head_rate: float
+    photo_share: float = 0.5
+    drawn: float = 2.0
+    hidden: float = 0.0
+    blur: float = 0.0
 
 
 FIRST, SECOND = Stage(1, 2, 3e-4, 5e-4), Stage(2, 2, 2e-4, 3e-4)
+THIRD = Stage(2, 2, 2e-4, 2e-4, photo_share=0.8, drawn=0.5, hidden=0.1, blur=0.8)
+THIRD_WAY = 0.5
+"""How far the weights go from the second stage's to the third's."""
 
 
 @dataclass(frozen=True)
@@ -172,10 +183,12 @@ class Losses:
 
     def __init__(self, net: MultilingualNet, texts: Sequence[Text], targets: Targets) -> None:
         self._net, self._texts, self._targets = net, texts, targets
-        self._joint = targets.photos[:, : net.joint].bfloat16()
+        self._joint = targets.photos[:, : net.joint]
+        self._special = self._joint - self._joint.mean(0)
+        self._draw = torch.Generator().manual_seed(2)
         self._shown = net.shared(targets.shown[:, : net.joint], targets.shown[:, net.joint :])
 
-    def of(self, both: Tensor, members: Sequence[int]) -> Tensor:
+    def of(self, both: Tensor, members: Sequence[int], stage: Stage) -> Tensor:
         """The sum over texts, from what the head gives of them."""
         captions = [row for row, member in enumerate(members) if not self._texts[member].is_name]
         names = [row for row, member in enumerate(members) if self._texts[member].is_name]
@@ -186,8 +199,9 @@ class Losses:
         of_conse = cosine(conse, wanted[:, self._net.joint :])
         loss = torch.zeros(())
         if captions:
-            loss = loss + (2 * of_joint + 2 * of_conse)[captions].sum()
-            loss = loss + self._of_photos(joint[captions], wanted[captions], [members[row] for row in captions])
+            loss = loss + stage.drawn * (of_joint + of_conse)[captions].sum()
+            own = [self._texts[members[row]].photo for row in captions]
+            loss = loss + self._of_photos(joint[captions], wanted[captions], own, stage)
         if names:
             loss = loss + (2 * of_joint + 4 * of_conse)[names].sum()
             said = self._net.shared(joint[names], conse[names])
@@ -195,16 +209,19 @@ class Losses:
             loss = loss + spread(said @ self._shown.T, taught @ self._shown.T, NAME_SCALE).sum()
         return loss
 
-    def _of_photos(self, joint: Tensor, wanted: Tensor, members: Sequence[int]) -> Tensor:
-        scores = SCALE * (joint.bfloat16() @ self._joint.T).float()
+    def _of_photos(self, joint: Tensor, wanted: Tensor, own: Sequence[int | None], stage: Stage) -> Tensor:
+        scores = SCALE * (joint.bfloat16() @ self._blurred(stage.blur).T).float()
         with torch.no_grad():
-            target = (SCALE * (wanted[:, : self._net.joint].bfloat16() @ self._joint.T).float()).softmax(1)
-            for row, member in enumerate(members):
-                photo = self._texts[member].photo
+            target = (SCALE * (wanted[:, : self._net.joint].bfloat16() @ self._joint.bfloat16().T).float()).softmax(1)
+            for row, photo in enumerate(own):
                 if photo is not None:
-                    target[row] *= 1 - PHOTO_SHARE
-                    target[row, photo] += PHOTO_SHARE
+                    target[row] *= 1 - stage.photo_share
+                    target[row, photo] += stage.photo_share
         return -(target * scores.log_softmax(1)).sum()
+
+    def _blurred(self, share: float) -> Tensor:
+        others = torch.randperm(len(self._joint), generator=self._draw)
+        return unit(self._joint + share * self._special[others]).bfloat16()
 
 
 def spread(ours: Tensor, theirs: Tensor, scale: float) -> Tensor:
@@ -242,9 +259,11 @@ def learn(
         for start in range(0, count - BATCH + 1, BATCH):
             for part in kept.parts(order[start : start + BATCH], PART):
                 x, mask = kept.batch(part)
+                if stage.hidden:
+                    mask[:, 1:] *= torch.rand(mask[:, 1:].shape, generator=draw) >= stage.hidden
                 with torch.autocast("cpu", torch.bfloat16):
                     both = net.head(net.above(x, mask))
-                loss = losses.of(both.float(), part) / BATCH
+                loss = losses.of(both.float(), part, stage) / BATCH
                 loss.backward()
                 total += loss.item()
             nn.utils.clip_grad_norm_(learned, 5.0)
@@ -261,6 +280,13 @@ def learn(
                 swap(learned, means)
                 total = 0.0
     swap(learned, means)
+
+
+def go_part_way(net: MultilingualNet, before: dict[str, Tensor], share: float) -> None:
+    """Weights between those of ``before`` and those of the net."""
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            parameter.lerp_(before[name], 1 - share)
 
 
 def swap(ones: Sequence[Tensor], others: Sequence[Tensor]) -> None:

@@ -18,21 +18,21 @@ import emoji
 from mmsearch.models.encoders.builtin import SHIPPED_WEIGHTS
 
 OF_LANGUAGE = {
-    ("zh", "human"): 26_000, ("zh", "google"): 9_000, ("zh", "baidu"): 9_000, ("de", "human"): 16_000,
+    ("zh", "human"): 30_000, ("zh", "google"): 9_000, ("zh", "baidu"): 9_000, ("de", "human"): 16_000,
     ("de", "human-translation"): 5_600, ("fr", ""): 5_600, ("cs", ""): 5_600, ("ar", ""): 18_000, ("en", ""): 5_000,
 }  # fmt: skip
 """At most so many captions of photos, by language and source."""
 PARALLEL, PARALLEL_ROWS = {"fr": 13_000, "cs": 15_000, "de": 5_000}, 15_000
 """Translated captions without a photo, of so many English ones."""
-ENGLISH = 3
-"""English captions of a photo whose mean a caption of it stands for."""
+ENGLISH = 5
+"""English captions of a photo whose mean a caption of it stands for: all that there are."""
 NAMED = 10.0
 """The weight of names that were translated for it."""
 FILES = {"en": "captions", **{code: f"captions_{code}" for code in ("zh", "de", "fr", "cs", "ar")}}
 SECOND_HALF = {("zh", "human"): 1.0, ("zh", "google-translation"): 0.55, ("zh", "baidu-translation"): 0.55}
 SECOND_SHARE = 0.35
-"""What of the texts is learned from at last, by source and of all others: Chinese as Chinese people describe photos is
-furthest from what translations teach.
+"""What of the texts is learned from in the second stage, by source and of all others: Chinese as Chinese people
+describe photos is furthest from what translations teach.
 """
 TEMPLATES = {
     "en": "a photo of a {}", "zh": "一张{}的照片", "de": "ein Foto von {}", "fr": "une photo de {}",
@@ -86,6 +86,7 @@ def captions_by_source(data: Path, split: str) -> Iterator[tuple[tuple[str, str]
 def caption_texts(data: Path) -> list[Text]:
     """Captions of the training photos, and captions without a photo that are translated."""
     draw = random.Random(5)
+    parallel = draw.sample(rows(data / "parallel/en_de_fr_cs.tsv"), PARALLEL_ROWS)
     sources = dict(captions_by_source(data, "train"))
     english: dict[int, list[str]] = {}
     for photo, caption in sources["en", ""]:
@@ -100,17 +101,21 @@ def caption_texts(data: Path) -> list[Text]:
                 texts += [
                     Text(caption, tuple(english[photo][:ENGLISH]), (language, source), photo) for photo, caption in some
                 ]
-    parallel = draw.sample(rows(data / "parallel/en_de_fr_cs.tsv"), PARALLEL_ROWS)
     for code, count in PARALLEL.items():
         texts += [Text(row[code], (row["en"],), (code, "parallel")) for row in draw.sample(parallel, count)]
     return texts
 
 
 def second_half(texts: list[Text]) -> list[int]:
-    """The numbers of the texts that are learned from at last."""
+    """The numbers of the texts that the second stage learns from."""
     draw = random.Random(7)
     share = lambda text: 1.0 if text.weight == NAMED else SECOND_HALF.get(text.source, SECOND_SHARE)  # noqa: E731
     return [number for number, text in enumerate(texts) if draw.random() < share(text)]
+
+
+def by_chinese(texts: list[Text]) -> list[int]:
+    """The numbers of the texts that the third stage learns from: Chinese captions by people alone."""
+    return [number for number, text in enumerate(texts) if text.source == ("zh", "human")]
 
 
 def name_texts() -> list[Text]:
