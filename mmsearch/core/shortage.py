@@ -54,10 +54,11 @@ TRIED_AGAIN = "it will be tried again at the next run"
 """Ends the reason of a file that was skipped because something was short."""
 _ALLOCATION = re.compile(
     r"bad_alloc|bad allocation|(can't|cannot|could not|failed to|unable to) (allocate|mmap)|not enough memory|"
-    r"out of memory|insufficient memory|memory allocation",
+    r"out of memory|insufficient memory|memory allocation|failed to map segment from shared object(?!: Operation not)",
     re.IGNORECASE,
 )
-"""How libraries in other languages say that there is no memory: as errors of types of their own."""
+"""How libraries in other languages, and the loader of libraries, say that there is no memory: as errors of types of
+their own. (Where a disk forbids programs, the loader adds that the operation is not permitted.)"""
 _DAMAGED = (11, 26)
 """SQLite's result codes CORRUPT and NOTADB."""
 _MODULES = ("sqlite3",)

@@ -66,6 +66,12 @@ def test_a_damaged_file_is_not(index: Index, photos: Path) -> None:
     assert shortage_of(PermissionError(errno.EACCES, "no")) is None
 
 
+def test_a_library_that_finds_no_room_says_that_memory_is_short() -> None:
+    words = "some.so: failed to map segment from shared object"
+    assert shortage_of(ImportError(words)) == shortage_of(MemoryError()) is not None
+    assert shortage_of(ImportError(f"{words}: Operation not permitted")) is None
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
 def test_a_full_disk_is_one_sentence(index: Index, photos: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     save_colour(photos / "first.png", "red", seed=70)
